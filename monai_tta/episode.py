@@ -1,0 +1,186 @@
+"""One image's way through an `AdaptiveInferer`: plain answer, teaching, adapted answer, verdict, record."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from monai_tta.network import Stand, explain_channels
+from monai_tta.normalization import TooFewVoxels
+from monai_tta.objectives import labels
+from monai_tta.record import Case, Step
+from monai_tta.shadow import CannotAdapt, Shadow, first
+from monai_tta.teaching import Candidates, usable
+
+_FAILURES = (CannotAdapt, TooFewVoxels, FloatingPointError)
+
+
+def _clean(windows: Tensor) -> Tensor:
+    """A private copy without meta data: the stitcher may write into what it handed over, and an inference tensor
+    cannot take part in a gradient."""
+    return (windows.as_tensor() if isinstance(windows, MetaTensor) else windows).detach().clone()
+
+
+def _uncached(device: torch.device) -> AbstractContextManager[Any]:
+    """The caller's autocast as it is, but with its weight cache off: it would answer with weights from before they moved."""
+    kind = device.type
+    torch.clear_autocast_cache()
+    return torch.autocast(
+        kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+    )
+
+
+class Episode:
+    """One case. ``shadow`` is what may be carried on when it is over (None: nothing)."""
+
+    def __init__(self, inferer: Any, network: Any, source: Any, number: int) -> None:
+        self.inferer, self.network, self.source = inferer, network, source
+        self.method, self.number = inferer.method, number
+        self.shadow: Shadow | None = None
+        self.head: Any = inferer.head
+        self.steps: list[Step] = []
+        self.taught = 0
+        self.seed = inferer.seed if inferer.reset != "never" else inferer.seed + number
+        self.extra: tuple[Any, Any] = ((), {})
+        self.began = time.perf_counter()
+
+    def refuse(self, inputs: Tensor, args: Any, kwargs: Any, reason: str) -> Any:
+        """Answer plainly, for a reason."""
+        answer = self.inferer.plainly(inputs, self.network, args, kwargs)
+        self.head = self._head(first(answer))
+        self._note(inputs, reason, seconds_plain=time.perf_counter() - self.began)
+        return answer
+
+    def answer(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
+        """The adapted answer, or the plain one where adapting fails or is refused."""
+        plain, candidates = self._plain(inputs, args, kwargs)
+        seconds_plain = time.perf_counter() - self.began
+        try:
+            with torch.inference_mode(False):
+                shadow = shadow or self.method.begin(self.source, self.head)
+                shadow.seed(self.seed)
+                self.shadow = shadow
+                if self.inferer.learn == "volume":
+                    self._teach(candidates)
+            adapted = self.inferer.plainly(inputs, Stand(self.network, self._adapted), args, kwargs)
+            reason = self._verdict(first(plain), first(adapted))
+        except _FAILURES as failure:
+            adapted, reason = None, str(failure)
+        if reason is not None:
+            self.shadow = None
+            self._note(inputs, reason, seconds_plain=seconds_plain)
+            return plain
+        self._note(inputs, None, seconds_plain, self._changed(first(plain), first(adapted)))
+        return adapted
+
+    def _plain(self, inputs: Tensor, args: Any, kwargs: Any) -> tuple[Any, Candidates]:
+        """The source's answer, looking out for windows to learn from on the way."""
+        candidates = Candidates(self.inferer.budget, None)
+        wanted = self.inferer.learn == "volume" and (self.method.learns or self.method.pools)
+
+        def answer(windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            try:
+                outputs = self.network(windows, *more, **named)
+            except RuntimeError as error:
+                why = explain_channels(windows, self.source)
+                if why is None:
+                    raise
+                raise ValueError(why) from error
+            self.head = self._head(first(outputs))
+            self.extra = (more, named)
+            if wanted:
+                candidates.head = self.head
+                logits = _clean(first(outputs)).float()
+                for window, logit in zip(_clean(windows).split(1), logits.split(1), strict=True):
+                    candidates.offer(window, logit)
+            return outputs
+
+        return self.inferer.plainly(inputs, Stand(self.network, answer), args, kwargs), candidates
+
+    def _teach(self, candidates: Candidates) -> None:
+        """Learn from the chosen windows, all at once."""
+        assert self.shadow is not None
+        if not (self.method.learns or self.method.pools):
+            return
+        chosen = candidates.windows()
+        if not chosen:
+            raise CannotAdapt("no window can teach: each one is constant or holds NaN or infinity")
+        self._learn(torch.cat(chosen))
+
+    def _learn(self, windows: Tensor) -> None:
+        """One call of `adapt`, in the precision of the weights, whatever the caller's switches are."""
+        shadow = self.shadow
+        assert shadow is not None
+        weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), windows)
+        windows = windows.to(device=weights.device, dtype=weights.dtype)
+        shadow.extra = self.extra
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(windows.device.type, enabled=False):
+            shadow.gather(windows)
+            if self.method.learns:
+                self.steps += self.method.adapt(shadow, windows, self.method.loss)
+        self.taught += len(windows)
+
+    def _adapted(self, windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Answer windows; learn from them first when learning window by window."""
+        self.extra = (more, named)
+        if self.inferer.learn == "window":
+            if self.inferer.reset == "window" and len(windows) > 1:
+                raise CannotAdapt("reset='window' needs sw_batch_size=1: windows of a batch share one shadow")
+            with torch.inference_mode(False):
+                if self.inferer.reset == "window":
+                    shadow = self.method.begin(self.source, self.head)
+                    shadow.seed(self.seed)
+                    self.shadow = shadow
+                if self.method.learns and usable(clean := _clean(windows)):
+                    self._learn(clean)
+        assert self.shadow is not None
+        self.shadow.extra = self.extra
+        with torch.inference_mode(False), torch.no_grad(), _uncached(windows.device):
+            return self.method.predict(self.shadow, _clean(windows))
+
+    def _head(self, logits: Tensor) -> str:
+        if self.inferer.head != "auto":
+            return str(self.inferer.head)
+        return "sigmoid" if logits.shape[1] == 1 else "softmax"
+
+    def _verdict(self, plain: Tensor, adapted: Tensor) -> str | None:
+        if self.inferer.learn == "window" and self.method.learns and not self.taught:
+            return "no window can teach: each one is constant or holds NaN or infinity"
+        if not bool(adapted.isfinite().all()):
+            return "the adapted answer is not finite"
+        return None if self.inferer.guard is None else self.inferer.guard(plain, adapted, self.head)
+
+    def _changed(self, plain: Tensor, adapted: Tensor) -> float:
+        """Share of voxels whose label is another."""
+        return float((labels(plain, self.head) != labels(adapted, self.head)).any(1).float().mean())
+
+    def _note(self, inputs: Tensor, reason: str | None, seconds_plain: float, changed: float = 0.0) -> None:
+        shadow = self.shadow
+        scale = 1 if sys.platform == "darwin" else 1024
+        case = Case(
+            number=self.number,
+            network=type(self.source or self.network).__name__,
+            method=repr(self.method),
+            head=self.head,
+            learn=self.inferer.learn,
+            reset=self.inferer.reset,
+            seed=self.seed,
+            shape=tuple(inputs.shape),
+            taught=self.taught,
+            moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
+            steps=tuple(self.steps),
+            travelled=shadow.travelled if shadow else 0.0,
+            changed=changed,
+            seconds=time.perf_counter() - self.began,
+            seconds_plain=seconds_plain,
+            peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20,
+            reason=reason,
+        )
+        self.inferer.note(case)

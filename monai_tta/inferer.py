@@ -1,0 +1,196 @@
+"""When, and whether to keep it: an inferer that adapts the network to the image it is asked about.
+
+Every trap of MONAI and torch (docs/architecture.md) is handled here, so that no method has to know of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor
+
+from monai_tta.episode import Episode
+from monai_tta.method import Method
+from monai_tta.methods import GraTa
+from monai_tta.network import check_input, fingerprint, unwrap
+from monai_tta.record import Case
+from monai_tta.shadow import CannotAdapt
+
+_streams: weakref.WeakKeyDictionary[Any, Stream] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+class Stream:
+    """What a continual inferer carries from case to case: one shadow per network, and a lock so that calls take turns."""
+
+    def __init__(self) -> None:
+        self.turn = threading.RLock()
+        self.shadows: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+class AdaptiveInferer(SlidingWindowInferer):
+    """Answer an image by sliding windows with a network that first adapts to it; the given network never changes.
+
+    The first 15 arguments are `monai.inferers.SlidingWindowInferer`'s, in its order; ``roi_size`` defaults to the whole
+    image. The rest are keyword-only.
+
+    Args:
+        method: how to adapt; GraTa as published unless told otherwise.
+        head: what the logits stand for. "auto": one channel is "sigmoid", more are "softmax".
+        learn: "volume" chooses ``budget`` teaching windows, learns once, then answers the whole image; "window" learns
+            from each batch of windows right before answering it.
+        reset: forget everything at each "volume" (episodic), at each "window", or "never" (continual).
+        budget: how many windows of a volume teach; None for all.
+        guard: callable ``(plain, adapted, head) -> reason or None``; a reason refuses the adapted answer.
+        seed: the only source of randomness.
+        inferer: a MONAI inferer to put around instead of sliding windows by itself.
+
+    Records of what happened are in ``cases`` (the last 1,000). An image that cannot be adapted is answered plainly, with
+    the reason on its record and one warning.
+
+    Raises:
+        ValueError: for choices that exclude each other.
+    """
+
+    def __init__(
+        self,
+        roi_size: Any = -1,
+        sw_batch_size: int = 1,
+        overlap: Any = 0.25,
+        mode: Any = "constant",
+        sigma_scale: Any = 0.125,
+        padding_mode: Any = "constant",
+        cval: float = 0.0,
+        sw_device: Any = None,
+        device: Any = None,
+        progress: bool = False,
+        cache_roi_weight_map: bool = False,
+        cpu_thresh: int | None = None,
+        buffer_steps: int | None = None,
+        buffer_dim: int = -1,
+        with_coord: bool = False,
+        *,
+        method: Method | None = None,
+        head: Literal["softmax", "sigmoid", "auto"] = "auto",
+        learn: Literal["window", "volume"] = "volume",
+        reset: Literal["window", "volume", "never"] = "volume",
+        budget: int | None = 4,
+        guard: Callable[[Tensor, Tensor, str], str | None] | None = None,
+        seed: int = 0,
+        inferer: Any = None,
+    ) -> None:
+        super().__init__(
+            roi_size,
+            sw_batch_size,
+            overlap,
+            mode,
+            sigma_scale,
+            padding_mode,
+            cval,
+            sw_device,
+            device,
+            progress,
+            cache_roi_weight_map,
+            cpu_thresh,
+            buffer_steps,
+            buffer_dim,
+            with_coord,
+        )
+        self.method = GraTa() if method is None else method
+        self.head, self.learn, self.reset = head, learn, reset
+        self.budget, self.guard, self.seed, self.inferer = budget, guard, seed, inferer
+        self.cases: deque[Case] = deque(maxlen=1000)
+        self._warned: set[str] = set()
+        self._check()
+
+    def _check(self) -> None:
+        for name, value, allowed in (
+            ("head", self.head, ("softmax", "sigmoid", "auto")),
+            ("learn", self.learn, ("window", "volume")),
+            ("reset", self.reset, ("window", "volume", "never")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, found {value!r}")
+        if not isinstance(self.method, Method):
+            raise ValueError(f"method must be a monai_tta Method, found {self.method!r}")
+        if self.learn == "volume" and self.reset == "window":
+            raise ValueError("learn='volume' learns once for all windows, so reset='window' has no meaning; use learn='window'")
+        if self.learn == "window" and self.method.pools:
+            raise ValueError("statistics='volume' pools over a volume's teaching windows; use learn='volume'")
+        if self.budget is not None and self.budget < 1:
+            raise ValueError(f"budget is a number of windows, at least 1, or None for all; found {self.budget}")
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer a batch of images ``(N, C, *spatial)``; each image is a case of its own.
+
+        Returns:
+            what the plain inferer would return for this network: the same container, shape, dtype, device and meta.
+
+        Raises:
+            TypeError: for an integer image.
+            ValueError: for a wrong number of dimensions or channels.
+        """
+        check_input(inputs, network, self.roi_size if self.inferer is None else None)
+        if len(inputs) < 2:
+            return self._one(inputs, network, args, kwargs)
+        answers = []
+        for i in range(len(inputs)):
+            own = dict(kwargs)
+            if isinstance(own.get("condition"), Tensor):
+                own["condition"] = own["condition"][i : i + 1]
+            answers.append(self._one(inputs[i : i + 1], network, args, own))
+        return _together(answers, inputs)
+
+    def plainly(self, inputs: Tensor, network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the inner inferer with ``network`` as it is."""
+        if self.inferer is None:
+            return super().__call__(inputs, network, *args, **dict(kwargs))
+        return self.inferer(inputs, network, *args, **dict(kwargs))
+
+    def _one(self, inputs: Tensor, network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One image: as a turn of the stream when continual, by itself otherwise."""
+        try:
+            source = unwrap(network)
+        except CannotAdapt as reason:
+            return Episode(self, network, None, len(self.cases)).refuse(inputs, args, kwargs, str(reason))
+        if self.reset != "never":
+            return Episode(self, network, source, len(self.cases)).answer(inputs, args, kwargs, None)
+        with _lock:
+            stream = _streams.setdefault(self, Stream())
+        with stream.turn:
+            now = fingerprint(source)
+            before, shadow = stream.shadows.pop(source, (None, None))
+            episode = Episode(self, network, source, len(self.cases))
+            answer = episode.answer(inputs, args, kwargs, shadow if before == now else None)
+            if episode.shadow is not None:
+                stream.shadows[source] = (now, episode.shadow)
+            return answer
+
+    def note(self, case: Case) -> None:
+        """Keep a record; warn once for each new reason not to adapt."""
+        self.cases.append(case)
+        if case.reason is not None and case.reason not in self._warned:
+            self._warned.add(case.reason)
+            warnings.warn(f"answered without adaptation: {case.reason}", stacklevel=4)
+
+
+def _together(answers: list[Any], inputs: Tensor) -> Any:
+    """Put single images' answers back into one batch, container by container."""
+    one = answers[0]
+    if isinstance(one, dict):
+        return {key: _together([a[key] for a in answers], inputs) for key in one}
+    if isinstance(one, list | tuple):
+        return type(one)(_together([a[i] for a in answers], inputs) for i in range(len(one)))
+    joined = torch.cat([torch.as_tensor(a.as_tensor() if hasattr(a, "as_tensor") else a) for a in answers])
+    if hasattr(one, "as_tensor"):
+        from monai.data import MetaTensor
+
+        return MetaTensor(joined).copy_meta_from(inputs, copy_attr=False)
+    return joined

@@ -1,0 +1,139 @@
+"""The contract: a method says what may move, which way, and how far; the inferer says when, and whether to keep it.
+
+A `Method` is a value (frozen, hashable, picklable, rebuilt from its repr). All state lives on the shadow it begins.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from monai_tta.normalization import Whose
+from monai_tta.record import Step
+from monai_tta.shadow import NormAffine, Selection, Shadow
+from monai_tta.updates import Adam, Rule, finite, follow, gradient
+
+Loss = Callable[[Shadow, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """Five verbs; see `docs/add-a-method.md`."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether the shadow's statistics are pooled over a volume's teaching windows."""
+        return False
+
+    @property
+    def learns(self) -> bool:
+        """Whether `adapt` does anything."""
+        return True
+
+    @abstractmethod
+    def begin(self, source: nn.Module, head: Any) -> Shadow:
+        """Make everything that may change, for one episode."""
+
+    @abstractmethod
+    def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Which way: a scalar to go down, for windows ``(N, C, *spatial)``."""
+
+    @abstractmethod
+    def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
+        """Learn from windows by going down the loss handed in; one record per optimiser step."""
+
+    def predict(self, shadow: Shadow, windows: Tensor) -> Any:
+        """Answer windows, changing nothing, in the network's own container."""
+        return shadow.outputs(windows)
+
+    def consolidate(self, shadow: Shadow) -> None:
+        """Work between sessions; most methods have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent(Method):
+    """The usual case: select tensors, choose statistics, take ``steps`` optimiser steps down one loss."""
+
+    select: Selection = NormAffine()
+    statistics: Whose = "window"
+    blend: float = 1.0
+    optimizer: Rule = Adam()
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.statistics not in ("source", "window", "volume"):
+            raise ValueError(f"statistics must be 'source', 'window' or 'volume', found {self.statistics!r}")
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"blend is the present's share of the statistics, in [0, 1], found {self.blend}")
+        if self.steps < 0:
+            raise ValueError(f"steps must not be negative, found {self.steps}")
+
+    @property
+    def pools(self) -> bool:
+        """True for statistics="volume"."""
+        return self.statistics == "volume"
+
+    def begin(self, source: nn.Module, head: Any) -> Shadow:
+        """A shadow with the selected tensors moving, and an optimiser over them."""
+        shadow = Shadow(source, head, self.select, self.statistics, self.blend)
+        shadow.optimizer = self.optimizer.over(shadow.moving)
+        return shadow
+
+    def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
+        """Take ``steps`` steps."""
+        return tuple(self.step(shadow, windows, loss) for _ in range(self.steps))
+
+    def step(self, shadow: Shadow, windows: Tensor, loss: Loss) -> Step:
+        """One step down the loss at the full rate."""
+        value, slope = gradient(lambda w: loss(shadow, w), windows, shadow.moving)
+        require_finite(slope)
+        assert shadow.optimizer is not None
+        follow(shadow.optimizer, slope)
+        return Step(losses={"loss": value}, rate=self.optimizer.rate)
+
+
+def require_finite(slope: list[Tensor | None]) -> None:
+    """Raise before a gradient that is not finite can reach the weights."""
+    if not finite(slope):
+        raise FloatingPointError("the gradient is not finite; no step was taken")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Method):
+    """A plug-in around another method: all verbs are passed on; override the one that it improves."""
+
+    inner: Method
+
+    @property
+    def pools(self) -> bool:
+        """As the inner method."""
+        return self.inner.pools
+
+    @property
+    def learns(self) -> bool:
+        """As the inner method."""
+        return self.inner.learns
+
+    def begin(self, source: nn.Module, head: Any) -> Shadow:
+        """As the inner method."""
+        return self.inner.begin(source, head)
+
+    def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """As the inner method."""
+        return self.inner.loss(shadow, windows)
+
+    def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
+        """The inner method's learning, down the loss handed in."""
+        return self.inner.adapt(shadow, windows, loss)
+
+    def predict(self, shadow: Shadow, windows: Tensor) -> Any:
+        """As the inner method."""
+        return self.inner.predict(shadow, windows)
+
+    def consolidate(self, shadow: Shadow) -> None:
+        """As the inner method."""
+        self.inner.consolidate(shadow)

@@ -1,0 +1,10 @@
+"""One paper per file. What is exported here is what the command line, the docs and the laws know."""
+
+from monai_tta.methods.consistency import Consistency
+from monai_tta.methods.grata import GraTa
+from monai_tta.methods.source import Source
+from monai_tta.methods.statistics import Statistics
+from monai_tta.methods.tent import Tent
+from monai_tta.methods.view_average import ViewAverage
+
+__all__ = ["Consistency", "GraTa", "Source", "Statistics", "Tent", "ViewAverage"]

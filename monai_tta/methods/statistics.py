@@ -1,0 +1,37 @@
+"""Statistics only: the control that tells whose statistics are used from what is learnt."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from monai_tta.methods.source import Source
+from monai_tta.normalization import Whose
+from monai_tta.shadow import Shadow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics(Source):
+    """Blend the source's normalisation statistics with the present image's; learn nothing.
+
+    PTN / alpha-BN: Nado et al. 2020, arXiv 2006.10963; You et al. 2021, arXiv 2110.04065. ``blend`` is the present's
+    share in [0, 1].
+    """
+
+    statistics: Whose = "window"
+    blend: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.statistics not in ("source", "window", "volume") or not 0 <= self.blend <= 1:
+            raise ValueError(
+                f"statistics must be 'source', 'window' or 'volume' and blend in [0, 1], found {self.statistics!r}, {self.blend}"
+            )
+
+    @property
+    def pools(self) -> bool:
+        """True for statistics="volume"."""
+        return self.statistics == "volume"
+
+    def begin(self, source: nn.Module, head: Any) -> Shadow:
+        """A shadow in which no tensor moves but the statistics are blended."""
+        return Shadow(source, head, None, self.statistics, self.blend)

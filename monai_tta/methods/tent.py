@@ -1,0 +1,23 @@
+"""TENT: be certain (Wang et al., ICLR 2021, arXiv 2006.10726)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from monai_tta.method import Descent
+from monai_tta.shadow import Shadow
+from monai_tta.tasks import EntropyTask, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tent(Descent):
+    """Go down the entropy of the answer by moving normalisation scale and shift, under present statistics.
+
+    Wang et al., ICLR 2021, arXiv 2006.10726. The official code answers before its step; here the answer comes after.
+    """
+
+    objective: Task = EntropyTask()
+
+    def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Mean entropy, in nats."""
+        return self.objective(shadow, windows)

@@ -1,0 +1,28 @@
+"""View averaging: look from several sides, learn nothing (test-time augmentation)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_tta.methods.source import Source
+from monai_tta.shadow import Shadow
+from monai_tta.tasks import average
+from monai_tta.views import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewAverage(Source):
+    """Answer with the mean of the probabilities over geometric views, given back as logits.
+
+    Test-time augmentation by mirrors and quarter turns, e.g. Wang et al. 2019, arXiv 1807.07356. The answer is the
+    network's main output alone: a single tensor.
+    """
+
+    views: Views = Views()
+
+    def predict(self, shadow: Shadow, windows: Tensor) -> Any:
+        """Logits ``(N, K, *spatial)`` whose probabilities are the views' mean."""
+        p = average(shadow, windows, self.views)
+        return p.clamp_min(1e-12).log() if shadow.head == "softmax" else torch.logit(p, eps=1e-6)

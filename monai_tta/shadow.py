@@ -1,0 +1,218 @@
+"""What may move: a private stand-in for the source network, with a few named tensors of its own.
+
+Frozen tensors share the source's storage; only the moving ones are copied, and normalisation layers are replaced, so
+that nothing an adaptation does can reach the source. Reset is rebirth: drop the shadow, make another.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_tta.normalization import PresentNorm, Whose, replaceable
+
+
+class CannotAdapt(ValueError):
+    """This network, or this image, cannot be adapted; the message says why and what to choose instead."""
+
+
+class Selection(ABC):
+    """Which parameters may move, as a function of the network."""
+
+    @abstractmethod
+    def __call__(self, network: nn.Module) -> list[str]:
+        """Names of the parameters that may move, in the network's own order."""
+
+
+@dataclass(frozen=True)
+class NormAffine(Selection):
+    """Scale and shift of every normalisation layer (Batch, Instance, Group, Layer)."""
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """Names of weights and biases of normalisation layers."""
+        kinds = (PresentNorm, nn.GroupNorm, nn.LayerNorm)
+        return [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in network.named_modules()
+            if isinstance(module, kinds) or replaceable(module)
+            for name, _ in module.named_parameters(recurse=False)
+        ]
+
+
+@dataclass(frozen=True)
+class Biases(Selection):
+    """Every bias."""
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """Names that end in ``bias``."""
+        return [name for name, _ in network.named_parameters() if name.split(".")[-1] == "bias"]
+
+
+@dataclass(frozen=True)
+class Everything(Selection):
+    """Every floating-point parameter."""
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """All parameter names."""
+        return [name for name, p in network.named_parameters() if p.is_floating_point()]
+
+
+@dataclass(frozen=True)
+class Matching(Selection):
+    """Parameters whose name contains a match of a regular expression."""
+
+    pattern: str
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """Names in which ``pattern`` is found."""
+        return [name for name, _ in network.named_parameters() if re.search(self.pattern, name)]
+
+
+@dataclass(frozen=True)
+class Auto(Selection):
+    """Normalisation scale and shift where there are any, else every bias. What was taken is on the case's record."""
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """The first of the two selections that finds anything."""
+        return NormAffine()(network) or Biases()(network)
+
+
+def _stand_in(source: nn.Module) -> nn.Module:
+    """Copy the module tree while sharing every tensor's storage; hooks owned by outsiders are kept by reference."""
+    memo: dict[int, Any] = {}
+    for p in source.parameters():
+        if p.is_inference():
+            raise CannotAdapt(
+                f"{type(source).__name__} was built under torch.inference_mode, so its weights can take no gradient; "
+                "build it outside"
+            )
+        memo[id(p)] = nn.Parameter(p.detach(), requires_grad=False)
+    for b in source.buffers():
+        memo[id(b)] = b.detach()
+    inside = {id(m) for m in source.modules()}
+    for module in source.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor):
+                memo.setdefault(id(value), value.detach())
+        for hook in [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]:
+            owner = getattr(hook, "__self__", None)
+            if owner is not None and id(owner) not in inside:
+                memo[id(owner)] = owner
+    return copy.deepcopy(source, memo)
+
+
+def _replace_norms(module: nn.Module, statistics: Whose, blend: float, prefix: str = "") -> nn.Module:
+    """Put a `PresentNorm` in place of each Batch- and InstanceNorm."""
+    if replaceable(module):
+        return PresentNorm(module, statistics, blend, prefix)  # type: ignore[arg-type]
+    for name, child in list(module.named_children()):
+        module._modules[name] = _replace_norms(child, statistics, blend, f"{prefix}.{name}" if prefix else name)
+    return module
+
+
+class Shadow:
+    """A stand-in for a source network: call it with windows, get logits.
+
+    Args:
+        source: the network, unwrapped (no DataParallel, DDP or compile shell); never written to.
+        head: "softmax" or "sigmoid".
+        select: which parameters may move; None for none.
+        statistics: whose normalisation statistics: "source", "window" or "volume".
+        blend: share of the present in the statistics, in [0, 1].
+
+    Raises:
+        CannotAdapt: when the selection finds nothing, or the network cannot be copied.
+    """
+
+    def __init__(
+        self, source: nn.Module, head: Any, select: Selection | None, statistics: Whose = "source", blend: float = 1.0
+    ) -> None:
+        self.head = head
+        self.kind = type(source).__name__
+        if isinstance(source, torch.jit.ScriptModule):
+            raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
+        self.module = _replace_norms(_stand_in(source), statistics, blend)
+        for module in self.module.modules():
+            module.training = False
+        self.names = select(self.module) if select else []
+        if select and not self.names:
+            raise CannotAdapt(
+                f"{self.kind} has nothing to adapt: {select!r} matches none of its parameters; "
+                "choose select=Auto(), Biases(), Everything() or Matching(regex)"
+            )
+        self._free()
+        self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._seeds = 0
+        self._drawn = 0
+
+    def _free(self) -> None:
+        """Give the moving tensors a life of their own."""
+        moving = []
+        for name in self.names:
+            prefix, _, leaf = name.rpartition(".")
+            owner = self.module.get_submodule(prefix)
+            tensor = nn.Parameter(getattr(owner, leaf).detach().clone(), requires_grad=True)
+            setattr(owner, leaf, tensor)
+            moving.append(tensor)
+        self.moving: list[nn.Parameter] = moving
+        self.start = [tensor.detach().clone() for tensor in moving]
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's first output where it has several."""
+        return first(self.outputs(windows))
+
+    def outputs(self, windows: Tensor) -> Any:
+        """Whatever the network answers, in its own container."""
+        args, kwargs = self.extra
+        return self.module(windows, *args, **kwargs)
+
+    def seed(self, seed: int) -> None:
+        """Start this shadow's stream of random draws anew."""
+        self._seeds, self._drawn = seed, 0
+
+    def draw(self) -> int:
+        """The next seed of the stream; the caller's generators are not involved."""
+        self._drawn += 1
+        return (self._seeds * 1_000_003 + self._drawn) % 2**32
+
+    @property
+    def travelled(self) -> float:
+        """Euclidean distance of the moving tensors from the source's."""
+        return float(sum(((a.detach() - b) ** 2).sum() for a, b in zip(self.moving, self.start, strict=True))) ** 0.5
+
+    def gather(self, windows: Tensor) -> None:
+        """Pool normalisation statistics over these windows and keep them (layers with statistics="volume" only)."""
+        layers = [m for m in self.module.modules() if isinstance(m, PresentNorm) and m.statistics == "volume"]
+        if not layers:
+            return
+        with _gathering(layers), torch.no_grad():
+            self(windows)
+
+
+@contextmanager
+def _gathering(layers: list[PresentNorm]) -> Iterator[None]:
+    for layer in layers:
+        layer.gathering = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gathering = False
+
+
+def first(outputs: Any) -> Tensor:
+    """The main output: the tensor itself, the first of a sequence, or the first value of a dictionary."""
+    if isinstance(outputs, dict):
+        return first(next(iter(outputs.values())))
+    if isinstance(outputs, list | tuple):
+        return first(outputs[0])
+    return outputs

@@ -1,0 +1,207 @@
+"""Which way, again: geometric views that can be undone, and intensity restyling by MONAI's random transforms.
+
+Decide, then do: a draw is a seed, and the same seed restyles the same window the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandBiasField,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    Randomizable,
+    RandomizableTransform,
+    RandScaleIntensity,
+    RandScaleIntensityFixedMean,
+    ScaleIntensity,
+    Transform,
+)
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """A pose of a window: mirrors, then quarter turns in a plane. Spatial axes count from 0.
+
+    >>> x = torch.arange(8.0).reshape(1, 1, 2, 2, 2)
+    >>> v = View(mirrors=(0,), turns=1, plane=(1, 2))
+    >>> bool((v.undo(v.apply(x)) == x).all())
+    True
+    """
+
+    mirrors: tuple[int, ...] = ()
+    turns: int = 0
+    plane: tuple[int, int] = (0, 1)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Pose windows ``(N, C, *spatial)``."""
+        x = x.flip([a + 2 for a in self.mirrors]) if self.mirrors else x
+        return torch.rot90(x, self.turns, [a + 2 for a in self.plane]) if self.turns else x
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Bring ``(N, C, *spatial)`` back to the pose it had."""
+        x = torch.rot90(x, -self.turns, [a + 2 for a in self.plane]) if self.turns else x
+        return x.flip([a + 2 for a in self.mirrors]) if self.mirrors else x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Which poses to look from.
+
+    ``mirrors``: "axes" (one mirror per axis) or "all" (every combination). ``turns``: quarter turns in planes of equal
+    size; None means in 2D only, because in 3D equal size does not promise equal spacing. In 2D, "axes" with turns is
+    the set of the GraTa paper: identity, two mirrors, three quarter turns.
+    """
+
+    mirrors: Literal["axes", "all"] = "axes"
+    turns: bool | None = None
+
+    def of(self, shape: Sequence[int]) -> list[View]:
+        """The poses for windows of this spatial shape, identity first."""
+        n = len(shape)
+        counts = range(1, n + 1) if self.mirrors == "all" else [1]
+        poses = [View()] + [View(mirrors=axes) for k in counts for axes in combinations(range(n), k)]
+        turns = n == 2 if self.turns is None else self.turns
+        for plane in combinations(range(n), 2) if turns else ():
+            square = shape[plane[0]] == shape[plane[1]]
+            poses += [View(turns=k, plane=plane) for k in ((1, 2, 3) if square else (2,))]
+        return poses
+
+
+class PerChannel(RandomizableTransform):
+    """Apply a MONAI random transform to each channel by itself, with draws of its own."""
+
+    def __init__(self, transform: RandomizableTransform, prob: float = 1.0) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.transform = transform
+
+    def set_random_state(self, seed: int | None = None, state: object = None) -> PerChannel:
+        """Seed both the choice to act and the transform's own draws."""
+        super().set_random_state(seed=seed)
+        self.transform.set_random_state(seed=None if seed is None else (seed + 1) % 2**32)
+        return self
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Transform an image ``(C, *spatial)``."""
+        self.randomize(None)
+        if not self._do_transform:
+            return img
+        return torch.cat([self.transform(channel) for channel in img.split(1)])
+
+
+class KeepMoments(Randomizable, Transform):
+    """Run random transforms and give the result the mean and deviation it had before: z-scores stay z-scores."""
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = Compose(transforms)
+
+    def set_random_state(self, seed: int | None = None, state: object = None) -> KeepMoments:
+        """Seed every transform inside."""
+        self.transforms.set_random_state(seed=seed)
+        return self
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Transform an image ``(C, *spatial)``."""
+        return self.keep(self.transforms(img), img)
+
+    def keep(self, out: Tensor, img: Tensor) -> Tensor:
+        """Restore what must not change."""
+        return (out - out.mean()) / (out.std() + 1e-8) * img.std() + img.mean()
+
+
+class KeepRange(KeepMoments):
+    """Run random transforms and clamp the result to the range it had before: an HU window's limits stay its limits."""
+
+    def keep(self, out: Tensor, img: Tensor) -> Tensor:
+        """Restore what must not change."""
+        return out.clamp(img.min(), img.max())
+
+
+def _fundus() -> list[Transform]:
+    """GraTa's strong restyling of images in [0, 1], in the paper's order."""
+    return [
+        RandScaleIntensity(factors=0.5, prob=0.75, channel_wise=True),
+        RandScaleIntensityFixedMean(factors=0.5, prob=0.75, fixed_mean=True, preserve_range=True, channel_wise=True),
+        PerChannel(RandAdjustContrast(prob=1.0, gamma=(0.5, 2.0), invert_image=True), prob=0.75),
+        _Noise(variance=0.05, prob=0.5),
+        PerChannel(RandGaussianSmooth(sigma_x=(0.5, 1.5), sigma_y=(0.5, 1.5), sigma_z=(0.5, 1.5), prob=0.5), prob=0.5),
+        ScaleIntensity(minv=0.0, maxv=1.0),
+    ]
+
+
+def _mri() -> list[Transform]:
+    return [
+        KeepMoments(
+            [
+                RandBiasField(prob=0.5, coeff_range=(0.0, 0.2)),
+                RandAdjustContrast(prob=0.75, gamma=(0.6, 1.7)),
+                RandGaussianNoise(prob=0.5, std=0.1),
+                RandGaussianSmooth(sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), sigma_z=(0.3, 1.0), prob=0.5),
+            ]
+        )
+    ]
+
+
+def _ct() -> list[Transform]:
+    return [
+        KeepRange(
+            [
+                RandScaleIntensityFixedMean(factors=0.2, prob=0.5, fixed_mean=True, preserve_range=True),
+                RandAdjustContrast(prob=0.5, gamma=(0.8, 1.25)),
+                RandGaussianNoise(prob=0.5, std=0.03),
+                RandGaussianSmooth(sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), sigma_z=(0.3, 1.0), prob=0.5),
+            ]
+        )
+    ]
+
+
+class _Noise(RandomizableTransform):
+    """Gaussian noise whose *variance* is uniform in [0, ``variance``], by MONAI's `RandGaussianNoise`."""
+
+    def __init__(self, variance: float, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.variance = variance
+
+    def __call__(self, img: Tensor) -> Tensor:
+        self.randomize(None)
+        if not self._do_transform:
+            return img
+        noise = RandGaussianNoise(prob=1.0, std=float(self.R.uniform(0, self.variance)) ** 0.5, sample_std=False)
+        noise.set_random_state(seed=int(self.R.randint(2**31)))
+        return torch.as_tensor(noise(img))
+
+
+_SETS = {"fundus": _fundus, "mri": _mri, "ct": _ct}
+
+
+@dataclass(frozen=True)
+class Restyling:
+    """Change how a window looks but not where anything is, by MONAI's random intensity transforms.
+
+    ``style``: "fundus" (images in [0, 1]; GraTa's own set, ends in min-max), "mri" (z-scores: mean and standard
+    deviation are kept) or "ct" (an HU window: its limits are kept). Noise of the CT and MRI sets is in units of the
+    window's own intensities.
+    """
+
+    style: Literal["fundus", "mri", "ct"] = "fundus"
+
+    def __post_init__(self) -> None:
+        if self.style not in _SETS:
+            raise ValueError(f"style must be one of {sorted(_SETS)}, found {self.style!r}")
+
+    def __call__(self, windows: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Restyle windows ``(N, C, *spatial)``, one seed each; the same seed gives the same restyling."""
+        out = []
+        for window, seed in zip(windows, seeds, strict=True):
+            compose = Compose(_SETS[self.style]())
+            compose.set_random_state(seed=seed)
+            out.append(torch.as_tensor(compose(window.clone())).to(window))
+        return torch.stack(out)

@@ -1,0 +1,74 @@
+"""GraTa against numbers written by the authors' own code (tests/golden/README.md)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from monai_tta import AdaptiveInferer, GraTa
+from monai_tta.tasks import ConsistencyTask, EntropyTask
+from monai_tta.updates import SGD, Adam, AdamW
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "grata.npz")
+IMAGES, STRONG = torch.tensor(GOLDEN["images"]), torch.tensor(GOLDEN["strong"])
+
+
+@dataclass(frozen=True)
+class Given:
+    """Restyle each golden image as the authors' draw did."""
+
+    def __call__(self, windows, seeds):
+        which = [next(i for i, image in enumerate(IMAGES) if torch.equal(image, w)) for w in windows]
+        return STRONG[which]
+
+
+def network():
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(16, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 2, 1),
+    ]
+    net = nn.Sequential(*layers)
+    net.load_state_dict({k[5:]: torch.tensor(GOLDEN[k]) for k in GOLDEN if k.startswith("init/")})
+    return net.eval()
+
+
+ENT, CON = EntropyTask(half=True), ConsistencyTask(restyling=Given())
+RUNS = {
+    "adam_ent_consis": (1e-4, GraTa(auxiliary=ENT, pseudo=CON, optimizer=Adam(rate=1e-4))),
+    "sgd_ent_consis": (1e-2, GraTa(auxiliary=ENT, pseudo=CON, optimizer=SGD(rate=1e-2))),
+    "adam_consis_ent": (1e-3, GraTa(auxiliary=CON, pseudo=ENT, optimizer=Adam(rate=1e-3))),
+    "adamw_ent_ent": (1e-3, GraTa(auxiliary=ENT, pseudo=ENT, optimizer=AdamW(rate=1e-3))),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_grata_equals_the_authors_code(run):
+    from monai_tta.inferer import _streams
+
+    rate, method = RUNS[run]
+    net = network()
+    inferer = AdaptiveInferer(method=method, head="sigmoid", reset="never")
+    start = torch.cat([t for k in (1, 4, 8) for t in (net[k].weight, net[k].bias)]).detach().clone()
+    for i, image in enumerate(IMAGES):
+        logits = inferer(image[None], net)[0]
+        step = inferer.cases[-1].steps[0]
+        assert step.rate / rate == pytest.approx(float(GOLDEN[f"{run}/{i}/factor"]), rel=1e-3)
+        np.testing.assert_allclose(logits.numpy(), GOLDEN[f"{run}/{i}/logits"], atol=1e-4)
+        shadow = _streams[inferer].shadows[net][1]
+        moved = torch.cat([t.detach() for t in shadow.moving])
+        golden = torch.tensor(GOLDEN[f"{run}/{i}/affine"])
+        if run.startswith("sgd"):
+            torch.testing.assert_close(moved, golden, atol=1e-5, rtol=0)
+        assert torch.cosine_similarity(moved - start, golden - start, 0) > 0.98

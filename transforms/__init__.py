@@ -1,0 +1,1 @@
+"""MONAI transforms for adaptation: simulated scanner shifts."""
