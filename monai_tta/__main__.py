@@ -1,0 +1,5 @@
+"""`python -m monai_tta`."""
+
+from monai_tta.cli import main
+
+main()

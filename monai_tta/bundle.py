@@ -1,0 +1,169 @@
+"""Read a MONAI bundle, put an `AdaptiveInferer` around its inferer, and segment images with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from monai_tta import methods
+from monai_tta.inferer import AdaptiveInferer
+from monai_tta.method import Method
+from monai_tta.record import Case
+
+
+class BundleError(ValueError):
+    """A bundle lacks something; the message says what, in which file, and what to do."""
+
+
+def named_method(name: str) -> Method:
+    """The exported method of this name in any case, with its default choices.
+
+    Raises:
+        ValueError: for an unknown name, listing the known ones.
+    """
+    known = {m.lower(): m for m in methods.__all__}
+    key = name.lower().replace("-", "").replace("_", "")
+    if key not in known:
+        raise ValueError(f"no method {name!r}; choose one of {', '.join(sorted(known))}")
+    method: Method = getattr(methods, known[key])()
+    return method
+
+
+@dataclass
+class SourceBundle:
+    """A bundle's parts, resolved: network with its weights, inferer, and its transforms on demand."""
+
+    parser: ConfigParser
+    network: nn.Module
+    inferer: Any
+    device: torch.device
+
+    def transforms(self, folder: Path) -> tuple[Any, Any]:
+        """Pre- and postprocessing, the latter saving into ``folder``. They come as a pair: `Invertd` undoes only what
+        the very same preprocessing object did."""
+        self.parser["output_dir"] = str(folder)
+        self.parser.parse(reset=True)
+        return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
+
+
+def load_bundle(root: Path | str, checkpoint: str = "model.pt") -> SourceBundle:
+    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True``.
+
+    Raises:
+        BundleError: for a missing file or section, or weights that do not fit the network.
+    """
+    root = Path(root)
+    config = next((p for s in ("yaml", "yml", "json") if (p := root / "configs" / f"inference.{s}").is_file()), None)
+    if config is None:
+        raise BundleError(f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json")
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    metadata = root / "configs" / "metadata.json"
+    if metadata.is_file():
+        parser.read_meta(str(metadata))
+    sections: dict[str, Any] = cast(dict[str, Any], parser.config)
+    for key in ("network", "inferer", "preprocessing", "postprocessing"):
+        ids = ("network", "network_def") if key == "network" else (key,)
+        if not any(i in sections for i in ids):
+            raise BundleError(f"{config} has no {key!r}; adaptation needs it by that name")
+    parser["bundle_root"] = str(root)
+    if "checkpoint" in sections:
+        parser["checkpoint"] = checkpoint
+    parser.parse()
+    network = parser.get_parsed_content("network" if "network" in sections else "network_def")
+    _load_weights(network, root / "models" / checkpoint)
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    return SourceBundle(parser, network.eval(), parser.get_parsed_content("inferer"), device)
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    """Load a state dict, also one inside {"model": ...} or {"state_dict": ...}."""
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist: train the bundle or put its weights there")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here; all of them mean: not readable as plain weights
+        raise BundleError(f"{path} cannot be read as weights only (damaged, or a pickle of something else)") from error
+    for key in ("model", "state_dict"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path} does not fit {type(network).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One image done: where its masks are, its record, or what went wrong."""
+
+    image: Path
+    masks: tuple[Path, ...] = ()
+    case: Case | None = None
+    error: str | None = None
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Files as given; of a folder, its NIfTI files in the order of their names."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if path.is_dir() else [path]
+    return found
+
+
+def segment(bundle: SourceBundle, images: Iterable[Path], out: Path, method: Method, **choices: Any) -> Iterator[Outcome]:
+    """Segment images one by one; a bad one is reported and the rest go on.
+
+    Masks are written beside, then moved into ``out``, so that no half-written mask is ever there. ``choices`` are
+    keyword arguments of `AdaptiveInferer`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **choices)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as partial:
+        before, after = bundle.transforms(Path(partial))
+        for image in images:
+            try:
+                if not image.is_file():
+                    raise FileNotFoundError(f"{image} does not exist")
+                data = before({"image": str(image)})
+                with torch.no_grad():
+                    data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
+                after(data)
+                outcome = Outcome(image, _move(Path(partial), out), inferer.cases[-1])
+            except Exception as error:  # whatever is wrong with one image must not end the cohort
+                outcome = Outcome(image, error=_in_short(error))
+            yield outcome
+
+
+def _move(partial: Path, out: Path) -> tuple[Path, ...]:
+    """Move what was written to its final place, folder by folder."""
+    moved = []
+    for file in sorted(p for p in partial.rglob("*") if p.is_file()):
+        target = out / file.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+        moved.append(target)
+    return tuple(moved)
+
+
+def _in_short(error: BaseException) -> str:
+    """The innermost message, on one line: MONAI wraps a reader's error in the names of its transforms."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:400]
+
+
+def write_records(cases: Iterable[Case], path: Path) -> None:
+    """Write records as a JSON list, aside first and then in one move."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(json.dumps([json.loads(case.to_json()) for case in cases], indent=1) + "\n")
+    shutil.move(aside, path)

@@ -1,0 +1,94 @@
+"""The command line: `monai-tta`, or `python -m monai_tta`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from monai_tta import bundle as bundles
+from monai_tta import methods as exported
+from monai_tta.demo import make_demo
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
+console = Console(stderr=True)
+
+
+@app.command()
+def run(
+    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
+    images: Annotated[list[Path], typer.Argument(help="NIfTI files or folders of them")],
+    out: Annotated[Path, typer.Option(help="where masks and records go")],
+    method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
+    head: Annotated[str, typer.Option(help="softmax, sigmoid or auto")] = "auto",
+    learn: Annotated[str, typer.Option(help="volume or window")] = "volume",
+    reset: Annotated[str, typer.Option(help="volume, window or never")] = "volume",
+    budget: Annotated[int, typer.Option(help="how many windows of a volume teach")] = 4,
+    seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
+    checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
+) -> None:
+    """Segment images with a bundle's network, adapted to each; masks are in each image's own space."""
+    try:
+        chosen = bundles.named_method(method)
+        source = bundles.load_bundle(bundle, checkpoint)
+        files = bundles.find_images(images)
+    except (ValueError, OSError) as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from error
+    outcomes = []
+    choices = {"head": head, "learn": learn, "reset": reset, "budget": budget, "seed": seed}
+    with Progress(console=console) as progress:
+        todo = bundles.segment(source, files, out, chosen, **choices)
+        outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
+    bundles.write_records([o.case for o in outcomes if o.case], out / "records.json")
+    _say(outcomes, out)
+
+
+def _say(outcomes: list[bundles.Outcome], out: Path) -> None:
+    """Tell how it went; end with code 3 when an image failed."""
+    for outcome in outcomes:
+        if outcome.case and outcome.case.reason:
+            console.print(f"{outcome.image.name}: answered plainly: {outcome.case.reason}", markup=False)
+    bad = [o for o in outcomes if o.error]
+    console.print(f"{len(outcomes) - len(bad)} of {len(outcomes)} segmented; masks and records.json in {out}", markup=False)
+    for outcome in bad:
+        console.print(f"failed: {outcome.image.name}: {outcome.error}", markup=False, style="red")
+    if bad or not outcomes:
+        raise typer.Exit(3)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods."""
+    table = Table("method", "what it does")
+    for name in exported.__all__:
+        table.add_row(name.lower(), (getattr(exported, name).__doc__ or "").split("\n")[0])
+    Console().print(table)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and records go")] = Path("demo")) -> None:
+    """Find the hippocampi of the ICBM-152 template, plain and adapted by GraTa."""
+    try:
+        with Progress(console=console) as progress:
+            task = progress.add_task("adapting", total=2)
+            results = make_demo(out, lambda: progress.advance(task))
+    except (ImportError, bundles.BundleError) as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from error
+    table = Table("region", "plain voxels", "adapted voxels", "mask changed", "weights moved", "s plain", "s adapted")
+    for r in results:
+        case = r.case
+        figures = (f"{case.changed:.2%}", f"{case.travelled:.2g}", f"{case.seconds_plain:.1f}", f"{case.seconds:.1f}")
+        table.add_row(r.region, str(r.plain_voxels), str(r.adapted_voxels), *figures)
+    Console().print(table)
+    Console().print(f"pictures, masks and records: {out.resolve()}", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of `monai-tta`."""
+    app()

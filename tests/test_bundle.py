@@ -1,0 +1,125 @@
+"""The hippocampus bundle, the overlays and the command line, on phantoms and on the template inside nilearn."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from monai_tta.bundle import BundleError, find_images, load_bundle, named_method
+from monai_tta.cli import app
+from monai_tta.demo import BUNDLE, make_demo
+from monai_tta.record import Case
+
+OVERLAYS = BUNDLE.parent / "overlays"
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two small oblique phantom scans, of which one is not 1 mm."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, zoom in (("a", 1.0), ("b", 1.5)):
+        affine = np.array([[-zoom, 0, 0.1, 5], [0, zoom, 0, -7], [0.1, 0, zoom, 3], [0, 0, 0, 1.0]])
+        image = rng.normal(100, 20, (36, 40, 34)).astype(np.float32)
+        nib.save(nib.Nifti1Image(image, affine), folder / f"{name}.nii.gz")
+    return folder
+
+
+def run_bundle(scans, out, overlay=None):
+    files = [str(BUNDLE / "configs" / "inference.yaml")] + ([str(OVERLAYS / overlay)] if overlay else [])
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
+    done = subprocess.run([*words, "--dataset_dir", str(scans), "--output_dir", str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [np.asarray(nib.load(p).dataobj) for p in sorted(Path(out).glob("*.nii.gz"))]
+
+
+def test_overlays_adapt_through_monai_bundle_run(scans, tmp_path):
+    weights = (BUNDLE / "models" / "model.pt").read_bytes()
+    plain = run_bundle(scans, tmp_path / "plain")
+    renamed = run_bundle(scans, tmp_path / "renamed", "adapt.yaml")
+    wrapped = run_bundle(scans, tmp_path / "wrapped", "wrap.yaml")
+    assert len(plain) == 2
+    for p, r, w in zip(plain, renamed, wrapped, strict=True):
+        assert p.shape == r.shape and np.array_equal(r, w) and not np.array_equal(p, r)
+    for name in ("a", "b"):
+        given, made = nib.load(scans / f"{name}.nii.gz"), nib.load(tmp_path / "renamed" / f"{name}_seg.nii.gz")
+        assert made.shape == given.shape
+        np.testing.assert_allclose(made.affine, given.affine, atol=1e-4)
+    assert (BUNDLE / "models" / "model.pt").read_bytes() == weights
+
+
+def test_command_line_goes_on_past_a_bad_file(scans, tmp_path):
+    (scans / "c.nii.gz").write_bytes((scans / "a.nii.gz").read_bytes()[:200])
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["run", str(BUNDLE), str(scans), "--out", str(out), "--method", "tent"])
+    assert result.exit_code == 3, result.output
+    assert "failed: c.nii.gz" in result.output and "2 of 3" in result.output and "Traceback" not in result.output
+    assert sorted(p.name for p in out.iterdir()) == ["a_seg.nii.gz", "b_seg.nii.gz", "records.json"]
+    records = json.loads((out / "records.json").read_text())
+    cases = [Case.from_json(json.dumps(r)) for r in records]
+    assert len(cases) == 2 and all(c.adapted and c.taught for c in cases)
+    assert "a.nii" not in (out / "records.json").read_text()
+    assert [json.loads(c.to_json()) for c in cases] == records
+
+
+@pytest.mark.parametrize("words", [["run", "nowhere", "x"], ["run", str(BUNDLE), "x", "--method", "magic"]])
+def test_command_line_says_what_is_wrong(words, tmp_path):
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "o")])
+    assert result.exit_code == 2
+    assert "not a MONAI bundle" in result.output or "no method" in result.output
+
+
+def test_methods_are_listed():
+    result = CliRunner().invoke(app, ["methods"])
+    assert result.exit_code == 0 and "grata" in result.output and "Traceback" not in result.output
+    assert type(named_method("view-average")).__name__ == "ViewAverage"
+
+
+def test_broken_bundles_are_named(tmp_path):
+    root = tmp_path / "b"
+    shutil.copytree(BUNDLE, root)
+    state = torch.load(root / "models" / "model.pt", weights_only=True)
+    first = next(iter(state))
+    torch.save({k: v for k, v in state.items() if k != first}, root / "models" / "model.pt")
+    with pytest.raises(BundleError, match="does not fit UNet") as error:
+        load_bundle(root)
+    assert first in str(error.value)
+    (root / "models" / "model.pt").write_bytes(b"not weights")
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_bundle(root)
+    (root / "models" / "model.pt").unlink()
+    with pytest.raises(BundleError, match="does not exist"):
+        load_bundle(root)
+    config = root / "configs" / "inference.yaml"
+    config.write_text(config.read_text().replace("inferer:", "other:"))
+    with pytest.raises(BundleError, match="no 'inferer'"):
+        load_bundle(root)
+
+
+def test_both_checkpoints_load():
+    assert type(load_bundle(BUNDLE, "model_instance.pt").network).__name__ == "UNet"
+
+
+def test_find_images(scans):
+    assert [p.name for p in find_images([scans, Path("x.nii")])] == ["a.nii.gz", "b.nii.gz", "x.nii"]
+
+
+def test_demo_on_the_template(tmp_path):
+    regions = make_demo(tmp_path)
+    image = nib.load(tmp_path / "right.nii.gz")
+    mask = nib.load(tmp_path / "adapted" / "right_seg.nii.gz")
+    assert mask.shape == image.shape
+    np.testing.assert_allclose(mask.affine, image.affine)
+    for r in regions:
+        # A hippocampus is 2 to 6 cubic centimetres, whoever finds it.
+        assert 2000 < r.adapted_voxels < 6000 and r.case.adapted and r.case.travelled > 0
+        assert (tmp_path / f"{r.region}.png").stat().st_size > 10_000
+    assert set(np.unique(nib.load(tmp_path / "adapted_mask.nii.gz").dataobj)) == {0, 1, 2}
