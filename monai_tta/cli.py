@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from monai_tta import bundle as bundles
+from monai_tta import compare as protocol
 from monai_tta import methods as exported
 from monai_tta.demo import make_demo
 
@@ -87,6 +88,23 @@ def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and recor
         table.add_row(r.region, str(r.plain_voxels), str(r.adapted_voxels), *figures)
     Console().print(table)
     Console().print(f"pictures, masks and records: {out.resolve()}", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    bundle: Annotated[Path, typer.Argument(help="a bundle with configs/evaluate.yaml")],
+    dataset_dir: Annotated[Path, typer.Option(help="labelled data as the bundle's evaluate.yaml reads it")],
+    out: Annotated[Path, typer.Option(help="where rows.csv and table.md go")],
+    checkpoint: Annotated[list[str], typer.Option(help="may be given several times")] = ["model.pt"],  # noqa: B006
+) -> None:
+    """Score GraTa, its parts and its controls on real and simulated domains of a labelled MRI set."""
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress(console=console) as progress:
+        task = progress.add_task("comparing", total=len(checkpoint) * len(protocol.domains()))
+        rows = protocol.compare(bundle, dataset_dir, checkpoint, done=lambda: progress.advance(task))
+    protocol.write_rows(rows, out / "rows.csv")
+    (out / "table.md").write_text(protocol.markdown(rows))
+    Console().print(f"rows.csv and table.md in {out}", markup=False)
 
 
 def main() -> None:
