@@ -19,8 +19,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time ad
 console = Console(stderr=True)
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_images(
     bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
     images: Annotated[list[Path], typer.Argument(help="NIfTI files or folders of them")],
     out: Annotated[Path, typer.Option(help="where masks and records go")],

@@ -28,6 +28,17 @@ def _clean(windows: Tensor) -> Tensor:
     return (windows.as_tensor() if isinstance(windows, MetaTensor) else windows).detach().clone()
 
 
+def _like(outputs: Any, windows: Tensor) -> Any:
+    """The network's container, with the windows' meta data on every tensor where they carry any."""
+    if isinstance(outputs, dict):
+        return {key: _like(value, windows) for key, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return type(outputs)(_like(value, windows) for value in outputs)
+    if isinstance(windows, MetaTensor) and isinstance(outputs, Tensor):
+        return MetaTensor(outputs).copy_meta_from(windows, copy_attr=False)
+    return outputs
+
+
 def _uncached(device: torch.device) -> AbstractContextManager[Any]:
     """The caller's autocast as it is, but with its weight cache off: it would answer with weights from before they moved."""
     kind = device.type
@@ -143,7 +154,7 @@ class Episode:
         assert self.shadow is not None
         self.shadow.extra = self.extra
         with torch.inference_mode(False), torch.no_grad(), _uncached(windows.device):
-            return self.method.predict(self.shadow, _clean(windows))
+            return _like(self.method.predict(self.shadow, _clean(windows)), windows)
 
     def _head(self, logits: Tensor) -> str:
         if self.inferer.head != "auto":

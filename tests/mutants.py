@@ -1,0 +1,73 @@
+"""Break the code in named ways and report whether the tests notice: `python -m tests.mutants`.
+
+Each mutant is a replacement in one file of a copy of the package; the working tree is never touched.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MUTANTS = {
+    "moving tensors shared with the source": ("shadow.py", ".detach().clone(), requires_grad=True)", ".detach(), requires_grad=True)"),
+    "displacement not restored": ("updates.py", "tensor.copy_(old)", "pass"),
+    "displacement the wrong way": ("methods/grata.py", "auxiliary, -reach", "auxiliary, reach"),
+    "trust without the square": ("updates.py", "(cosine + 1) ** 2 / 4", "(cosine + 1) / 2"),
+    "half entropy made whole": ("tasks.py", "half_entropy if self.half else", "full_entropy if self.half else"),
+    "rate not scaled": ("methods/grata.py", "follow(shadow.optimizer, pseudo, factor)", "follow(shadow.optimizer, pseudo)"),
+    "method ignores the loss it is handed": ("methods/grata.py", "loss(shadow, w), windows", "self.loss(shadow, w), windows"),
+    "wrapper not passing the loss": ("method.py", "self.inner.adapt(shadow, windows, loss)", "self.inner.adapt(shadow, windows, self.inner.loss)"),
+    "views not undone": ("tasks.py", "pose.undo(probabilities", "(probabilities"),
+    "autocast left on while learning": ("episode.py", "torch.autocast(windows.device.type, enabled=False)", "torch.autocast(windows.device.type)"),
+    "episodic carries its shadow on": ("inferer.py", 'if self.reset != "never":', "if False:"),
+    "new weights not noticed": ("inferer.py", "shadow if before == now else None", "shadow"),
+    "poisoned windows taught from": ("teaching.py", "if not usable(window):", "if False:"),
+    "poisoned windows learnt from in passing": ("episode.py", "usable(clean := _clean(windows))", "(clean := _clean(windows)).numel()"),
+    "images of a batch mixed": ("inferer.py", "if len(inputs) < 2:", "if True:"),
+    "seed not restarted": ("shadow.py", "self._seeds, self._drawn = seed, 0", "self._seeds = seed"),
+    "inference mode not left": ("episode.py", "with torch.inference_mode(False):", "with torch.enable_grad():"),
+    "statistics pooled over the window batch": ("normalization.py", "flat = x.contiguous().reshape(1, n * c, *x.shape[2:])", "return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
+    "source statistics kept": ("normalization.py", 'statistics if self.remembers else "window"', '"source" if self.remembers else "window"'),
+    "compiled shell not opened": ("network.py", '"_orig_mod" in network._modules', "False"),
+    "meta data dropped": ("episode.py", "isinstance(windows, MetaTensor) and isinstance(outputs, Tensor)", "False"),
+    "guard not asked": ("episode.py", "None if self.inferer.guard is None else", "None if True else"),
+}  # fmt: skip
+
+
+def survives(name: str) -> bool:
+    """Whether the tests pass with this mutant in place."""
+    file, old, new = MUTANTS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("monai_tta", "transforms", "bundles", "tests"):
+            shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "setup.cfg", copy)
+        target = copy / "monai_tta" / file
+        text = target.read_text()
+        if old not in text:
+            raise SystemExit(f"mutant {name!r} no longer fits {file}: {old!r} is not there")
+        target.write_text(text.replace(old, new))
+        files = [str(copy / "tests" / f"test_{t}.py") for t in ("golden", "laws", "inferer")]
+        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", folder, *files]
+        where = os.environ | {"PYTHONPATH": folder}
+        done = subprocess.run(words, cwd=folder, env=where, capture_output=True, text=True)
+        return done.returncode == 0
+
+
+def main() -> None:
+    """Report every mutant; end with 1 when one survives."""
+    alive = []
+    for name in MUTANTS:
+        lives = survives(name)
+        alive += [name] if lives else []
+        sys.stdout.write(f"{'SURVIVED' if lives else 'caught  '}  {name}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} caught\n")
+    raise SystemExit(1 if alive else 0)
+
+
+if __name__ == "__main__":
+    main()
