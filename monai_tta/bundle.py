@@ -17,7 +17,7 @@ from torch import nn
 
 from monai_tta import methods
 from monai_tta.inferer import AdaptiveInferer
-from monai_tta.method import Method
+from monai_tta.method import AdaptationMethod
 from monai_tta.record import Case
 
 
@@ -25,7 +25,7 @@ class BundleError(ValueError):
     """A bundle lacks something; the message says what, in which file, and what to do."""
 
 
-def named_method(name: str) -> Method:
+def named_method(name: str) -> AdaptationMethod:
     """The exported method of this name in any case, with its default choices.
 
     Raises:
@@ -35,7 +35,7 @@ def named_method(name: str) -> Method:
     key = name.lower().replace("-", "").replace("_", "")
     if key not in known:
         raise ValueError(f"no method {name!r}; choose one of {', '.join(sorted(known))}")
-    method: Method = getattr(methods, known[key])()
+    method: AdaptationMethod = getattr(methods, known[key])()
     return method
 
 
@@ -120,7 +120,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def segment(bundle: SourceBundle, images: Iterable[Path], out: Path, method: Method, **choices: Any) -> Iterator[Outcome]:
+def segment(
+    bundle: SourceBundle, images: Iterable[Path], out: Path, method: AdaptationMethod, **choices: Any
+) -> Iterator[Outcome]:
     """Segment images one by one; a bad one is reported and the rest go on.
 
     Masks are written beside, then moved into ``out``, so that no half-written mask is ever there. ``choices`` are

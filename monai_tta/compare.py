@@ -21,7 +21,7 @@ from monai.transforms import Compose, NormalizeIntensityd
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
-from monai_tta.method import Method
+from monai_tta.method import AdaptationMethod
 from monai_tta.methods import Consistency, GraTa, Source, Statistics, Tent, ViewAverage
 from monai_tta.tasks import ConsistencyTask
 from monai_tta.transforms.shift import BiasFieldShift, BlurNoiseShift, ContrastShift, ScannerShift, ScannerShiftd
@@ -37,7 +37,7 @@ class Contender:
     """A method with the choices it is run under; all get the same windows and budget."""
 
     label: str
-    method: Method
+    method: AdaptationMethod
     choices: dict[str, Any] = field(default_factory=dict)
 
 

@@ -17,7 +17,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from monai_tta.episode import Episode
-from monai_tta.method import Method
+from monai_tta.method import AdaptationMethod
 from monai_tta.methods import GraTa
 from monai_tta.network import check_input, fingerprint, unwrap
 from monai_tta.record import Case
@@ -77,7 +77,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         buffer_dim: int = -1,
         with_coord: bool = False,
         *,
-        method: Method | None = None,
+        method: AdaptationMethod | None = None,
         head: Literal["softmax", "sigmoid", "auto"] = "auto",
         learn: Literal["window", "volume"] = "volume",
         reset: Literal["window", "volume", "never"] = "volume",
@@ -118,8 +118,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, found {value!r}")
-        if not isinstance(self.method, Method):
-            raise ValueError(f"method must be a monai_tta Method, found {self.method!r}")
+        if not isinstance(self.method, AdaptationMethod):
+            raise ValueError(f"method must be a monai_tta method (AdaptationMethod), found {self.method!r}")
         if self.learn == "volume" and self.reset == "window":
             raise ValueError("learn='volume' learns once for all windows, so reset='window' has no meaning; use learn='window'")
         if self.learn == "window" and self.method.pools:

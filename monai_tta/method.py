@@ -1,6 +1,6 @@
 """The contract: a method says what may move, which way, and how far; the inferer says when, and whether to keep it.
 
-A `Method` is a value (frozen, hashable, picklable, rebuilt from its repr). All state lives on the shadow it begins.
+A `AdaptationMethod` is a value (frozen, hashable, picklable, rebuilt from its repr). All state lives on the shadow it begins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Loss = Callable[[Shadow, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
+class AdaptationMethod(ABC):
     """Five verbs; see `docs/add-a-method.md`."""
 
     @property
@@ -55,7 +55,7 @@ class Method(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Descent(Method):
+class Descent(AdaptationMethod):
     """The usual case: select tensors, choose statistics, take ``steps`` optimiser steps down one loss."""
 
     select: Selection = NormAffine()
@@ -103,10 +103,10 @@ def require_finite(slope: list[Tensor | None]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wrapper(Method):
+class Wrapper(AdaptationMethod):
     """A plug-in around another method: all verbs are passed on; override the one that it improves."""
 
-    inner: Method
+    inner: AdaptationMethod
 
     @property
     def pools(self) -> bool:

@@ -239,7 +239,9 @@ def test_short_names_stay_unambiguous():
             loaded = importlib.import_module(module.name)
         except Exception:  # an optional dependency of MONAI's is not installed
             continue
-        taken |= {n for n, o in vars(loaded).items() if inspect.isclass(o) or inspect.isfunction(o)}
+        taken |= {
+            n for n, o in vars(loaded).items() if (inspect.isclass(o) or inspect.isfunction(o)) and o.__module__ == module.name
+        }
     for module in pkgutil.walk_packages(monai_tta.__path__, "monai_tta."):
         if module.name.endswith("__main__"):
             continue

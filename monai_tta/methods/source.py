@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from monai_tta.method import Loss, Method
+from monai_tta.method import AdaptationMethod, Loss
 from monai_tta.record import Step
 from monai_tta.shadow import Shadow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(Method):
+class Source(AdaptationMethod):
     """Answer as the source network does (the control of every adaptation paper)."""
 
     @property
