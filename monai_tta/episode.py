@@ -16,7 +16,7 @@ from monai_tta.network import Stand, explain_channels
 from monai_tta.normalization import TooFewVoxels
 from monai_tta.objectives import labels
 from monai_tta.record import Case, Step
-from monai_tta.shadow import CannotAdapt, Shadow, first
+from monai_tta.shadow import CannotAdapt, Shadow, main_output
 from monai_tta.teaching import Candidates, usable
 
 _FAILURES = (CannotAdapt, TooFewVoxels, FloatingPointError)
@@ -65,7 +65,7 @@ class Episode:
     def refuse(self, inputs: Tensor, args: Any, kwargs: Any, reason: str) -> Any:
         """Answer plainly, for a reason."""
         answer = self.inferer.plainly(inputs, self.network, args, kwargs)
-        self.head = self._head(first(answer))
+        self.head = self._head(main_output(answer))
         self._note(inputs, reason, seconds_plain=time.perf_counter() - self.began)
         return answer
 
@@ -81,14 +81,14 @@ class Episode:
                 if self.inferer.learn == "volume":
                     self._teach(candidates)
             adapted = self.inferer.plainly(inputs, Stand(self.network, self._adapted), args, kwargs)
-            reason = self._verdict(first(plain), first(adapted))
+            reason = self._verdict(main_output(plain), main_output(adapted))
         except _FAILURES as failure:
             adapted, reason = None, str(failure)
         if reason is not None:
             self.shadow = None
             self._note(inputs, reason, seconds_plain=seconds_plain)
             return plain
-        self._note(inputs, None, seconds_plain, self._changed(first(plain), first(adapted)))
+        self._note(inputs, None, seconds_plain, self._changed(main_output(plain), main_output(adapted)))
         return adapted
 
     def _plain(self, inputs: Tensor, args: Any, kwargs: Any) -> tuple[Any, Candidates]:
@@ -104,11 +104,11 @@ class Episode:
                 if why is None:
                     raise
                 raise ValueError(why) from error
-            self.head = self._head(first(outputs))
+            self.head = self._head(main_output(outputs))
             self.extra = (more, named)
             if wanted:
                 candidates.head = self.head
-                logits = _clean(first(outputs)).float()
+                logits = _clean(main_output(outputs)).float()
                 for window, logit in zip(_clean(windows).split(1), logits.split(1), strict=True):
                     candidates.offer(window, logit)
             return outputs

@@ -168,7 +168,7 @@ class Shadow:
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's first output where it has several."""
-        return first(self.outputs(windows))
+        return main_output(self.outputs(windows))
 
     def outputs(self, windows: Tensor) -> Any:
         """Whatever the network answers, in its own container."""
@@ -209,10 +209,10 @@ def _gathering(layers: list[PresentNorm]) -> Iterator[None]:
             layer.gathering = False
 
 
-def first(outputs: Any) -> Tensor:
+def main_output(outputs: Any) -> Tensor:
     """The main output: the tensor itself, the first of a sequence, or the first value of a dictionary."""
     if isinstance(outputs, dict):
-        return first(next(iter(outputs.values())))
+        return main_output(next(iter(outputs.values())))
     if isinstance(outputs, list | tuple):
-        return first(outputs[0])
+        return main_output(outputs[0])
     return outputs
