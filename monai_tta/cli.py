@@ -99,11 +99,20 @@ def compare(
 ) -> None:
     """Score GraTa, its parts and its controls on real and simulated domains of a labelled MRI set."""
     out.mkdir(parents=True, exist_ok=True)
+    rows: list[protocol.Row] = []
+    failures: list[str] = []
     with Progress(console=console) as progress:
-        task = progress.add_task("comparing", total=len(checkpoint) * len(protocol.domains()))
-        rows = protocol.compare(bundle, dataset_dir, checkpoint, done=lambda: progress.advance(task))
-    protocol.write_rows(rows, out / "rows.csv")
-    (out / "table.md").write_text(protocol.markdown(rows))
+        total = len(checkpoint) * len(protocol.domains())
+        todo = protocol.compare(bundle, dataset_dir, checkpoint)
+        for done, failure in progress.track(todo, total=total, description="comparing"):
+            rows, failures = rows + done, failures + ([failure] if failure else [])
+            if rows:
+                protocol.write_rows(rows, out / "rows.csv")
+                (out / "table.md").write_text(protocol.markdown(rows))
+    for failure in failures:
+        console.print(f"failed: {failure}", markup=False, style="red")
+    if failures:
+        raise typer.Exit(3)
     Console().print(f"rows.csv and table.md in {out}", markup=False)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -136,15 +136,21 @@ def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, runner
 
 
 def compare(
-    root: Path, dataset_dir: Path, checkpoints: Iterable[str], workers: int | None = None, done: Callable[[], None] = lambda: None
-) -> list[Row]:
-    """Run the whole protocol, one process per checkpoint and domain at a time."""
+    root: Path, dataset_dir: Path, checkpoints: Iterable[str], workers: int | None = None
+) -> Iterator[tuple[list[Row], str | None]]:
+    """Run the whole protocol, one process per checkpoint and domain at a time.
+
+    Yields:
+        the rows of a checkpoint and domain as it is done, in the order of the protocol; or none, and what went wrong.
+    """
     todo = [(c, d) for c in checkpoints for d in domains()]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(score, root, dataset_dir, c, d, contenders()) for c, d in todo]
-        for _ in as_completed(jobs):
-            done()
-    return [row for job in jobs for row in job.result()]
+        for (checkpoint, domain), job in zip(todo, jobs, strict=True):
+            try:
+                yield job.result(), None
+            except Exception as error:  # the other domains' hours must not be lost
+                yield [], f"{checkpoint}, {domain.label}: {type(error).__name__}: {error}"
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

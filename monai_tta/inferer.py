@@ -21,7 +21,7 @@ from monai_tta.method import AdaptationMethod
 from monai_tta.methods import GraTa
 from monai_tta.network import check_input, fingerprint, unwrap
 from monai_tta.record import Case
-from monai_tta.shadow import CannotAdapt
+from monai_tta.shadow import CannotAdapt, evaluated
 
 _streams: weakref.WeakKeyDictionary[Any, Stream] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -158,6 +158,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         """One image: as a turn of the stream when continual, by itself otherwise."""
         try:
             source = unwrap(network)
+            quiet = evaluated(source)
+            network = network if quiet is source else quiet
         except CannotAdapt as reason:
             return Episode(self, network, None, len(self.cases)).refuse(inputs, args, kwargs, str(reason))
         if self.reset != "never":

@@ -109,6 +109,22 @@ def _stand_in(source: nn.Module) -> nn.Module:
     return copy.deepcopy(source, memo)
 
 
+def evaluated(source: nn.Module) -> nn.Module:
+    """The network itself when it is in eval mode throughout, else a stand-in that is: a forward pass in training mode
+    would draw dropout from the caller's generator and write running statistics into the source."""
+    if not any(m.training for m in source.modules()):
+        return source
+    module = _stand_in(source)
+    _quiet(module)
+    return module
+
+
+def _quiet(module: nn.Module) -> None:
+    """Eval mode without a call of ``eval()``, which some networks override."""
+    for part in module.modules():
+        part.training = False
+
+
 def _replace_norms(module: nn.Module, statistics: Whose, blend: float, prefix: str = "") -> nn.Module:
     """Put a `PresentNorm` in place of each Batch- and InstanceNorm."""
     if replaceable(module):
@@ -140,8 +156,7 @@ class Shadow:
         if isinstance(source, torch.jit.ScriptModule):
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
         self.module = _replace_norms(_stand_in(source), statistics, blend)
-        for module in self.module.modules():
-            module.training = False
+        _quiet(self.module)
         self.names = select(self.module) if select else []
         if select and not self.names:
             raise CannotAdapt(

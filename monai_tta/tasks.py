@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monai_tta.heads import denoise, double, heads_of, reconstruct, tell_pose
 from monai_tta.objectives import cross_entropy, full_entropy, half_entropy, probabilities
-from monai_tta.shadow import Shadow
+from monai_tta.shadow import CannotAdapt, Shadow
 from monai_tta.views import Restyling, Views
 
 
@@ -48,6 +49,69 @@ class ConsistencyTask(Task):
         target = average(shadow, windows, self.views)
         strong = self.restyling(windows, [shadow.draw() for _ in windows])
         return cross_entropy(shadow(strong), target, shadow.head)
+
+
+class HeadTask(Task):
+    """A task that needs `monai_tta.heads.AuxiliaryHeads` on the source network, trained with it."""
+
+    @abstractmethod
+    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """The loss, once heads are known to be there."""
+
+    def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """The loss.
+
+        Raises:
+            CannotAdapt: when the source has no heads, or heads that do not fit these windows.
+        """
+        try:
+            heads_of(shadow.module)
+            return self.ask(shadow, windows)
+        except ValueError as error:
+            raise CannotAdapt(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionTask(HeadTask):
+    """Paint the window from its bottleneck: mean squared error (GraTa's ``recon``)."""
+
+    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """In squared units of the image."""
+        return reconstruct(shadow.module, windows, *shadow.extra[0], **shadow.extra[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingTask(HeadTask):
+    """Paint the window from a noisy one (GraTa's ``denoise``); ``deviation`` of the noise in units of the image."""
+
+    deviation: float = 0.1
+
+    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """In squared units of the image."""
+        seeds = [shadow.draw() for _ in windows]
+        return denoise(shadow.module, windows, seeds, *shadow.extra[0], deviation=self.deviation, **shadow.extra[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionTask(HeadTask):
+    """Paint the window from one of half its size (GraTa's ``supres``)."""
+
+    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """In squared units of the image."""
+        return double(shadow.module, windows, *shadow.extra[0], **shadow.extra[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotationTask(HeadTask):
+    """Tell the pose a window was turned into (GraTa's ``rotate``: six poses in 2D; ours in 3D: eight mirror images).
+
+    One pose per window is drawn from the shadow's seed.
+    """
+
+    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """In nats."""
+        seeds = [shadow.draw() for _ in windows]
+        return tell_pose(shadow.module, windows, seeds, *shadow.extra[0], **shadow.extra[1])
 
 
 @torch.no_grad()

@@ -249,3 +249,14 @@ def test_short_names_stay_unambiguous():
     taken, ours = defined(monai, ("auto3dseg", ".tests")), defined(monai_tta, ("__main__",))
     assert len(taken) > 1000 and "AdaptiveInferer" in ours
     assert not {name: (ours[name], taken[name]) for name in ours.keys() & taken.keys()}
+
+
+def test_a_network_in_training_mode_is_answered_as_in_eval_mode_and_stays_as_it_was():
+    net = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.Dropout(0.5), nn.Conv3d(4, 2, 1))
+    x = torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = AdaptiveInferer(8)(x, net.eval())
+    net.train()
+    before, rng = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
+    assert torch.equal(AdaptiveInferer(8)(x, net), expected)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items()) and net[1].training
+    assert torch.equal(rng, torch.get_rng_state())

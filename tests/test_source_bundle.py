@@ -1,0 +1,139 @@
+"""The hippocampus bundle as MONAI's own tools see it: metadata, network, training on one and two processes, evaluation."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
+from monai.engines import IterationEvents
+
+from monai_tta import AdaptiveInferer, GraTa
+from monai_tta.demo import BUNDLE
+from monai_tta.heads import heads_of
+from monai_tta.tasks import RotationTask
+
+CONFIGS = BUNDLE / "configs"
+OVERLAYS = BUNDLE.parent / "overlays"
+# What MONAI's metadata schema of 2024-07-25 asks for, so that the check needs no network.
+TENSOR = {
+    "type": "object",
+    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
+    "properties": {
+        "num_channels": {"type": "integer"},
+        "spatial_shape": {"type": "array", "items": {"type": ["string", "integer"]}},
+        "value_range": {"type": "array", "items": {"type": "number"}},
+        "is_patch_data": {"type": "boolean"},
+        "channel_def": {"type": "object"},
+    },
+}
+TEXTS = ["schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors", "copyright"]
+SCHEMA = {
+    "type": "object",
+    "required": [*TEXTS, "required_packages_version", "network_data_format"],
+    "properties": {
+        **{name: {"type": "string"} for name in TEXTS},
+        "required_packages_version": {"type": "object"},
+        "changelog": {"type": "object"},
+        "eval_metrics": {"type": "object"},
+        "references": {"type": "array", "items": {"type": "string"}},
+        "network_data_format": {
+            "type": "object",
+            "required": ["inputs", "outputs"],
+            "properties": {way: {"type": "object", "patternProperties": {"^.+$": TENSOR}} for way in ("inputs", "outputs")},
+        },
+    },
+}
+
+
+def bundle_run(root, files, *words, launcher=(sys.executable, "-m")):
+    configs = str([str(p) for p in files])
+    command = [*launcher, "monai.bundle", "run", "--config_file", configs, "--bundle_root", str(root), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_metadata_is_valid(tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps(SCHEMA))
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    del metadata["network_data_format"]["outputs"]
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(schema))
+
+
+@pytest.mark.parametrize("config", ["inference.yaml", "train.yaml"])
+def test_network_is_as_metadata_says(config):
+    verify_net_in_out("network_def", str(CONFIGS / "metadata.json"), str(CONFIGS / config), device="cpu")
+
+
+def test_network_definitions_agree():
+    train, inference = ({**ConfigParser.load_config_file(str(CONFIGS / f"{n}.yaml"))} for n in ("train", "inference"))
+    assert train["network_def"] == inference["network_def"] and train["heads"] == inference["heads"]
+    assert train["auxiliary_heads"] is inference["auxiliary_heads"] is False
+
+
+def test_training_with_auxiliary_heads(bundle_copy, phantom_set):
+    once = ["--dataset_dir", phantom_set, "--max_epochs", 1, "--val_interval", 1]
+    bundle_run(bundle_copy, [CONFIGS / "train.yaml"], *once, "--checkpoint", "h.pt", "--auxiliary_heads", "True")
+    bundle_run(bundle_copy, [CONFIGS / "train.yaml"], *once, "--checkpoint", "p.pt")
+    state, plain = (torch.load(bundle_copy / "models" / n, weights_only=True) for n in ("h.pt", "p.pt"))
+    assert set(state) - set(plain) and all("auxiliary_heads" in key for key in set(state) - set(plain))
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "inference.yaml"))
+    parser.update({"bundle_root": str(bundle_copy), "checkpoint": "h.pt", "auxiliary_heads": True})
+    parser.get_parsed_content("load")
+    network = parser.get_parsed_content("network").eval()
+    assert torch.equal(heads_of(network).pose.weight, state["auxiliary_heads.pose.weight"])
+    run = AdaptiveInferer((32, 32, 32), 1, 0.25, method=GraTa(auxiliary=RotationTask()), head="softmax", budget=1)
+    run(torch.randn(1, 1, 36, 36, 36, generator=torch.Generator().manual_seed(0)), network)
+    assert run.cases[-1].reason is None and run.cases[-1].travelled > 0
+
+
+def test_training_on_two_processes(bundle_copy, phantom_set):
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+    files = [CONFIGS / "train.yaml", CONFIGS / "multi_gpu_train.yaml"]
+    words = ["--dataset_dir", phantom_set, "--max_epochs", 1, "--val_interval", 1, "--checkpoint", "m.pt"]
+    bundle_run(bundle_copy, files, *words, launcher=launcher)
+    state = torch.load(bundle_copy / "models" / "m.pt", weights_only=True)
+    assert set(state) == set(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
+
+
+def test_evaluation_writes_dice_per_label(phantom_set, tmp_path):
+    files = [CONFIGS / "inference.yaml", CONFIGS / "evaluate.yaml"]
+    bundle_run(BUNDLE, files, "--dataset_dir", phantom_set, "--output_dir", tmp_path / "out", "--split", "target")
+    summary = (tmp_path / "out" / "metrics.csv").read_text()
+    assert "val_mean_dice" in summary
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
+def test_evaluator_of_the_bundle_equals_calling_by_hand(phantom_set, tmp_path, overlay, amp):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.yaml"), str(OVERLAYS / overlay)])
+    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(phantom_set / "images"), "output_dir": str(tmp_path)})
+    parser["evaluator#amp"] = amp
+    parser.get_parsed_content("load")
+    evaluator = parser.get_parsed_content("evaluator")
+    answers = []
+
+    def keep(engine):
+        answers.append((engine.state.output["image"].clone(), engine.state.output["pred"].clone()))
+
+    evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, keep)
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.terminate())
+    evaluator.run()
+    network, inferer = parser.get_parsed_content("network"), evaluator.inferer
+    network.eval()
+    assert isinstance(inferer, AdaptiveInferer) and len(answers) == 2
+    by_hand = AdaptiveInferer(inferer=parser.get_parsed_content("inferer")) if overlay == "wrap.yaml" else inferer
+    for (image, seen), case in zip(answers, list(inferer.cases)[:2], strict=True):
+        assert case.reason is None and case.taught
+        with torch.no_grad():
+            assert torch.equal(by_hand(image, network).as_tensor(), seen.as_tensor())
