@@ -30,6 +30,12 @@ MUTANTS = {
     "seed not restarted": ("shadow.py", "self._seeds, self._drawn = seed, 0", "self._seeds = seed"),
     "inference mode not left": ("episode.py", "with torch.inference_mode(False):", "with torch.enable_grad():"),
     "statistics pooled over the window batch": ("normalization.py", "flat = x.contiguous().reshape(1, n * c, *x.shape[2:])", "return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
+    "window statistics by F.instance_norm": ("normalization.py", "flat = x.contiguous().reshape(1, n * c, *x.shape[2:])", "return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
+    "training mode left on": ("shadow.py", "if not any(m.training for m in source.modules()):", "if True:"),
+    "statistics' blend turned round": ("normalization.py", "(1 - b) * self.running_mean + b * mean", "b * self.running_mean + (1 - b) * mean"),
+    "entropy of one side only": ("objectives.py", "(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))", "(p * F.logsigmoid(logits))"),
+    "heads change the running statistics": ("handlers.py", "layer.momentum = 0.0", "pass"),
+    "noisy image painted, not the clean one": ("heads.py", "torch.stack(noise).to(windows), windows,", "torch.stack(noise).to(windows), windows + deviation * torch.stack(noise).to(windows),"),
     "source statistics kept": ("normalization.py", 'statistics if self.remembers else "window"', '"source" if self.remembers else "window"'),
     "compiled shell not opened": ("network.py", '"_orig_mod" in network._modules', "False"),
     "meta data dropped": ("episode.py", "isinstance(windows, MetaTensor) and isinstance(outputs, Tensor)", "False"),
@@ -50,7 +56,10 @@ def survives(name: str) -> bool:
         if old not in text:
             raise SystemExit(f"mutant {name!r} no longer fits {file}: {old!r} is not there")
         target.write_text(text.replace(old, new))
-        files = [str(copy / "tests" / f"test_{t}.py") for t in ("golden", "laws", "inferer")]
+        files = [
+            str(copy / "tests" / f"test_{t}.py")
+            for t in ("golden", "reference", "objectives", "normalization", "laws", "inferer", "heads")
+        ]
         words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", folder, *files]
         where = os.environ | {"PYTHONPATH": folder}
         done = subprocess.run(words, cwd=folder, env=where, capture_output=True, text=True)

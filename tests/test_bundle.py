@@ -33,10 +33,14 @@ def scans(tmp_path):
     return folder
 
 
+def bundle_process(root, scans, out, overlay=None):
+    files = [str(root / "configs" / "inference.yaml")] + ([str(OVERLAYS / overlay)] if overlay else [])
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(root)]
+    return subprocess.run([*words, "--dataset_dir", str(scans), "--output_dir", str(out)], capture_output=True, text=True)
+
+
 def run_bundle(scans, out, overlay=None):
-    files = [str(BUNDLE / "configs" / "inference.yaml")] + ([str(OVERLAYS / overlay)] if overlay else [])
-    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
-    done = subprocess.run([*words, "--dataset_dir", str(scans), "--output_dir", str(out)], capture_output=True, text=True)
+    done = bundle_process(BUNDLE, scans, out, overlay)
     assert done.returncode == 0, done.stderr[-3000:]
     return [np.asarray(nib.load(p).dataobj) for p in sorted(Path(out).glob("*.nii.gz"))]
 
@@ -54,6 +58,26 @@ def test_overlays_adapt_through_monai_bundle_run(scans, tmp_path):
         assert made.shape == given.shape
         np.testing.assert_allclose(made.affine, given.affine, atol=1e-4)
     assert (BUNDLE / "models" / "model.pt").read_bytes() == weights
+
+
+@pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
+def test_an_overlay_on_a_bundle_without_an_inferer_stops_and_names_it(bundle_copy, scans, tmp_path, overlay):
+    config = bundle_copy / "configs" / "inference.yaml"
+    kept = [line for line in config.read_text().split("\n") if not line.strip().startswith("inferer:")]
+    config.write_text("\n".join(kept))
+    done = bundle_process(bundle_copy, scans, tmp_path / "out", overlay)
+    assert done.returncode != 0 and "inferer" in done.stderr.strip().split("\n")[-1]
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_renaming_overlay_reaches_an_evaluator_with_an_inferer_of_its_own(bundle_copy, scans, tmp_path):
+    config = bundle_copy / "configs" / "inference.yaml"
+    config.write_text(config.read_text().replace('  inferer: "@inferer"', "  inferer: {_target_: SimpleInferer}"))
+    done = bundle_process(bundle_copy, scans, tmp_path / "out", "adapt.yaml")
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = run_bundle(scans, tmp_path / "renamed", "adapt.yaml")
+    for file, mask in zip(sorted((tmp_path / "out").glob("*.nii.gz")), expected, strict=True):
+        assert np.array_equal(np.asarray(nib.load(file).dataobj), mask)
 
 
 def test_command_line_goes_on_past_a_bad_file(scans, tmp_path):
