@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test mutants check-all clean
+.PHONY: demo test mutants packages check-all docs clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,7 +24,16 @@ test: .venv/ready
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants
 
-check-all: test mutants demo
+packages: .venv/ready
+	$(BIN)/python -m tests.packages
+
+docs: .venv/ready
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/python -m docs.methods_page
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
+	@echo "docs/_build/index.html"
+
+check-all: test mutants packages docs demo
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build

@@ -13,8 +13,6 @@ import numpy as np
 from monai_tta.bundle import load_bundle, segment, write_records
 from monai_tta.methods import GraTa, Source
 from monai_tta.record import Case
-from monai_tta.tasks import ConsistencyTask
-from monai_tta.views import Restyling
 
 BUNDLE = Path(__file__).parent / "bundles" / "hippocampus_mri"
 CENTRES = {"right": (27, -22, -14), "left": (-27, -22, -14)}  # mm, RAS
@@ -49,7 +47,7 @@ def make_demo(out: Path, advance: Callable[[], None] = lambda: None) -> list[Reg
     out.mkdir(parents=True, exist_ok=True)
     image = template()
     bundle = load_bundle(BUNDLE)
-    grata = GraTa(pseudo=ConsistencyTask(restyling=Restyling("mri")))
+    grata = GraTa()
     whole = {name: np.zeros(image.shape, np.uint8) for name in ("plain", "adapted")}
     regions, cases = [], []
     for region, centre in CENTRES.items():

@@ -187,21 +187,30 @@ class Restyling:
     """Change how a window looks but not where anything is, by MONAI's random intensity transforms.
 
     ``style``: "fundus" (images in [0, 1]; GraTa's own set, ends in min-max), "mri" (z-scores: mean and standard
-    deviation are kept) or "ct" (an HU window: its limits are kept). Noise of the CT and MRI sets is in units of the
-    window's own intensities.
+    deviation are kept), "ct" (an HU window: its limits are kept), or "auto", which looks at the window: three channels
+    in [0, 1] are "fundus", one or more others in [0, 1] "ct", any other range "mri". Noise of the CT and MRI sets is in
+    units of the window's own intensities.
     """
 
-    style: Literal["fundus", "mri", "ct"] = "fundus"
+    style: Literal["auto", "fundus", "mri", "ct"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.style not in _SETS:
-            raise ValueError(f"style must be one of {sorted(_SETS)}, found {self.style!r}")
+        if self.style not in ("auto", *_SETS):
+            raise ValueError(f"style must be 'auto' or one of {sorted(_SETS)}, found {self.style!r}")
 
     def __call__(self, windows: Tensor, seeds: Sequence[int]) -> Tensor:
         """Restyle windows ``(N, C, *spatial)``, one seed each; the same seed gives the same restyling."""
         out = []
         for window, seed in zip(windows, seeds, strict=True):
-            compose = Compose(_SETS[self.style]())
+            compose = Compose(_SETS[self.of(window)]())
             compose.set_random_state(seed=seed)
             out.append(torch.as_tensor(compose(window.clone())).to(window))
         return torch.stack(out)
+
+    def of(self, window: Tensor) -> str:
+        """The set used for a window ``(C, *spatial)``."""
+        if self.style != "auto":
+            return self.style
+        if window.min() < 0 or window.max() > 1:
+            return "mri"
+        return "fundus" if len(window) == 3 else "ct"

@@ -67,3 +67,11 @@ def test_restyling_differs_from_seed_to_seed(style):
 def test_unknown_style():
     with pytest.raises(ValueError, match="found 'xray'"):
         Restyling("xray")
+
+
+@pytest.mark.parametrize(("channels", "scale", "style"), [(3, 1, "fundus"), (1, 1, "ct"), (3, 2, "mri"), (1, -1, "mri")])
+def test_auto_looks_at_the_window(channels, scale, style):
+    x = scale * torch.rand(1, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Restyling()(x, [7]), Restyling(style)(x, [7]))
+    if channels == 3 and scale == 1:
+        assert not torch.equal(Restyling()(x, [7]), Restyling("ct")(x, [7]))
