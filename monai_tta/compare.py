@@ -26,7 +26,7 @@ from monai_tta.methods import Consistency, GraTa, Source, Statistics, Tent, View
 from monai_tta.tasks import ConsistencyTask
 from monai_tta.transforms.shift import BiasFieldShift, BlurNoiseShift, ContrastShift, ScannerShift, ScannerShiftd
 from monai_tta.updates import Adam
-from monai_tta.views import Restyling
+from monai_tta.views import Restyling, Views
 
 BETA = 1e-4  # the rate of the GraTa paper
 HARM = 0.01  # a case is harmed when it loses more than one point of Dice
@@ -67,18 +67,23 @@ class Row:
 def contenders() -> list[Contender]:
     """GraTa, its parts and its controls."""
     task = ConsistencyTask(restyling=Restyling("mri"))
+    trained = Views(axes=(0,))  # left-right: the only mirror the source networks were trained with
+    known = ConsistencyTask(restyling=Restyling("mri"), views=trained)
     grata = partial(GraTa, pseudo=task)
     consistency = partial(Consistency, objective=task)
     never, window = {"reset": "never"}, {"learn": "window"}
     return [
         Contender("Source", Source()),
-        Contender("View average", ViewAverage()),
+        Contender("View average, three mirrors", ViewAverage()),
+        Contender("View average, left-right", ViewAverage(views=trained)),
         *[Contender(f"Statistics, window, blend {b}", Statistics(blend=b)) for b in (0.1, 0.3, 1.0)],
         *[Contender(f"Statistics, volume, blend {b}", Statistics(blend=b, statistics="volume")) for b in (0.1, 0.3, 1.0)],
         Contender("Tent", Tent()),
         Contender("Consistency, beta", consistency(optimizer=Adam(rate=BETA))),
         Contender("Consistency, beta/4", consistency(optimizer=Adam(rate=BETA / 4))),
         Contender("GraTa", grata()),
+        Contender("GraTa, left-right views", GraTa(pseudo=known)),
+        Contender("GraTa, left-right views, 10 beta, 4 steps", GraTa(pseudo=known, optimizer=Adam(rate=10 * BETA), steps=4)),
         Contender("GraTa, 4 steps", grata(steps=4)),
         Contender("GraTa, continual", grata(), never),
         Contender("GraTa, 4 steps, continual", grata(steps=4), never),

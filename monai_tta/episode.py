@@ -184,6 +184,7 @@ class Episode:
             reset=self.inferer.reset,
             seed=self.seed,
             shape=tuple(inputs.shape),
+            budget=self.inferer.budget,
             taught=self.taught,
             moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
             steps=tuple(self.steps),

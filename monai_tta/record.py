@@ -33,6 +33,7 @@ class Case:
     reset: str
     seed: int
     shape: tuple[int, ...]
+    budget: int | None = None
     taught: int = 0
     moving: int = 0
     steps: tuple[Step, ...] = ()

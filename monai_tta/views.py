@@ -56,19 +56,25 @@ class View:
 class Views:
     """Which poses to look from.
 
-    ``mirrors``: "axes" (one mirror per axis) or "all" (every combination). ``turns``: quarter turns in planes of equal
+    ``mirrors``: "axes" (one mirror per axis) or "all" (every combination); ``axes``: the spatial axes that may be
+    mirrored, None for all of them. A network answers only poses that it was trained to answer: one trained with
+    left-right flips alone is best asked for ``axes=(0,)`` in RAS orientation. ``turns``: quarter turns in planes of equal
     size; None means in 2D only, because in 3D equal size does not promise equal spacing. In 2D, "axes" with turns is
     the set of the GraTa paper: identity, two mirrors, three quarter turns.
     """
 
     mirrors: Literal["axes", "all"] = "axes"
     turns: bool | None = None
+    axes: tuple[int, ...] | None = None
 
     def of(self, shape: Sequence[int]) -> list[View]:
         """The poses for windows of this spatial shape, identity first."""
         n = len(shape)
-        counts = range(1, n + 1) if self.mirrors == "all" else [1]
-        poses = [View()] + [View(mirrors=axes) for k in counts for axes in combinations(range(n), k)]
+        axes = range(n) if self.axes is None else self.axes
+        if any(a not in range(n) for a in axes):
+            raise ValueError(f"axes={self.axes} of views do not fit windows of shape {tuple(shape)}: axes count from 0")
+        counts = range(1, len(axes) + 1) if self.mirrors == "all" else [1]
+        poses = [View()] + [View(mirrors=some) for k in counts for some in combinations(axes, k)]
         turns = n == 2 if self.turns is None else self.turns
         for plane in combinations(range(n), 2) if turns else ():
             square = shape[plane[0]] == shape[plane[1]]

@@ -31,6 +31,10 @@ def test_every_view_is_another_one_and_is_undone(shape, mirrors, turns):
 def test_how_many():
     assert len(Views().of((8, 8))) == 6 and len(Views().of((8, 6))) == 4
     assert len(Views().of((8, 8, 8))) == 4 and len(Views(mirrors="all").of((8, 8, 8))) == 8
+    assert Views(axes=(2,)).of((8, 8, 8)) == [View(), View(mirrors=(2,))]
+    assert len(Views(mirrors="all", axes=(0, 2)).of((8, 8, 8))) == 4
+    with pytest.raises(ValueError, match=r"axes=\(2,\) of views do not fit windows of shape \(8, 8\)"):
+        Views(axes=(2,)).of((8, 8))
     assert len(Views(turns=True).of((8, 8, 6))) == 4 + 3 + 1 + 1
 
 
