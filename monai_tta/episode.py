@@ -98,7 +98,8 @@ class Episode:
 
         def answer(windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
             try:
-                outputs = self.network(windows, *more, **named)
+                # A copy: with one window per batch this is a view of the image, which is still to be answered again.
+                outputs = self.network(windows.clone(), *more, **named)
             except RuntimeError as error:
                 why = explain_channels(windows, self.source)
                 if why is None:

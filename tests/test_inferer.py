@@ -125,6 +125,51 @@ def test_distributed_networks_are_opened_and_can_be_trained_afterwards(tmp_path)
         torch.distributed.destroy_process_group()
 
 
+class Curious(SlidingWindowInferer):
+    """An inferer that reads what it needs from the network and calls it by keyword, as some bundles' own do."""
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        assert network.patch == 8 and len(list(network.children())) > 1
+        return super().__call__(inputs, lambda windows: network(x=windows), *args, **kwargs)
+
+
+def test_inferers_that_read_the_network_get_one_to_read():
+    class Named(nn.Module):
+        patch = 8
+
+        def __init__(self):
+            super().__init__()
+            self.net, self.spare = network(), nn.Identity()
+
+        def forward(self, x):
+            return self.net(x)
+
+    net, x = Named().eval(), image()
+    run = AdaptiveInferer(method=TENT, inferer=Curious(8, 2, 0.5))
+    assert torch.equal(run(x, net), inferer(TENT)(x, network())) and run.cases[-1].reason is None
+
+
+def test_windows_are_private_copies():
+    """With one window per batch MONAI hands over views of the image itself; a network may write into what it is given."""
+
+    class Scribbler(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):
+            answer = self.net(x)
+            x.mul_(2)
+            return answer
+
+    x = image(size=16)
+    given = x.clone()
+    run = AdaptiveInferer(8, 1, 0, method=TENT, head="softmax", learn="window")
+    with torch.no_grad():
+        run(x, Scribbler().eval())
+    assert torch.equal(x, given) and run.cases[-1].reason is None
+
+
 class Several(nn.Module):
     def __init__(self, kind):
         super().__init__()
