@@ -85,11 +85,11 @@ class PresentNorm(nn.Module):
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
 
     def _own(self, x: Tensor) -> Tensor:
-        """Each window by itself. Folding windows into channels keeps them apart and avoids `F.instance_norm`, whose
-        CPU gradients are wrong for channels-last inputs."""
+        """Each window by itself: folding windows into channels keeps them apart. Voxels are folded into one axis because
+        torch's CPU kernels give wrong gradients when those of one window come back channels-last."""
         self._demand(x, x[0, 0].numel())
         n, c = x.shape[:2]
-        flat = x.contiguous().reshape(1, n * c, *x.shape[2:])
+        flat = x.reshape(1, n * c, -1)
         weight = None if self.weight is None else self.weight.repeat(n)
         bias = None if self.bias is None else self.bias.repeat(n)
         return F.batch_norm(flat, None, None, weight, bias, True, 0.0, self.eps).reshape(x.shape)

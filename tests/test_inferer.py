@@ -106,7 +106,7 @@ def test_shells_are_opened(wrap):
     net, x = network(), image()
     run = inferer(TENT)
     torch.testing.assert_close(run(x, wrap(net)), inferer(TENT)(x, net))
-    assert run.cases[-1].reason is None
+    assert run.cases[-1].reason is None and run.cases[-1].network == "Sequential"
 
 
 def test_distributed_networks_are_opened_and_can_be_trained_afterwards(tmp_path):
