@@ -188,6 +188,7 @@ class Episode:
             budget=self.inferer.budget,
             taught=self.taught,
             moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
+            selected=shadow.selected if shadow else None,
             steps=tuple(self.steps),
             travelled=shadow.travelled if shadow else 0.0,
             changed=changed,

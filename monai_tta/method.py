@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from monai_tta.normalization import Whose
 from monai_tta.record import Step
-from monai_tta.shadow import NormAffine, Selection, Shadow
+from monai_tta.selection import Auto, Selection
+from monai_tta.shadow import Shadow
 from monai_tta.updates import Adam, Rule, finite, follow, gradient
 
 Loss = Callable[[Shadow, Tensor], Tensor]
@@ -58,7 +59,7 @@ class AdaptationMethod(ABC):
 class Descent(AdaptationMethod):
     """The usual case: select tensors, choose statistics, take ``steps`` optimiser steps down one loss."""
 
-    select: Selection = NormAffine()
+    select: Selection = Auto()
     statistics: Whose = "window"
     blend: float = 1.0
     optimizer: Rule = Adam()

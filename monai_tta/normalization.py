@@ -44,7 +44,7 @@ class PresentNorm(nn.Module):
 
     def __init__(self, layer: Layer, statistics: Whose, blend: float, name: str) -> None:
         super().__init__()
-        self.name, self.eps, self.blend = name, layer.eps, blend
+        self.name, self.eps, self.blend, self.features = name, layer.eps, blend, layer.num_features
         self.register_parameter("weight", layer.weight)
         self.register_parameter("bias", layer.bias)
         self.register_buffer("running_mean", layer.running_mean)
@@ -53,6 +53,18 @@ class PresentNorm(nn.Module):
         self.statistics: Whose = statistics if self.remembers else "window"
         self.pooled: tuple[Tensor, Tensor] | None = None
         self.gathering = False
+
+    def attach(self, like: Tensor) -> bool:
+        """Put a scale of one and a shift of zero (dtype and device of ``like``) on a layer that has neither.
+
+        Returns:
+            whether it had neither.
+        """
+        if self.weight is not None or self.bias is not None:
+            return False
+        self.weight = nn.Parameter(torch.ones(self.features, dtype=like.dtype, device=like.device))
+        self.bias = nn.Parameter(torch.zeros(self.features, dtype=like.dtype, device=like.device))
+        return True
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised, scaled and shifted features, in the shape and dtype of ``x``."""

@@ -20,9 +20,10 @@ class Step:
 class Case:
     """One image answered.
 
-    ``travelled`` is the Euclidean distance of the moving tensors from the source's; ``changed`` the share of voxels
-    whose label differs from the plain answer, in [0, 1]; times are in seconds; ``peak_memory`` is the process's highest
-    resident size so far in MiB. ``reason`` says why an image was answered plainly (None: it was adapted).
+    ``moving`` scalars were free to move, found by ``selected``; ``travelled`` is their Euclidean distance from the
+    source's; ``changed`` the share of voxels whose label differs from the plain answer, in [0, 1]; times are in seconds;
+    ``peak_memory`` is the process's highest resident size so far in MiB. ``reason`` says why an image was answered
+    plainly (None: it was adapted).
     """
 
     number: int
@@ -36,6 +37,7 @@ class Case:
     budget: int | None = None
     taught: int = 0
     moving: int = 0
+    selected: str | None = None
     steps: tuple[Step, ...] = ()
     travelled: float = 0.0
     changed: float = 0.0

@@ -7,82 +7,19 @@ that nothing an adaptation does can reach the source. Reset is rebirth: drop the
 from __future__ import annotations
 
 import copy
-import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_tta.normalization import PresentNorm, Whose, replaceable
+from monai_tta.selection import Selection
 
 
 class CannotAdapt(ValueError):
     """This network, or this image, cannot be adapted; the message says why and what to choose instead."""
-
-
-class Selection(ABC):
-    """Which parameters may move, as a function of the network."""
-
-    @abstractmethod
-    def __call__(self, network: nn.Module) -> list[str]:
-        """Names of the parameters that may move, in the network's own order."""
-
-
-@dataclass(frozen=True)
-class NormAffine(Selection):
-    """Scale and shift of every normalisation layer (Batch, Instance, Group, Layer)."""
-
-    def __call__(self, network: nn.Module) -> list[str]:
-        """Names of weights and biases of normalisation layers."""
-        kinds = (PresentNorm, nn.GroupNorm, nn.LayerNorm)
-        return [
-            f"{prefix}.{name}" if prefix else name
-            for prefix, module in network.named_modules()
-            if isinstance(module, kinds) or replaceable(module)
-            for name, _ in module.named_parameters(recurse=False)
-        ]
-
-
-@dataclass(frozen=True)
-class Biases(Selection):
-    """Every bias."""
-
-    def __call__(self, network: nn.Module) -> list[str]:
-        """Names that end in ``bias``."""
-        return [name for name, _ in network.named_parameters() if name.split(".")[-1] == "bias"]
-
-
-@dataclass(frozen=True)
-class Everything(Selection):
-    """Every floating-point parameter."""
-
-    def __call__(self, network: nn.Module) -> list[str]:
-        """All parameter names."""
-        return [name for name, p in network.named_parameters() if p.is_floating_point()]
-
-
-@dataclass(frozen=True)
-class Matching(Selection):
-    """Parameters whose name contains a match of a regular expression."""
-
-    pattern: str
-
-    def __call__(self, network: nn.Module) -> list[str]:
-        """Names in which ``pattern`` is found."""
-        return [name for name, _ in network.named_parameters() if re.search(self.pattern, name)]
-
-
-@dataclass(frozen=True)
-class Auto(Selection):
-    """Normalisation scale and shift where there are any, else every bias. What was taken is on the case's record."""
-
-    def __call__(self, network: nn.Module) -> list[str]:
-        """The first of the two selections that finds anything."""
-        return NormAffine()(network) or Biases()(network)
 
 
 def _stand_in(source: nn.Module) -> nn.Module:
@@ -157,10 +94,15 @@ class Shadow:
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
         self.module = _replace_norms(_stand_in(source), statistics, blend)
         _quiet(self.module)
-        self.names = select(self.module) if select else []
+        self.names: list[str] = []
+        self.selected: str | None = None
+        for way in select.ways if select else ():
+            if names := way(self.module):
+                self.names, self.selected = names, repr(way)
+                break
         if select and not self.names:
             raise CannotAdapt(
-                f"{self.kind} has nothing to adapt: {select!r} matches none of its parameters; "
+                f"{self.kind} has nothing to adapt: {select!r} finds none of its parameters; "
                 "choose select=Auto(), Biases(), Everything() or Matching(regex)"
             )
         self._free()

@@ -35,6 +35,7 @@ MUTANTS = {
     "gradients by backward": ("updates.py", "torch.autograd.grad(one, moving, allow_unused=True)", "(one.backward(), [m.grad for m in moving])[1]"),
     "unused branches not allowed": ("updates.py", "allow_unused=True", "allow_unused=False"),
     "DataParallel not opened": ("network.py", "nn.DataParallel | nn.parallel.DistributedDataParallel", "nn.Bilinear"),
+    "attached scale not at one": ("normalization.py", "nn.Parameter(torch.ones(self.features", "nn.Parameter(torch.zeros(self.features"),
     "inference mode not left": ("episode.py", "with torch.inference_mode(False):", "with torch.enable_grad():"),
     "statistics pooled over the window batch": ("normalization.py", "flat = x.reshape(1, n * c, -1)", "return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
     "window statistics by F.instance_norm": ("normalization.py", "flat = x.reshape(1, n * c, -1)", "return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),

@@ -17,6 +17,7 @@ from torch import nn
 
 import monai_tta
 from monai_tta import AdaptiveInferer, GraTa, Source, Statistics, Tent
+from monai_tta.selection import NormAffine
 from tests.test_laws import FAST, ROWS, image, inferer, network, same, state
 
 TENT = Tent(optimizer=FAST)
@@ -263,7 +264,7 @@ def test_bad_images_are_named(x, kind, said):
 
 def test_nothing_to_adapt_is_said():
     net = UNet(3, 1, 2, (4, 8), (2,), bias=False, norm=("instance", {"affine": False}), act="relu")
-    run = AdaptiveInferer(8, method=TENT)
+    run = AdaptiveInferer(8, method=Tent(select=NormAffine()))
     with pytest.warns(UserWarning, match="UNet has nothing to adapt.*choose select"):
         run(image(size=8), net)
     assert "UNet" in run.cases[-1].reason

@@ -10,7 +10,7 @@ from torch import nn
 import monai_tta
 from monai_tta import AdaptiveInferer, Consistency, GraTa, Source, Statistics, Tent, ViewAverage, methods
 from monai_tta.method import Wrapper
-from monai_tta.shadow import Everything, Matching, NormAffine
+from monai_tta.selection import Auto, Everything, Matching, NormAffine
 from monai_tta.tasks import ConsistencyTask
 from monai_tta.updates import SGD, Adam
 from monai_tta.views import Restyling
@@ -160,9 +160,9 @@ def test_a_method_is_a_value(row):
     method = ROWS[row]
     assert pickle.loads(pickle.dumps(method)) == method == copy.deepcopy(method)
     assert hash(method) == hash(copy.deepcopy(method))
-    from monai_tta import shadow, tasks, updates, views
+    from monai_tta import selection, tasks, updates, views
 
-    names = {k: v for m in (monai_tta, shadow, tasks, updates, views) for k, v in vars(m).items()}
+    names = {k: v for m in (monai_tta, selection, tasks, updates, views) for k, v in vars(m).items()}
     assert eval(repr(method), names) == method
 
 
@@ -273,3 +273,34 @@ def test_source_untouched_after_an_exception(row, error):
         inferer(ROWS[row])(x, net)
     handle.remove()
     assert same(before, state(net))
+
+
+BARE = {
+    "AttachedAffine()": lambda: nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 3, 1)),
+    "LastBiases()": lambda: nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1)),
+}
+
+
+@LEARNING
+@pytest.mark.parametrize("way", BARE)
+def test_networks_without_scale_and_shift_start_at_the_source_and_move(row, way):
+    import dataclasses
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = BARE[way]().eval()
+    before, x = state(net), image()
+    still = dataclasses.replace(ROWS[row], optimizer=SGD(rate=0.0, momentum=0))
+    torch.testing.assert_close(inferer(still)(x, net), AdaptiveInferer.__mro__[1](8, 2, 0.5)(x, net).detach())
+    run = inferer(ROWS[row])
+    answer = run(x, net)
+    case = run.cases[-1]
+    assert case.selected == way and case.travelled > 0 and case.reason is None and same(before, state(net))
+    assert not torch.allclose(answer, inferer(still)(x, net), atol=1e-4)
+
+
+def test_auto_prefers_what_the_papers_move():
+    for kind in NORMS:
+        run = inferer(Tent(select=Auto()))
+        run(image(), network(kind))
+        assert run.cases[-1].selected == "NormAffine()"

@@ -54,7 +54,7 @@ def test_a_record_replays_the_case_and_names_nobody():
     assert set(json.loads(text)["steps"][0]) == {"losses", "cosine", "rate"}
     names = {
         k: v
-        for m in ("", ".tasks", ".shadow", ".updates", ".views")
+        for m in ("", ".tasks", ".selection", ".updates", ".views")
         for k, v in vars(__import__("monai_tta" + m, fromlist=["x"])).items()
     }
     again = AdaptiveInferer(
