@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from torch import nn
 from monai_tta import methods
 from monai_tta.inferer import AdaptiveInferer
 from monai_tta.method import AdaptationMethod
+from monai_tta.reading import head_of
 from monai_tta.record import Case
 
 
@@ -63,20 +66,12 @@ def load_bundle(root: Path | str, checkpoint: str = "model.pt") -> SourceBundle:
         BundleError: for a missing file or section, or weights that do not fit the network.
     """
     root = Path(root)
-    config = next((p for s in ("yaml", "yml", "json") if (p := root / "configs" / f"inference.{s}").is_file()), None)
-    if config is None:
-        raise BundleError(f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json")
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    metadata = root / "configs" / "metadata.json"
-    if metadata.is_file():
-        parser.read_meta(str(metadata))
+    parser, config = read_bundle(root)
     sections: dict[str, Any] = cast(dict[str, Any], parser.config)
     for key in ("network", "inferer", "preprocessing", "postprocessing"):
         ids = ("network", "network_def") if key == "network" else (key,)
         if not any(i in sections for i in ids):
             raise BundleError(f"{config} has no {key!r}; adaptation needs it by that name")
-    parser["bundle_root"] = str(root)
     if "checkpoint" in sections:
         parser["checkpoint"] = checkpoint
     parser.parse()
@@ -84,6 +79,26 @@ def load_bundle(root: Path | str, checkpoint: str = "model.pt") -> SourceBundle:
     _load_weights(network, root / "models" / checkpoint)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     return SourceBundle(parser, network.eval(), parser.get_parsed_content("inferer"), device)
+
+
+def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
+    """The parser of ``configs/inference.(yaml|yml|json)`` with the bundle's metadata, and that file; nothing is built yet.
+
+    Raises:
+        BundleError: when there is no such file.
+    """
+    config = next((p for s in ("yaml", "yml", "json") if (p := root / "configs" / f"inference.{s}").is_file()), None)
+    if config is None:
+        raise BundleError(f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json")
+    if (root / "scripts").is_dir() and str(root.resolve()) not in sys.path:
+        sys.path.insert(0, str(root.resolve()))  # where `monai.bundle run` in the bundle's folder would find them
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    metadata = root / "configs" / "metadata.json"
+    if metadata.is_file():
+        parser.read_meta(str(metadata))
+    parser["bundle_root"] = str(root)
+    return parser, config
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
@@ -126,12 +141,14 @@ def segment(
     """Segment images one by one; a bad one is reported and the rest go on.
 
     Masks are written beside, then moved into ``out``, so that no half-written mask is ever there. ``choices`` are
-    keyword arguments of `AdaptiveInferer`.
+    keyword arguments of `AdaptiveInferer`; ``head="auto"`` is read from the bundle's postprocessing where it says.
     """
     out.mkdir(parents=True, exist_ok=True)
-    inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **choices)
     with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as partial:
         before, after = bundle.transforms(Path(partial))
+        if choices.get("head", "auto") == "auto":
+            choices["head"] = head_of(after)
+        inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **choices)
         for image in images:
             try:
                 if not image.is_file():
@@ -169,3 +186,8 @@ def write_records(cases: Iterable[Case], path: Path) -> None:
     aside = path.with_name(f".{path.name}.partial")
     aside.write_text(json.dumps([json.loads(case.to_json()) for case in cases], indent=1) + "\n")
     shutil.move(aside, path)
+
+
+if __name__ == "__main__":
+    # `python -m monai_tta.bundle overlay ...` is the command line by another name.
+    runpy.run_module("monai_tta", run_name="__main__")

@@ -13,6 +13,7 @@ from rich.table import Table
 from monai_tta import bundle as bundles
 from monai_tta import compare as protocol
 from monai_tta import methods as exported
+from monai_tta import overlay as overlays
 from monai_tta.demo import make_demo
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
@@ -60,6 +61,28 @@ def _say(outcomes: list[bundles.Outcome], out: Path) -> None:
         console.print(f"failed: {outcome.image.name}: {outcome.error}", markup=False, style="red")
     if bad or not outcomes:
         raise typer.Exit(3)
+
+
+@app.command()
+def overlay(
+    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
+    out: Annotated[Path | None, typer.Option(help="where the overlay goes; adapt_BUNDLE.yaml here unless told")] = None,
+    head: Annotated[str | None, typer.Option(help="softmax or sigmoid, where the bundle doesn't say")] = None,
+) -> None:
+    """Say what adapting a bundle would mean, and write the config file that does it."""
+    try:
+        findings = overlays.look(bundle, head)
+        table = Table("of", "found")
+        for name, value in findings.lines():
+            table.add_row(name, value)
+        Console().print(table)
+        text = overlays.overlay(findings)
+    except (ValueError, OSError) as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from error
+    file = out or Path(f"adapt_{bundle.resolve().name}.yaml")
+    file.write_text(text)
+    Console().print(f"written: {file}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -1,0 +1,44 @@
+"""Reading a bundle's intentions: what its logits stand for, from what its own postprocessing does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from monai.transforms import Activations, Activationsd, AsDiscrete, AsDiscreted, Compose
+
+
+def head_of(postprocessing: Any) -> str:
+    """ "softmax", "sigmoid", or "auto" where the postprocessing does not say.
+
+    Softmax or argmax say "softmax"; sigmoid, or a threshold without a softmax, says "sigmoid". Overlays use it as
+    ``head: {_target_: monai_tta.reading.head_of, postprocessing: "@postprocessing"}``.
+
+    Args:
+        postprocessing: a transform, a `Compose`, or a sequence of them.
+    """
+    steps = list(_flat(postprocessing))
+    if any(_has(t, "softmax") or _has(t, "argmax") for t in steps):
+        return "softmax"
+    if any(_has(t, "sigmoid") or _has(t, "threshold") for t in steps):
+        return "sigmoid"
+    return "auto"
+
+
+def _flat(steps: Any) -> Iterator[Any]:
+    if isinstance(steps, Compose):
+        steps = steps.transforms
+    if isinstance(steps, list | tuple):
+        for step in steps:
+            yield from _flat(step)
+    else:
+        yield steps
+
+
+def _has(transform: Any, act: str) -> bool:
+    """Whether a transform of MONAI's does this to its first key (the prediction; labels come after it)."""
+    if not isinstance(transform, Activations | Activationsd | AsDiscrete | AsDiscreted):
+        return False
+    value = getattr(transform, act, None)
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return first is not None and first is not False
