@@ -12,6 +12,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from monai_tta.guards import finite_answer
 from monai_tta.network import Stand, explain_channels
 from monai_tta.normalization import TooFewVoxels
 from monai_tta.objectives import labels
@@ -165,9 +166,10 @@ class Episode:
     def _verdict(self, plain: Tensor, adapted: Tensor) -> str | None:
         if self.inferer.learn == "window" and self.method.learns and not self.taught:
             return "no window can teach: each one is constant or holds NaN or infinity"
-        if not bool(adapted.isfinite().all()):
-            return "the adapted answer is not finite"
-        return None if self.inferer.guard is None else self.inferer.guard(plain, adapted, self.head)
+        reason = finite_answer(plain, adapted, self.head)
+        if reason is not None or self.inferer.guard is None:
+            return reason
+        return self.inferer.guard(plain, adapted, self.head)
 
     def _changed(self, plain: Tensor, adapted: Tensor) -> float:
         """Share of voxels whose label is another."""

@@ -47,7 +47,7 @@ MUTANTS = {
     "source statistics kept": ("normalization.py", 'statistics if self.remembers else "window"', '"source" if self.remembers else "window"'),
     "compiled shell not opened": ("network.py", '"_orig_mod" in network._modules', "False"),
     "meta data dropped": ("episode.py", "isinstance(windows, MetaTensor) and isinstance(outputs, Tensor)", "False"),
-    "guard not asked": ("episode.py", "None if self.inferer.guard is None else", "None if True else"),
+    "guard not asked": ("episode.py", "reason is not None or self.inferer.guard is None", "True"),
 }  # fmt: skip
 
 

@@ -70,7 +70,10 @@ def test_metadata_is_valid(tmp_path):
 
 @pytest.mark.parametrize("config", ["inference.yaml", "train.yaml"])
 def test_network_is_as_metadata_says(config):
-    verify_net_in_out("network_def", str(CONFIGS / "metadata.json"), str(CONFIGS / config), device="cpu")
+    check = ("network_def", str(CONFIGS / "metadata.json"), str(CONFIGS / config), "cpu")
+    verify_net_in_out(*check)
+    with pytest.raises(ValueError, match="doesn't match: `5`"):
+        verify_net_in_out(*check, **{"_meta_#network_data_format#outputs#pred#num_channels": 5})
 
 
 def test_network_definitions_agree():
