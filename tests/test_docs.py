@@ -1,19 +1,25 @@
 """What the documentation shows is run, and what it lists is complete."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import UNet
 
 from monai_tta import methods
+from monai_tta.demo import BUNDLE
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md"])
 def test_code_on_a_page_runs(page):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -25,6 +31,25 @@ def test_code_on_a_page_runs(page):
     for block in blocks:
         exec(compile(block, page, "exec"), names)
     assert names["inferer"].cases[-1].reason is None
+
+
+def test_commands_of_the_pipelines_page_run(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "scans").mkdir()
+    nib.save(nib.Nifti1Image(rng.normal(size=(33, 34, 35)).astype(np.float32), np.eye(4)), tmp_path / "scans" / "a.nii.gz")
+    commands = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs/pipelines.md").read_text(), re.S | re.M)
+    assert len(commands) == 3
+    places = {"BUNDLE": str(BUNDLE), "OVERLAYS": str(BUNDLE.parent / "overlays"), "SCANS": str(tmp_path / "scans")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    masks = []
+    for number, command in enumerate(commands):
+        out = tmp_path / f"masks{number}"
+        done = subprocess.run(
+            ["bash", "-ec", command], env=os.environ | places | {"MASKS": str(out), "PATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        masks.append(np.asarray(nib.load(next(out.glob("*.nii.gz"))).dataobj))
+    assert np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[1])
 
 
 def test_the_page_of_methods_is_the_one_generated():
