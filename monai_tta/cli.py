@@ -107,7 +107,7 @@ def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and recor
     table = Table("region", "plain voxels", "adapted voxels", "mask changed", "weights moved", "s plain", "s adapted")
     for r in results:
         case = r.case
-        figures = (f"{case.changed:.2%}", f"{case.travelled:.2g}", f"{case.seconds_plain:.1f}", f"{case.seconds:.1f}")
+        figures = (f"{case.changed:.2%}", f"{case.travelled:.2g}", f"{case.seconds_plain:.2f}", f"{case.seconds:.2f}")
         table.add_row(r.region, str(r.plain_voxels), str(r.adapted_voxels), *figures)
     Console().print(table)
     Console().print(f"pictures, masks and records: {out.resolve()}", soft_wrap=True)

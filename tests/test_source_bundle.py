@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.engines import IterationEvents
 
 from monai_tta import AdaptiveInferer, GraTa
@@ -17,6 +17,8 @@ from monai_tta.heads import heads_of
 from monai_tta.tasks import RotationTask
 
 CONFIGS = BUNDLE / "configs"
+ALL = sorted(p.parent for p in BUNDLE.parent.glob("*/configs"))
+BUNDLES = pytest.mark.parametrize("bundle", ALL, ids=[p.name for p in ALL])
 OVERLAYS = BUNDLE.parent / "overlays"
 # What MONAI's metadata schema of 2024-07-25 asks for, so that the check needs no network.
 TENSOR = {
@@ -57,23 +59,66 @@ def bundle_run(root, files, *words, launcher=(sys.executable, "-m")):
     return done
 
 
-def test_metadata_is_valid(tmp_path):
+@BUNDLES
+def test_metadata_is_valid(bundle, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps(SCHEMA))
-    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    file = bundle / "configs" / "metadata.json"
+    verify_metadata(meta_file=str(file), filepath=str(schema))
+    metadata = json.loads(file.read_text())
     del metadata["network_data_format"]["outputs"]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="Failed validating"):
         verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(schema))
 
 
+@BUNDLES
 @pytest.mark.parametrize("config", ["inference.yaml", "train.yaml"])
-def test_network_is_as_metadata_says(config):
-    check = ("network_def", str(CONFIGS / "metadata.json"), str(CONFIGS / config), "cpu")
+def test_network_is_as_metadata_says(bundle, config):
+    check = ("network_def", str(bundle / "configs" / "metadata.json"), str(bundle / "configs" / config), "cpu")
     verify_net_in_out(*check)
-    with pytest.raises(ValueError, match="doesn't match: `5`"):
-        verify_net_in_out(*check, **{"_meta_#network_data_format#outputs#pred#num_channels": 5})
+    with pytest.raises(ValueError, match="doesn't match: `7`"):
+        verify_net_in_out(*check, **{"_meta_#network_data_format#outputs#pred#num_channels": 7})
+
+
+@BUNDLES
+def test_every_checkpoint_is_small_and_documented(bundle):
+    said = (bundle / "docs" / "README.md").read_text()
+    for file in (bundle / "models").glob("*"):
+        assert file.suffix == ".pt" and file.stat().st_size < 10_000_000 and file.name in said
+    for word in ("icence", "Research use only", "Limits"):
+        assert word in said
+
+
+@BUNDLES
+@pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
+def test_exported_torchscript_runs_and_is_answered_plainly(bundle, overlay, tmp_path):
+    """`ckpt_export`, then the same configs with the archive in the network's place."""
+    if not (bundle / "models" / "model.pt").exists():
+        pytest.skip("the bundle ships no weights")
+    configs = bundle / "configs"
+    parser = ConfigParser()
+    parser.read_config([str(configs / "inference.yaml"), str(OVERLAYS / overlay)])
+    parser.update({"bundle_root": str(bundle), "output_dir": str(tmp_path)})
+    shape = json.loads((configs / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+    size = (1, shape["num_channels"], *shape["spatial_shape"])
+    archive = tmp_path / "model.ts"
+    ckpt_export(
+        "network_def",
+        str(archive),
+        str(bundle / "models" / "model.pt"),
+        str(configs / "metadata.json"),
+        str(configs / "inference.yaml"),
+        input_shape=list(size),
+    )
+    network, inferer = torch.jit.load(str(archive)), parser.get_parsed_content("evaluator").inferer
+    x = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="TorchScript, which hides its layers"), torch.no_grad():
+        answer = inferer(x, network)
+    parser.get_parsed_content("load")
+    with torch.no_grad():
+        plain = parser.get_parsed_content("network").eval()(x)
+    torch.testing.assert_close(answer, plain, rtol=1e-3, atol=1e-3)
 
 
 def test_network_definitions_agree():
