@@ -1,0 +1,127 @@
+"""Synthetic CT, MRI and fundus images with exact masks: for tests, docs and newcomers, of any size, without data.
+
+They are drawings, not anatomy: good to see that a pipeline works, not how well. A `scanner` changes how an image looks and
+never where anything is; the same seed draws the same patient, whoever scans it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from monai.transforms import GaussianSmooth
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How a device shows tissue: ``gamma`` of its contrast, ``gain`` and ``offset`` of its scale, blur in voxels, noise.
+
+    Strengths are relative to the range of intensities; ``field`` is the strength of a slow brightness gradient.
+    """
+
+    gamma: float = 1.0
+    gain: float = 1.0
+    offset: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.02
+    field: float = 0.0
+
+
+SCANNERS = {
+    "reference": Scanner(),
+    "soft": Scanner(blur=1.0, noise=0.01),
+    "noisy": Scanner(noise=0.08),
+    "dim": Scanner(gamma=1.6, gain=0.8, offset=0.05, noise=0.03),
+    "uneven": Scanner(field=0.6, noise=0.03),
+}
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """An image ``(C, *spatial)`` and its exact label ``(1 or 2, *spatial)``."""
+
+    image: Tensor
+    label: Tensor
+
+
+def ct_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
+    """An abdomen: air, a body of soft tissue, a liver (1), a spleen (2) and a spine, in HU, ``(1, x, y, z)``."""
+    draw, grid = _start(size, 3, seed)
+    hu = torch.full(tuple(size), -1000.0)
+    hu[_ball(grid, (0, 0, 0), (0.9, 0.75, 5))] = -80 + draw(20)
+    hu[_ball(grid, (0, 0.05, 0), (0.8, 0.62, 5))] = 30 + draw(10)
+    hu[_ball(grid, (0, -0.5, 0), (0.14, 0.14, 5))] = 400 + draw(100)
+    label = torch.zeros(tuple(size))
+    for number, side, radius, value in ((1, 0.4, 0.34, 100), (2, -0.5, 0.2, 120)):
+        place = (side + draw(0.05), 0.05 + draw(0.05), draw(0.2))
+        organ = _ball(grid, place, (radius, radius * 0.9, radius * 1.8))
+        hu[organ], label[organ] = value + draw(10), number
+    unit = (hu + 1000) / 1600
+    return Phantom(_scan(unit[None], seed, scanner) * 1600 - 1000, label[None])
+
+
+def mri_phantom(size: Sequence[int] = (48, 48, 48), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
+    """A head, T1-like: skull, grey and white matter, ventricles, and a pair of nuclei (1), in arbitrary units."""
+    draw, grid = _start(size, 3, seed)
+    t1 = torch.zeros(tuple(size))
+    for radius, value in ((0.92, 0.8), (0.85, 0.15), (0.8, 0.5), (0.66, 0.75)):
+        t1[_ball(grid, (0, 0, 0), (radius * 0.9, radius, radius * 0.95))] = value
+    label = torch.zeros(tuple(size))
+    for side in (-1, 1):
+        t1[_ball(grid, (side * 0.14, 0.05, 0.1), (0.08, 0.3, 0.14))] = 0.15
+        place = (side * (0.36 + draw(0.04)), draw(0.08), -0.1 + draw(0.05))
+        nucleus = _ball(grid, place, (0.17, 0.26, 0.17))
+        t1[nucleus], label[nucleus] = 0.48 + draw(0.02), 1
+    return Phantom(_scan(t1[None], seed, scanner) * 900, label[None])
+
+
+def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
+    """A retina in colour, values in [0, 1], with a disc and a cup as two nested channels."""
+    draw, grid = _start(size, 2, seed)
+    view = _ball(grid, (0, 0), (0.95, 0.95))
+    colour = torch.zeros(3, *size)
+    colour[:, view] = torch.tensor([0.65, 0.3, 0.15])[:, None]
+    place = (draw(0.15), 0.45 + draw(0.1))
+    for k in range(6):  # vessels leave the disc along parabolas
+        bend, width = draw(0.8), 0.012 + 0.004 * k
+        path = place[0] + bend * (grid[1] - place[1]) ** 2 + (k - 2.5) * 0.15 * (grid[1] - place[1])
+        colour[:, view & ((grid[0] - path).abs() < width)] = torch.tensor([0.4, 0.12, 0.08])[:, None]
+    radius = 0.18 + draw(0.02)
+    disc, cup = _ball(grid, place, (radius, radius * 0.95)), _ball(grid, place, (radius * 0.5, radius * 0.45))
+    colour[:, disc] = torch.tensor([0.9, 0.65, 0.4])[:, None]
+    colour[:, cup] = torch.tensor([1.0, 0.9, 0.7])[:, None]
+    image = _scan(colour, seed, scanner).clamp(0, 1) * view
+    return Phantom(image, torch.stack([disc | cup, cup]).float())
+
+
+def _start(size: Sequence[int], dims: int, seed: int) -> tuple[Callable[[float], float], tuple[Tensor, ...]]:
+    """A source of small random numbers, and coordinates in [-1, 1] along each axis."""
+    if len(size) != dims or min(size) < 8:
+        raise ValueError(f"size needs {dims} sides of at least 8 voxels, found {tuple(size)}")
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(spread: float) -> float:
+        return float(torch.rand((), generator=generator) * 2 - 1) * spread
+
+    return draw, torch.meshgrid(*[torch.linspace(-1, 1, n) for n in size], indexing="ij")
+
+
+def _ball(grid: Sequence[Tensor], centre: Sequence[float], radii: Sequence[float]) -> Tensor:
+    """Inside of an ellipse or ellipsoid."""
+    return torch.stack([((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)]).sum(0) < 1
+
+
+def _scan(unit: Tensor, seed: int, scanner: str | Scanner) -> Tensor:
+    """Show an image with intensities in [0, 1] as a scanner does."""
+    if isinstance(scanner, str):
+        if scanner not in SCANNERS:
+            raise ValueError(f"no scanner {scanner!r}; choose one of {', '.join(SCANNERS)} or give a Scanner")
+        scanner = SCANNERS[scanner]
+    out = unit.clamp(0, 1) ** scanner.gamma * scanner.gain + scanner.offset
+    if scanner.blur:
+        out = torch.as_tensor(GaussianSmooth(sigma=scanner.blur)(out))
+    ramp = torch.linspace(-0.5, 0.5, out.shape[1]).view(-1, *[1] * (out.ndim - 2))
+    generator = torch.Generator().manual_seed(seed + 1)
+    return out * (1 + scanner.field * ramp) + scanner.noise * torch.randn(out.shape, generator=generator)

@@ -1,0 +1,175 @@
+"""MRI, whose intensities have no unit: z-scores inside the head, robust percentiles, bias-field correction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import SimpleITK as sitk
+import torch
+from monai.config import KeysCollection
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    LoadImaged,
+    Orientationd,
+    ScaleIntensityRangePercentiles,
+    Spacingd,
+    Transform,
+)
+from torch import Tensor
+
+from monai_tta.transforms.keyed import KeyedTransform
+
+
+def head_mask(img: Tensor) -> Tensor:
+    """Where the head is: voxels above Otsu's threshold (Otsu 1979) of each channel, holes filled.
+
+    Args:
+        img: ``(C, *spatial)``.
+
+    Returns:
+        booleans of the same shape.
+    """
+    masks = []
+    for channel in img:
+        # Otsu looks for two heaps in a histogram; a constant image has one, and all of it is "head".
+        if channel.min() == channel.max():
+            masks.append(torch.ones_like(channel, dtype=torch.bool))
+            continue
+        bright = sitk.OtsuThreshold(sitk.GetImageFromArray(channel.detach().cpu().float().numpy()), 0, 1)
+        filled = sitk.GetArrayFromImage(sitk.BinaryFillhole(bright))
+        masks.append(torch.from_numpy(filled).to(channel.device) > 0)
+    return torch.stack(masks)
+
+
+class HeadZScore(Transform):
+    """Give the head mean 0 and standard deviation 1, channel by channel; air is shifted and scaled along.
+
+    Crops differ in how much air they hold; statistics of the head alone do not.
+    """
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Z-score an image ``(C, *spatial)``; a constant channel becomes 0."""
+        plain = torch.as_tensor(img).float()
+        out = torch.as_tensor(img).float().clone()
+        for k, mask in enumerate(head_mask(plain)):
+            inside = plain[k][mask]
+            spread = inside.std() if inside.numel() > 1 else inside.new_tensor(0.0)
+            out[k] = (plain[k] - inside.mean()) / (spread if spread > 0 else 1)
+        return _like(out, img)
+
+
+class RobustPercentiles(Transform):
+    """Bring the 1st to 99th percentile (unless told otherwise) to 0..1 and clip: a few bright vessels do not set the scale.
+
+    Args:
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 1.
+    """
+
+    def __init__(self, lower: float = 1, upper: float = 99) -> None:
+        self.scale = ScaleIntensityRangePercentiles(lower, upper, 0.0, 1.0, clip=True, channel_wise=True)
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Scale an image ``(C, *spatial)``; values in [0, 1]."""
+        return torch.as_tensor(self.scale(img))
+
+
+class BiasFieldCorrection(Transform):
+    """Take the slow brightness gradient of the receive coil out of an image by N4 (Tustison et al. 2010, SimpleITK).
+
+    Args:
+        shrink: the field is estimated on an image this much coarser, per axis.
+        iterations: per level of resolution.
+    """
+
+    def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 30)) -> None:
+        if shrink < 1:
+            raise ValueError(f"shrink must be at least 1, found {shrink}")
+        self.shrink, self.iterations = shrink, list(iterations)
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Correct an image ``(C, *spatial)``, 2D or 3D, of positive intensities; units and dtype stay."""
+        plain = torch.as_tensor(img)
+        done = [self._channel(c) for c in plain.detach().cpu().float()]
+        return _like(torch.stack(done).to(plain), img)
+
+    def _channel(self, channel: Tensor) -> Tensor:
+        """One channel; the field is estimated inside the head and divided out everywhere."""
+        full = sitk.GetImageFromArray(channel.numpy())
+        # N4 takes logarithms: shift so that the darkest voxel is just above zero.
+        low = float(channel.min())
+        positive = sitk.Cast(full - low + 1e-3 * max(float(channel.max()) - low, 1e-6), sitk.sitkFloat32)
+        mask = sitk.BinaryFillhole(sitk.OtsuThreshold(full, 0, 1))
+        factors = [max(1, min(self.shrink, size // 8)) for size in full.GetSize()]
+        corrector = sitk.N4BiasFieldCorrectionImageFilter()
+        corrector.SetMaximumNumberOfIterations(self.iterations)
+        corrector.Execute(sitk.Shrink(positive, factors), sitk.Shrink(mask, factors))
+        field = sitk.Exp(sitk.Cast(corrector.GetLogBiasFieldAsImage(positive), sitk.sitkFloat32))
+        corrected = sitk.GetArrayFromImage(positive / field)
+        return torch.from_numpy(corrected) + low
+
+
+class HeadZScored(KeyedTransform):
+    """`HeadZScore` for the given keys."""
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, HeadZScore(), allow_missing_keys)
+
+
+class RobustPercentilesd(KeyedTransform):
+    """`RobustPercentiles` for the given keys."""
+
+    def __init__(self, keys: KeysCollection, lower: float = 1, upper: float = 99, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, RobustPercentiles(lower, upper), allow_missing_keys)
+
+
+class BiasFieldCorrectiond(KeyedTransform):
+    """`BiasFieldCorrection` for the given keys."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        shrink: int = 4,
+        iterations: Sequence[int] = (50, 50, 30),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, BiasFieldCorrection(shrink, iterations), allow_missing_keys)
+
+
+def mri_preprocessing(
+    image: str = "image",
+    label: str | None = None,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    axcodes: str = "RAS",
+    n4: bool = False,
+) -> Compose:
+    """From a file to a network's input: oriented, resampled, optionally freed of its bias field, z-scored in the head.
+
+    Args:
+        image: key of the image's path.
+        label: key of the label's path, if there is one; resampled by nearest neighbours.
+        spacing: voxel size in mm.
+        axcodes: orientation, e.g. "RAS".
+        n4: whether to correct the bias field first (seconds per volume).
+    """
+    keys = [image] if label is None else [image, label]
+    modes = ["bilinear", "nearest"][: len(keys)]
+    return Compose(
+        [
+            LoadImaged(keys),
+            EnsureChannelFirstd(keys),
+            Orientationd(keys, axcodes=axcodes, labels=None),
+            Spacingd(keys, pixdim=tuple(spacing), mode=modes),
+            *([BiasFieldCorrectiond(image)] if n4 else []),
+            HeadZScored(image),
+            EnsureTyped(keys),
+        ]
+    )
+
+
+def _like(out: Tensor, img: Any) -> Tensor:
+    """The result with the input's meta data, where it carries any."""
+    return type(img)(out).copy_meta_from(img, copy_attr=False) if hasattr(img, "copy_meta_from") else out
