@@ -11,10 +11,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from monai_tta import bundle as bundles
-from monai_tta import compare as protocol
 from monai_tta import methods as exported
 from monai_tta import overlay as overlays
+from monai_tta.compare import compare as compared
 from monai_tta.demo import make_demo
+from monai_tta.protocol import protocol_of
+from monai_tta.tables import Row, markdown, write_rows
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
 console = Console(stderr=True)
@@ -116,22 +118,22 @@ def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and recor
 @app.command()
 def compare(
     bundle: Annotated[Path, typer.Argument(help="a bundle with configs/evaluate.yaml")],
-    dataset_dir: Annotated[Path, typer.Option(help="labelled data as the bundle's evaluate.yaml reads it")],
+    dataset_dir: Annotated[Path, typer.Option(help="labelled data; DATA in the bundle's configs/compare.yaml")],
     out: Annotated[Path, typer.Option(help="where rows.csv and table.md go")],
     checkpoint: Annotated[list[str], typer.Option(help="may be given several times")] = ["model.pt"],  # noqa: B006
 ) -> None:
-    """Score GraTa, its parts and its controls on real and simulated domains of a labelled MRI set."""
+    """Score GraTa, its parts and its controls on the real and simulated domains of a bundle's compare.yaml."""
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[protocol.Row] = []
+    rows: list[Row] = []
     failures: list[str] = []
     with Progress(console=console) as progress:
-        total = len(checkpoint) * len(protocol.domains())
-        todo = protocol.compare(bundle, dataset_dir, checkpoint)
+        total = len(checkpoint) * len(protocol_of(bundle).domains)
+        todo = compared(bundle, dataset_dir, checkpoint)
         for done, failure in progress.track(todo, total=total, description="comparing"):
             rows, failures = rows + done, failures + ([failure] if failure else [])
             if rows:
-                protocol.write_rows(rows, out / "rows.csv")
-                (out / "table.md").write_text(protocol.markdown(rows))
+                write_rows(rows, out / "rows.csv")
+                (out / "table.md").write_text(markdown(rows))
     for failure in failures:
         console.print(f"failed: {failure}", markup=False, style="red")
     if failures:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from monai.transforms import Activations, Activationsd, AsDiscrete, AsDiscreted, Compose
 
 
-def head_of(postprocessing: Any) -> str:
+def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
     """ "softmax", "sigmoid", or "auto" where the postprocessing does not say.
 
     Softmax or argmax say "softmax"; sigmoid, or a threshold without a softmax, says "sigmoid". Overlays use it as

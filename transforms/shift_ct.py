@@ -48,8 +48,8 @@ class SharpKernelShift(HounsfieldShift):
     """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Add 40 % more of what a blur of one voxel takes away at each step."""
-        return unit + 0.4 * self.severity * (unit - torch.as_tensor(GaussianSmooth(sigma=1.0)(unit)))
+        """Add 15 % more of what a blur of one voxel takes away at each step."""
+        return unit + 0.15 * self.severity * (unit - torch.as_tensor(GaussianSmooth(sigma=1.0)(unit)))
 
 
 class LowDoseShift(HounsfieldShift):

@@ -1,0 +1,61 @@
+"""Rows of a comparison, and the tables made of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import isnan, nan
+from pathlib import Path
+from statistics import fmean
+
+HARM = 0.01  # a case is harmed when it loses more than one point of Dice
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case answered by one contender: Dice per label in [0, 1], seconds."""
+
+    checkpoint: str
+    domain: str
+    contender: str
+    case: int
+    dice: tuple[float, ...]
+    seconds: float
+    reason: str | None
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of those that are numbers (a label that is not in an image has no Dice); NaN when none is."""
+    numbers = [v for v in values if not isnan(v)]
+    return fmean(numbers) if numbers else nan
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Raw rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) | {"dice": " ".join(f"{d:.4f}" for d in row.dice)} for row in rows)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """One table per checkpoint and domain."""
+    lines = []
+    for key in dict.fromkeys((r.checkpoint, r.domain) for r in rows):
+        here = [r for r in rows if (r.checkpoint, r.domain) == key]
+        source = {r.case: mean(r.dice) for r in here if r.contender == "Source"}
+        labels = " | ".join(f"Dice {k + 1}" for k in range(len(here[0].dice)))
+        lines += [f"\n**{key[0]}, {key[1]}** ({len(source)} cases)\n"]
+        lines += [f"| method | {labels} | change (points) | harmed | worst case (points) | s / case |"]
+        lines += ["|" + "---|" * (len(here[0].dice) + 5)]
+        for name in dict.fromkeys(r.contender for r in here):
+            own = [r for r in here if r.contender == name]
+            change = [mean(r.dice) - source[r.case] for r in own]
+            means = " | ".join(f"{mean([r.dice[k] for r in own]):.3f}" for k in range(len(own[0].dice)))
+            harmed = fmean(c < -HARM for c in change)
+            figures = (
+                f"{100 * fmean(change):+.1f} | {harmed:.0%} | {100 * min(change):+.1f} | {fmean(r.seconds for r in own):.2f}"
+            )
+            lines += [f"| {name} | {means} | {figures} |"]
+    return "\n".join(lines) + "\n"
