@@ -25,7 +25,7 @@ class Row:
     reason: str | None
 
 
-def mean(values: Sequence[float]) -> float:
+def mean_of_numbers(values: Sequence[float]) -> float:
     """The mean of those that are numbers (a label that is not in an image has no Dice); NaN when none is."""
     numbers = [v for v in values if not isnan(v)]
     return fmean(numbers) if numbers else nan
@@ -44,15 +44,15 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = []
     for key in dict.fromkeys((r.checkpoint, r.domain) for r in rows):
         here = [r for r in rows if (r.checkpoint, r.domain) == key]
-        source = {r.case: mean(r.dice) for r in here if r.contender == "Source"}
+        source = {r.case: mean_of_numbers(r.dice) for r in here if r.contender == "Source"}
         labels = " | ".join(f"Dice {k + 1}" for k in range(len(here[0].dice)))
         lines += [f"\n**{key[0]}, {key[1]}** ({len(source)} cases)\n"]
         lines += [f"| method | {labels} | change (points) | harmed | worst case (points) | s / case |"]
         lines += ["|" + "---|" * (len(here[0].dice) + 5)]
         for name in dict.fromkeys(r.contender for r in here):
             own = [r for r in here if r.contender == name]
-            change = [mean(r.dice) - source[r.case] for r in own]
-            means = " | ".join(f"{mean([r.dice[k] for r in own]):.3f}" for k in range(len(own[0].dice)))
+            change = [mean_of_numbers(r.dice) - source[r.case] for r in own]
+            means = " | ".join(f"{mean_of_numbers([r.dice[k] for r in own]):.3f}" for k in range(len(own[0].dice)))
             harmed = fmean(c < -HARM for c in change)
             figures = (
                 f"{100 * fmean(change):+.1f} | {harmed:.0%} | {100 * min(change):+.1f} | {fmean(r.seconds for r in own):.2f}"

@@ -14,7 +14,7 @@ from monai_tta.compare import dice, labelled, score, scoring
 from monai_tta.demo import BUNDLE
 from monai_tta.methods import __all__ as exported
 from monai_tta.protocol import Domain, contenders, protocol_of
-from monai_tta.tables import Row, markdown, mean, write_rows
+from monai_tta.tables import Row, markdown, mean_of_numbers, write_rows
 
 FEW = ("Source", "View average", "Statistics, window, blend 1.0", "GraTa, continual")
 
@@ -62,7 +62,7 @@ def test_dice_by_hand():
     assert first == pytest.approx(2 * 4 / (8 + 4)) and isnan(second)
     nested = dice({"pred": torch.stack([pred[1], pred[1]]), "label": torch.stack([label[1], pred[1]])})
     assert nested == pytest.approx((2 / 3, 1.0))
-    assert mean([0.5, nan]) == 0.5 and isnan(mean([nan]))
+    assert mean_of_numbers([0.5, nan]) == 0.5 and isnan(mean_of_numbers([nan]))
 
 
 def test_table_counts_harm_against_source(tmp_path):

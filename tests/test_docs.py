@@ -46,7 +46,10 @@ def test_commands_of_the_pipelines_page_run(tmp_path):
     for number, command in enumerate(commands):
         out = tmp_path / f"masks{number}"
         done = subprocess.run(
-            ["bash", "-ec", command], env=os.environ | places | {"MASKS": str(out), "PATH": path}, capture_output=True, text=True
+            ["bash", "-ec", command],
+            env=os.environ | places | {"MASKS": str(out), "PATH": path},
+            capture_output=True,
+            encoding="utf-8",
         )
         assert done.returncode == 0, done.stderr[-2000:]
         masks.append(np.asarray(nib.load(next(out.glob("*.nii.gz"))).dataobj))
