@@ -15,7 +15,7 @@ from monai_tta import methods as exported
 from monai_tta import overlay as overlays
 from monai_tta.compare import compare as compared
 from monai_tta.demo import make_demo
-from monai_tta.protocol import protocol_of
+from monai_tta.protocol import chosen_domains
 from monai_tta.tables import Row, markdown, write_rows
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
@@ -121,14 +121,20 @@ def compare(
     dataset_dir: Annotated[Path, typer.Option(help="labelled data; DATA in the bundle's configs/compare.yaml")],
     out: Annotated[Path, typer.Option(help="where rows.csv and table.md go")],
     checkpoint: Annotated[list[str], typer.Option(help="may be given several times")] = ["model.pt"],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="a row of the table, besides Source; may be given several times")] = [],  # noqa: B006
+    domain: Annotated[list[str], typer.Option(help="a domain's label; may be given several times")] = [],  # noqa: B006
 ) -> None:
     """Score GraTa, its parts and its controls on the real and simulated domains of a bundle's compare.yaml."""
+    try:
+        total = len(checkpoint) * len(chosen_domains(bundle, domain))
+    except ValueError as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from error
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     failures: list[str] = []
     with Progress(console=console) as progress:
-        total = len(checkpoint) * len(protocol_of(bundle).domains)
-        todo = compared(bundle, dataset_dir, checkpoint)
+        todo = compared(bundle, dataset_dir, checkpoint, only, domain)
         for done, failure in progress.track(todo, total=total, description="comparing"):
             rows, failures = rows + done, failures + ([failure] if failure else [])
             if rows:

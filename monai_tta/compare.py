@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +17,7 @@ from monai.transforms import Compose
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
-from monai_tta.protocol import Domain, Protocol, contenders, protocol_of
+from monai_tta.protocol import Domain, Protocol, chosen_domains, contenders, protocol_of
 from monai_tta.reading import head_of
 from monai_tta.tables import Row
 from monai_tta.transforms.shift import ScannerShiftd
@@ -59,8 +59,8 @@ def dice(data: dict[str, Any]) -> tuple[float, ...]:
     return tuple(float(s) for s in scores[0])
 
 
-def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain) -> list[Row]:
-    """Every contender on every case of a domain, in the same order."""
+def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, only: Sequence[str] = ()) -> list[Row]:
+    """Every contender (or those named, and Source) on every case of a domain, in the same order."""
     torch.set_num_threads(1)
     bundle: SourceBundle = load_bundle(root, checkpoint)
     protocol = protocol_of(root)
@@ -69,6 +69,8 @@ def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain) -> lis
     cases = list(labelled(parser, domain, protocol))
     rows = []
     for contender in contenders(protocol):
+        if only and contender.label not in ("Source", *only):
+            continue
         inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, head=head_of(post), **contender.choices)
         for number, data in enumerate(cases):
             with torch.no_grad():
@@ -79,16 +81,21 @@ def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain) -> lis
 
 
 def compare(
-    root: Path, dataset_dir: Path, checkpoints: Iterable[str], workers: int | None = None
+    root: Path,
+    dataset_dir: Path,
+    checkpoints: Iterable[str],
+    only: Sequence[str] = (),
+    places: Sequence[str] = (),
+    workers: int | None = None,
 ) -> Iterator[tuple[list[Row], str | None]]:
-    """Run the whole protocol, one process per checkpoint and domain at a time.
+    """Run the whole protocol, or the contenders and domains named, one process per checkpoint and domain at a time.
 
     Yields:
         the rows of a checkpoint and domain as it is done, in the order of the protocol; or none, and what went wrong.
     """
-    todo = [(c, d) for c in checkpoints for d in protocol_of(root).domains]
+    todo = [(c, d) for c in checkpoints for d in chosen_domains(root, places)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(score, root, dataset_dir, c, d) for c, d in todo]
+        jobs = [pool.submit(score, root, dataset_dir, c, d, only) for c, d in todo]
         for (checkpoint, domain), job in zip(todo, jobs, strict=True):
             try:
                 yield job.result(), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,19 @@ def protocol_of(root: Path) -> Protocol:
         return Protocol(**{k: tuple(v) if isinstance(v, list) else v for k, v in said.items()})
     except (KeyError, TypeError) as error:
         raise BundleError(f"{file}: {error}") from error
+
+
+def chosen_domains(root: Path, names: Sequence[str] = ()) -> list[Domain]:
+    """A bundle's domains: all, or those named.
+
+    Raises:
+        BundleError: for a name that the protocol doesn't have.
+    """
+    known = {d.label: d for d in protocol_of(root).domains}
+    for name in names:
+        if name not in known:
+            raise BundleError(f"no domain {name!r}; {root}/configs/compare.yaml has {', '.join(known)}")
+    return [known[name] for name in names or known]
 
 
 def contenders(protocol: Protocol) -> list[Contender]:

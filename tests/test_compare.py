@@ -81,5 +81,8 @@ def test_missing_data_and_protocols_are_named(tmp_path, phantom_set):
         list(labelled(scoring(BUNDLE, phantom_set, domain), domain, protocol_of(BUNDLE)))
     with pytest.raises(BundleError, match="no configs/compare.yaml"):
         protocol_of(tmp_path)
-    result = CliRunner().invoke(app, ["compare", str(BUNDLE), "--dataset-dir", str(tmp_path), "--out", str(tmp_path / "o")])
+    words = ["compare", str(BUNDLE), "--dataset-dir", str(tmp_path), "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, [*words, "--domain", "Mars"])
+    assert result.exit_code == 2 and "no domain 'Mars'" in result.output
+    result = CliRunner().invoke(app, [*words, "--only", "Tent"])
     assert result.exit_code == 3 and "failed: model.pt, source_val" in result.output and "Traceback" not in result.output
