@@ -1,0 +1,27 @@
+"""From an MRI to a picture of the plain and the adapted mask: `python -m docs.gallery.mri IMAGE.nii.gz PICTURE.png`."""
+
+import sys
+
+import matplotlib.pyplot as plt
+import torch
+
+from monai_tta import AdaptiveInferer, GraTa
+from monai_tta.bundle import load_bundle
+from monai_tta.demo import BUNDLE
+
+scan, picture = sys.argv[1:]
+bundle = load_bundle(BUNDLE)
+image = bundle.parser.get_parsed_content("preprocessing")({"image": scan})["image"]
+
+inferer = AdaptiveInferer(inferer=bundle.inferer, method=GraTa(), head="softmax")
+with torch.no_grad():
+    plain = bundle.inferer(image[None], bundle.network).argmax(1)[0]
+    adapted = inferer(image[None], bundle.network).argmax(1)[0]
+
+middle = image.shape[1] // 2
+figure, axes = plt.subplots(1, 2)
+for axis, mask, name in zip(axes, (plain, adapted), ("plain", "adapted"), strict=True):
+    axis.imshow(image[0, middle].T, cmap="gray", origin="lower")
+    axis.contour(mask[middle].T > 0, [0.5], colors="tab:orange") if (mask[middle] > 0).any() else None
+    axis.set_title(f"{name}: {int((mask > 0).sum())} voxels")
+figure.savefig(picture)
