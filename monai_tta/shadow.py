@@ -43,7 +43,10 @@ def _stand_in(source: nn.Module) -> nn.Module:
             owner = getattr(hook, "__self__", None)
             if owner is not None and id(owner) not in inside:
                 memo[id(owner)] = owner
-    return copy.deepcopy(source, memo)
+    try:
+        return copy.deepcopy(source, memo)
+    except Exception as error:  # an attribute of the network's own may refuse in any way: a lock, a file, a session
+        raise CannotAdapt(f"{type(source).__name__} cannot be copied: {type(error).__name__}: {error}") from error
 
 
 def evaluated(source: nn.Module) -> nn.Module:

@@ -270,6 +270,16 @@ def test_nothing_to_adapt_is_said():
     assert "UNet" in run.cases[-1].reason
 
 
+def test_a_network_that_cannot_be_copied_is_answered_plainly():
+    net, x = network(), image()
+    plain = SlidingWindowInferer(8, 2, 0.5)(x, net).detach()
+    net.lock = threading.Lock()
+    run = inferer(TENT)
+    with pytest.warns(UserWarning, match="Sequential cannot be copied: TypeError.*lock"):
+        assert torch.equal(run(x, net).detach(), plain)
+    assert run.cases[-1].reason
+
+
 def test_window_statistics_of_one_voxel_are_refused():
     net = UNet(3, 1, 2, (4, 8, 8, 8), (2, 2, 2), norm="batch").eval()
     run = AdaptiveInferer(8, method=TENT)
