@@ -1,5 +1,6 @@
 """The engines and shells MONAI users run networks in."""
 
+import time
 import warnings
 
 import pytest
@@ -76,12 +77,21 @@ def distributed(rank, folder, images):
     (net(images[rank][..., :8, :8, :8]).mean()).backward()
     grads = [p.grad.clone() for p in net.parameters()]
     torch.save((answers, grads, [c.reason for c in run.cases]), f"{folder}/{rank}.pt")
+    # The reducer must be gone before the group is, and no rank may leave while another still talks to it.
+    del net, run
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_adapt_to_their_own_images_and_train_together_afterwards(tmp_path):
     images = [image(seed=k) for k in range(2)]
-    torch.multiprocessing.spawn(distributed, (str(tmp_path), images), nprocs=2)
+    both = torch.multiprocessing.spawn(distributed, (str(tmp_path), images), nprocs=2, join=False)
+    end = time.monotonic() + 120
+    while not both.join(timeout=1):
+        if time.monotonic() > end:
+            for process in both.processes:
+                process.kill()
+            pytest.fail("two processes did not finish within two minutes")
     (first, g0, r0), (second, g1, r1) = (torch.load(tmp_path / f"{k}.pt", weights_only=True) for k in range(2))
     for x, answers, reasons in ((images[0], first, r0), (images[1], second, r1)):
         assert reasons == [None, None] and torch.equal(answers[0], answers[1])
