@@ -1,59 +1,48 @@
 """Simulated scanner shifts for MRI, made of MONAI's transforms, with a severity from 1 to 5 and a seed.
 
-Array transforms for images ``(C, *spatial)`` in any intensity unit: strengths are relative to the image's own spread, so
+Array transforms for images ``(C, *spatial)`` in any intensity unit: strengths are relative to the image's own range, so
 they may stand before or after a z-score. Same seed, same severity, same image: same result. They are simulations of
 what scanners do, not of any one scanner. CT and fundus have theirs in `shift_ct` and `shift_fundus`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
 
 import torch
-import torch.nn.functional as F
-from monai.config import KeysCollection
-from monai.transforms import GaussianSmooth, GibbsNoise, RandBiasField, RandHistogramShift, RandRicianNoise, Transform
+from monai.transforms import (
+    GaussianSmooth,
+    GibbsNoise,
+    KSpaceSpikeNoise,
+    RandBiasField,
+    RandHistogramShift,
+    RandRicianNoise,
+)
 from torch import Tensor
 
-from monai_tta.transforms.keyed import KeyedTransform
+from monai_tta.transforms.shift_base import SEVERITIES, ScannerShift, ScannerShiftd, Shifts, thick_slices
 
-SEVERITIES = (1, 2, 3, 4, 5)
-
-
-class ScannerShift(Transform):
-    """A fixed change of an image's look: subclasses say how, ``severity`` how much (1 mild, 5 extreme).
-
-    Raises:
-        ValueError: when the severity is not 1, 2, 3, 4 or 5.
-    """
-
-    def __init__(self, severity: int = 3, seed: int = 0) -> None:
-        if severity not in SEVERITIES:
-            raise ValueError(f"severity must be one of {SEVERITIES}, found {severity!r}")
-        self.severity, self.seed = severity, seed
-
-    def __call__(self, img: Tensor) -> Tensor:
-        """Return the shifted image, of the same shape, on the scale of the given one."""
-        unit = torch.as_tensor(img, dtype=torch.float32)
-        low, high = unit.min(), unit.max()
-        if not high > low:
-            return img
-        out = self.shift((unit - low) / (high - low))
-        return torch.as_tensor(out) * (high - low) + low
-
-    def seeded(self, transform: Any) -> Any:
-        """A MONAI random transform with its state set."""
-        transform.set_random_state(seed=self.seed)
-        return transform
-
-    def shift(self, unit: Tensor) -> Tensor:
-        """Change an image whose intensities span [0, 1]."""
-        raise NotImplementedError
+__all__ = [
+    "MRI_SHIFTS",
+    "SEVERITIES",
+    "BiasFieldShift",
+    "BlurNoiseShift",
+    "ContrastShift",
+    "GibbsRingingShift",
+    "MotionGhostShift",
+    "RicianNoiseShift",
+    "ScannerShift",
+    "ScannerShiftd",
+    "SpikeShift",
+    "ThickSliceShift",
+]
 
 
 class BiasFieldShift(ScannerShift):
-    """A smooth multiplicative coil sensitivity (`monai.transforms.RandBiasField`), coefficients up to 0.06 per step."""
+    """A smooth multiplicative coil sensitivity (`monai.transforms.RandBiasField`), coefficients up to 0.06 per step.
+
+    The field is ``exp`` of a polynomial, as in Van Leemput et al., IEEE Trans. Med. Imaging 18 (1999).
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
         """Multiply by ``exp`` of a random polynomial of degree 3."""
@@ -73,7 +62,11 @@ class ContrastShift(ScannerShift):
 
 
 class BlurNoiseShift(ScannerShift):
-    """A thicker point spread and a lower field: Gaussian blur of 0.25 voxels and Rician noise of 2 % per step."""
+    """A thicker point spread and a lower field: Gaussian blur of 0.25 voxels and Rician noise of 2 % per step.
+
+    What lies outside the grid counts as dark here, so a tight crop loses brightness at its edge. Numbers were published
+    with it, so it stays.
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
         """Blur, then add Rician noise."""
@@ -82,78 +75,83 @@ class BlurNoiseShift(ScannerShift):
         return torch.as_tensor(noise(smooth))
 
 
-class GibbsRingingShift(ScannerShift):
-    """A truncated k-space: ripples beside edges (`monai.transforms.GibbsNoise`)."""
+class RicianNoiseShift(ScannerShift):
+    """A lower field or a faster scan: grain everywhere, and air that is no longer black, 2 % of the range per step.
+
+    `monai.transforms.RandRicianNoise`; the model is that of Gudbjartsson and Patz, Magn. Reson. Med. 34 (1995).
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Keep less of k-space at each step; nothing is drawn at random."""
+        """Add noise to both parts of the complex signal and take its magnitude."""
+        noise = self.seeded(RandRicianNoise(prob=1.0, std=0.02 * self.severity, sample_std=False))
+        return torch.as_tensor(noise(unit))
+
+
+class GibbsRingingShift(ScannerShift):
+    """A truncated k-space: ripples beside edges (`monai.transforms.GibbsNoise`); nothing is drawn at random.
+
+    Kept is a ball of 78 % of the longest axis' half band at severity 1, then 64, 49, 35 and 21 %. For pictures of it see
+    Zhuo and Gullapalli, RadioGraphics 26 (2006).
+    """
+
+    def shift(self, unit: Tensor) -> Tensor:
+        """Keep less of k-space at each step."""
         return torch.as_tensor(GibbsNoise(alpha=0.35 + 0.1 * self.severity)(unit))
 
 
 class SpikeShift(ScannerShift):
-    """A spark in the receive chain: one bright point of k-space, hence stripes over the picture."""
+    """A spark in the receive chain: one bright point of k-space (`monai.transforms.KSpaceSpikeNoise`), stripes all over.
+
+    The stripes rise and fall by 3 % of the image's range per step; the seed draws their direction and spacing, 7 to 33
+    voxels along each axis. For pictures of it see Zhuo and Gullapalli, RadioGraphics 26 (2006).
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Add a plane wave of a random direction, 3 % of the image's range per step.
-
-        The wave is what the Fourier transform makes of one spike (as in `monai.transforms.KSpaceSpikeNoise`, whose
-        intensities are logarithms of an image's own k-space and cannot be graded across images).
-        """
-        generator = torch.Generator().manual_seed(self.seed)
-        grid = torch.meshgrid(*[torch.linspace(0, 1, n) for n in unit.shape[1:]], indexing="ij")
-        turns = [float(torch.rand((), generator=generator)) * 16 + 4 for _ in grid]
-        wave = torch.cos(2 * torch.pi * torch.stack([t * g for t, g in zip(turns, grid, strict=True)]).sum(0))
-        return unit + 0.03 * self.severity * wave.to(unit)
+        """Set one point of k-space."""
+        share = torch.rand(unit.ndim - 1, generator=self.draw()) * 0.12 + 0.03
+        # Beside the middle of k-space, where MONAI has its origin. A cosine of this height has this many voxels' worth there.
+        place = tuple(n // 2 + max(1, int(s * n)) for s, n in zip(share.tolist(), unit.shape[1:], strict=True))
+        height = 0.03 * self.severity * math.prod(unit.shape[1:])
+        return torch.as_tensor(KSpaceSpikeNoise(loc=place, k_intensity=math.log(height))(unit))
 
 
 class MotionGhostShift(ScannerShift):
-    """A patient who breathes: every second line of k-space is measured a twentieth of the picture further along."""
+    """A patient who moves to and fro: even and odd lines of k-space see the head a twentieth of the picture apart.
+
+    A mixture with the unmoved picture, a fifth more at each step; the seed draws the axis. The two places lie evenly
+    about the true one, so that a label still sits in the middle. The model is the periodic motion of Wood and Henkelman,
+    Med. Phys. 12 (1985), at its fastest.
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Mix in the ghosted picture, a fifth more at each step; the axis is drawn by the seed."""
-        spatial = list(range(1, unit.ndim))
-        generator = torch.Generator().manual_seed(self.seed)
-        axis = spatial[int(torch.randint(len(spatial), (), generator=generator))]
-        lines = torch.fft.fft(unit, dim=axis)
-        place = torch.fft.fftfreq(unit.shape[axis])
-        moved = torch.exp(-2j * torch.pi * place * 0.05 * unit.shape[axis])
-        every_second = torch.arange(unit.shape[axis]) % 2 == 0
-        phase = torch.where(every_second, moved, torch.ones_like(moved))
+        """Mix in the ghosted picture."""
+        axis = 1 + int(torch.randint(unit.ndim - 1, (), generator=self.draw()))
+        size = unit.shape[axis]
+        place = torch.fft.fftfreq(size)
+        to_and_fro = 0.025 * size * (1 - 2 * (place * size).round().remainder(2))
+        phase = torch.exp(-2j * torch.pi * place * to_and_fro)
         phase = phase.view([-1 if a == axis else 1 for a in range(unit.ndim)]).to(unit.device)
-        ghosted = torch.fft.ifft(lines * phase, dim=axis).abs()
+        ghosted = torch.fft.ifft(torch.fft.fft(unit, dim=axis) * phase, dim=axis).abs()
         return unit + 0.2 * self.severity * (ghosted - unit)
 
 
 class ThickSliceShift(ScannerShift):
-    """Slices thicker than the grid: averaged along the last axis, then interpolated back."""
+    """Slices thicker than the grid: 1 + severity voxels averaged along the last axis, then interpolated back.
+
+    Raises:
+        ValueError: when called with an image that is not a volume.
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Slices of 1 + severity voxels."""
+        """Average slices."""
         return thick_slices(unit, 1 + self.severity)
 
 
-def thick_slices(img: Tensor, thickness: int) -> Tensor:
-    """Average ``thickness`` neighbours along the last axis and interpolate back to the same grid."""
-    flat = img.reshape(1, -1, img.shape[-1])
-    coarse = F.avg_pool1d(flat, thickness, ceil_mode=True, count_include_pad=False)
-    return F.interpolate(coarse, size=img.shape[-1], mode="linear", align_corners=False).reshape(img.shape)
-
-
-class ScannerShiftd(KeyedTransform):
-    """Dictionary form of any `ScannerShift`; labels under other keys stay as they are.
-
-    Raises:
-        KeyError: when a key is missing and ``allow_missing_keys`` is False.
-    """
-
-    def __init__(self, keys: KeysCollection, shift: ScannerShift, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, shift, allow_missing_keys)
-
-
-MRI_SHIFTS: Sequence[type[ScannerShift]] = (
+MRI_SHIFTS: Shifts = (
     BiasFieldShift,
     ContrastShift,
     BlurNoiseShift,
+    RicianNoiseShift,
     GibbsRingingShift,
     SpikeShift,
     MotionGhostShift,

@@ -1,83 +1,96 @@
-"""Simulated camera shifts for colour fundus photographs in [0, 1], with a severity from 1 to 5 and a seed."""
+"""Simulated camera shifts for colour fundus photographs in [0, 1], with a severity from 1 to 5 and a seed.
+
+What spoils real photographs, and models of it: Shen et al., Modeling and enhancing low-quality retinal fundus images,
+IEEE Trans. Med. Imaging 40 (2021). The models here are simpler.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
 
 import numpy as np
 import torch
-from monai.transforms import GaussianSmooth
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from monai_tta.transforms.shift import ScannerShift
+from monai_tta.transforms.fundus import FundusFieldOfView
+from monai_tta.transforms.shift_base import ScannerShift, Shifts, blurred
 
 
 class CameraShift(ScannerShift):
-    """A fixed change of a photograph ``(3, H, W)`` in [0, 1]; subclasses say how. What is black stays nearly so.
+    """A fixed change of a photograph ``(3, H, W)`` in [0, 1], red first; subclasses say how. The result is in [0, 1].
 
     Raises:
-        ValueError: for an image that has not three channels, or values outside [0, 1].
+        ValueError: when called with an image that has not three channels, or values outside [0, 1].
     """
 
-    def __call__(self, img: Tensor) -> Tensor:
-        """Return the shifted photograph, in [0, 1]."""
-        unit = torch.as_tensor(img, dtype=torch.float32)
-        if unit.shape[0] != 3 or unit.ndim != 3:
-            raise ValueError(f"a colour photograph has shape (3, H, W), found {tuple(unit.shape)}")
-        if float(unit.min()) < 0 or float(unit.max()) > 1:
-            raise ValueError(f"a photograph's values lie in [0, 1], found {float(unit.min()):g} to {float(unit.max()):g}")
-        return torch.as_tensor(self.shift(unit)).clamp(0, 1)
+    def check(self, values: Tensor) -> None:
+        """Raise a ValueError for what is not a photograph."""
+        if values.ndim != 3 or values.shape[0] != 3:
+            raise ValueError(f"a colour photograph has shape (3, H, W), found {tuple(values.shape)}")
+        low, high = float(values.min()), float(values.max())
+        if low < 0 or high > 1:
+            raise ValueError(f"a photograph's values lie in [0, 1], found {low:g} to {high:g}; divide bytes by 255")
 
-    def draw(self) -> torch.Generator:
-        """The generator of this shift's seed."""
-        return torch.Generator().manual_seed(self.seed)
+    def on_its_scale(self, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Shift values in [0, 1], whichever part of it they span."""
+        return self.shift(values).clamp(0, 1)
 
 
 class IlluminationShift(CameraShift):
-    """Light from one side: brightness falls off by up to 15 % per step across the photograph, direction by the seed."""
+    """Light from one side: brightness falls by 15 % per step from there to the other, direction by the seed."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Multiply by a slope."""
-        angle = float(torch.rand((), generator=self.draw())) * 2 * torch.pi
-        rows, columns = torch.meshgrid(*[torch.linspace(-0.5, 0.5, n) for n in unit.shape[1:]], indexing="ij")
-        slope = rows * np.sin(angle) + columns * np.cos(angle)
+        angle = float(torch.rand((), generator=self.draw())) * 2 * math.pi
+        rows, columns = torch.meshgrid(*[torch.linspace(-0.5, 0.5, n, device=unit.device) for n in unit.shape[1:]], indexing="ij")
+        slope = rows * math.sin(angle) + columns * math.cos(angle)
         return unit * (1 - 0.15 * self.severity * (slope + 0.5)).clamp_min(0)
 
 
 class ColourCastShift(CameraShift):
-    """Another white balance: two channels lose up to 10 % per step, which two by the seed."""
+    """Another white balance: two colours lose 10 % per step, which two by the seed."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Scale channels."""
         kept = int(torch.randint(3, (), generator=self.draw()))
-        gains = torch.full((3, 1, 1), 1 - 0.1 * self.severity)
+        gains = torch.full((3, 1, 1), 1 - 0.1 * self.severity, device=unit.device)
         gains[kept] = 1.0
         return unit * gains
 
 
 class HazeShift(CameraShift):
-    """A cataract's veil: the photograph fades into its own blurred, brightened light by 12 % per step."""
+    """A cataract's veil: the photograph fades into its own scattered light, 12 % per step; nothing is random.
+
+    The black surround has no lens before it and stays black. The veil adds to a weakened picture as in Peli and Peli, IEEE
+    Trans. Med. Imaging 8 (1989); how bright it is, 0.3 and more where the retina is bright, was chosen by eye.
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Mix with scattered light."""
-        light = torch.as_tensor(GaussianSmooth(sigma=0.1 * max(unit.shape[1:]))(unit)).mean(0, keepdim=True)
-        seen = unit.amax(0, keepdim=True) > 0.05  # the camera's black surround has no lens before it
-        share = 0.12 * self.severity * seen
+        """Mix with scattered light, which comes from a tenth of the picture around."""
+        coarse = blurred(F.adaptive_avg_pool2d(unit.mean(0, keepdim=True), 64), 6.4)
+        light = F.interpolate(coarse[None], size=unit.shape[1:], mode="bilinear", align_corners=False)[0]
+        share = 0.12 * self.severity * FundusFieldOfView()(unit)
         return (1 - share) * unit + share * (0.3 + 0.7 * light)
 
 
 class FocusShift(CameraShift):
-    """Out of focus: Gaussian blur of 0.15 % of the longer side per step."""
+    """Out of focus: Gaussian blur of 0.15 % of the longer side per step; nothing is random.
+
+    The rim of the field of view stays sharp, because the stop that makes it lies inside the camera.
+    """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Blur."""
-        return torch.as_tensor(GaussianSmooth(sigma=0.0015 * self.severity * max(unit.shape[1:]))(unit))
+        """Blur what is inside the field of view, by what is inside it."""
+        sigma, view = 0.0015 * self.severity * max(unit.shape[1:]), FundusFieldOfView()(unit)
+        weight = blurred(view, sigma).clamp_min(1e-3)
+        return torch.where(view > 0, blurred(unit * view, sigma) / weight, unit)
 
 
 class CameraGammaShift(CameraShift):
-    """Another tone curve: gamma of 1 + 0.2 per step, or its inverse, by the seed."""
+    """Another tone curve: gamma of 1 + 0.2 per step, darker, or its inverse, brighter, by the seed."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Bend the tones."""
@@ -86,7 +99,7 @@ class CameraGammaShift(CameraShift):
 
 
 class CompressionShift(CameraShift):
-    """A smaller file: JPEG at quality 50, 32, 20, 12 and 7 (Pillow); nothing is drawn at random."""
+    """A smaller file: JPEG at quality 50, 32, 20, 12 and 7 (Pillow), colours at half resolution; nothing is random."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Write and read again."""
@@ -97,7 +110,7 @@ class CompressionShift(CameraShift):
         return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).to(unit) / 255
 
 
-FUNDUS_SHIFTS: Sequence[type[ScannerShift]] = (
+FUNDUS_SHIFTS: Shifts = (
     IlluminationShift,
     ColourCastShift,
     HazeShift,
