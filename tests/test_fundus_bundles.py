@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.networks.nets import UNet
+from monai.networks.nets.resnet import ResNetBlock
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
+from torch import nn
 
 from monai_tta import AdaptiveInferer
 from monai_tta.demo import BUNDLE
+from monai_tta.shortcuts import project_shortcuts
 
 VESSEL, DISC = (BUNDLE.parent / name for name in ("vessel_fundus", "disc_cup_fundus"))
 OVERLAYS = BUNDLE.parent / "overlays"
@@ -103,7 +107,7 @@ def discs(tmp_path_factory):
 def trained(discs, tmp_path_factory):
     """The disc and cup bundle's own training, for a few steps."""
     root = tmp_path_factory.mktemp("disc_bundle")
-    words = ["--dataset_dir", discs, *SMALL, "--max_epochs", 12, "--batch_size", 4, "--learning_rate", 0.01]
+    words = ["--dataset_dir", discs, *SMALL, "--max_epochs", 25, "--batch_size", 4, "--learning_rate", 0.01]
     bundle_run(root, [DISC / "configs" / "train.yaml"], *words)
     return root
 
@@ -166,6 +170,20 @@ def assd(a, b):
     return np.concatenate([away[1][borders[0]], away[0][borders[1]]]).mean()
 
 
+def test_projected_shortcuts_let_gradients_through():
+    network = ConfigParser.load_config_file(str(DISC / "configs" / "train.yaml"))["network_def"]
+    network = ConfigParser({"network": network}).get_parsed_content("network").eval()
+    blocks = [b for b in network.modules() if isinstance(b, ResNetBlock) and b.downsample is not None]
+    assert len(blocks) == 3
+    for block in blocks:
+        nn.init.zeros_(block.bn2.weight)  # closes the other way
+        x = torch.rand(1, block.conv1.in_channels, 4, 4, requires_grad=True)
+        (slope,) = torch.autograd.grad(block(x).sum(), x)
+        assert slope.abs().sum() > 0 and block(x).shape == (1, block.conv1.out_channels, 2, 2)
+    with pytest.raises(ValueError, match="UNet has no parameter-free"):
+        project_shortcuts(UNet(2, 3, 1, (4, 8), (2,)))
+
+
 def test_the_whole_table_and_its_figures(discs, trained, tmp_path, capsys):
     files = [DISC / "configs" / "inference.yaml", DISC / "configs" / "evaluate.yaml"]
     bundle_run(trained, files, "--dataset_dir", discs, "--output_dir", tmp_path, *SMALL)
@@ -176,7 +194,7 @@ def test_the_whole_table_and_its_figures(discs, trained, tmp_path, capsys):
     assert all("  ".join(f"{word:>12}" for word in row) in printed for row in table)
     figures = np.array([row[1:] for row in table[1:]], float)
     np.testing.assert_allclose(figures[-1], figures[:-1].mean(0), atol=0.011)
-    assert (figures[:, 0] > 60).all()  # a few steps find the disc: channels, codes and axes are the right ones
+    assert (figures[:, 0] > 85).all() and (figures[:, 1] > 60).all()  # channels, codes and axes are the right ones
     masks = tmp_path / "masks"
     bundle_run(trained, files[:1], "--dataset_dir", discs / "ORIGA", "--output_dir", masks, "--endings", "['.png']", *SMALL)
     by_hand = []
@@ -186,7 +204,7 @@ def test_the_whole_table_and_its_figures(discs, trained, tmp_path, capsys):
         pairs = [(mask < 255, truth < 255), (mask == 0, truth == 0)]
         by_hand.append([*(100 * dice(*p) for p in pairs), *(assd(*p) if p[0].any() else 100 for p in pairs)])
     assert len(by_hand) == 2
-    np.testing.assert_allclose(figures[DOMAINS.index("ORIGA") - 1], np.mean(by_hand, 0), atol=0.02)
+    np.testing.assert_allclose(figures[DOMAINS.index("ORIGA") - 1], np.mean(by_hand, 0), rtol=0, atol=0.006)
 
 
 @pytest.mark.parametrize("overlay, place", [("adapt.yaml", "inferer"), ("wrap.yaml", "adaptive_inferer")])
@@ -198,6 +216,8 @@ def test_adapted_table_begins_anew_in_each_domain(discs, trained, tmp_path, over
     parser[f"{place}#reset"] = "never"
     parser.get_parsed_content("load")
     engine, scores = (parser.get_parsed_content(name) for name in ("engine", "scores"))
+    nothing_found = {"val_mean_dice": torch.tensor([[1.0, 0.0]]), "assd": torch.tensor([[0.0, torch.inf]])}
+    assert scores(nothing_found) == [100, 0, 0, 100]
     engines = [engine(domain) for domain in ("REFUGE", "ORIGA", "REFUGE_Valid")]
     rows = [scores(parser.get_parsed_content("details")(e)) for e in engines]
     assert np.isfinite(rows).all() and all(row[0] > 50 for row in rows)
@@ -213,7 +233,7 @@ def test_exported_torchscript_runs_as_the_page_says(bundle, vessels, discs, trai
     photographs = discs / "REFUGE_Valid" if bundle is DISC else vessels / "images"
     blocks = re.findall(r"^```bash\n(.*?)^```", (bundle / "docs" / "README.md").read_text(), re.S | re.M)
     export, use = next(b for b in blocks if "ckpt_export" in b).replace("\\\n", " ").replace("\\$", "$").splitlines()
-    places = {"models/model.ts": tmp_path / "model.ts", "models/model.pt": root / "models" / "model.pt", "512,512": "64,64"}
+    places = {"models/model.ts": tmp_path / "model.ts", "models/model.pt": root / "models" / "model.pt"}
     places |= {"--bundle_root .": f"--bundle_root {root}", "PHOTOGRAPHS": photographs, "MASKS": tmp_path / "script"}
     monkeypatch.chdir(bundle)
     for line, more in ((export, []), (use, small)):
@@ -226,4 +246,4 @@ def test_exported_torchscript_runs_as_the_page_says(bundle, vessels, discs, trai
     plain, script = masks_of(tmp_path / "plain"), masks_of(tmp_path / "script")
     assert plain and set(plain) == set(script) and any(len(np.unique(mask)) > 1 for mask in plain.values())
     for name, mask in plain.items():
-        assert (script[name] != mask).mean() < 5e-3  # a network of a few steps answers many pixels near 0
+        assert (script[name] != mask).mean() < 1e-3
