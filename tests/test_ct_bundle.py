@@ -108,4 +108,5 @@ def test_training_and_evaluation_on_a_datalist(tmp_path):
     assert next(reversed(state.values())).shape[0] == 2
     files = [BUNDLE / "configs" / "inference.yaml", BUNDLE / "configs" / "evaluate.yaml", OVERLAYS / "wrap.yaml"]
     bundle_run(BUNDLE, files, *data, "--output_dir", tmp_path / "scores")
-    assert (tmp_path / "scores" / "val_mean_dice_raw.csv").exists()
+    scores = (tmp_path / "scores" / "val_mean_dice_raw.csv").read_text()
+    assert "ct.nii.gz" in scores, "each score stands beside its case"

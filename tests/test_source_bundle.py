@@ -158,6 +158,7 @@ def test_evaluation_writes_dice_per_label(phantom_set, tmp_path):
     bundle_run(BUNDLE, files, "--dataset_dir", phantom_set, "--output_dir", tmp_path / "out", "--split", "target")
     summary = (tmp_path / "out" / "metrics.csv").read_text()
     assert "val_mean_dice" in summary
+    assert ".nii.gz" in (tmp_path / "out" / "val_mean_dice_raw.csv").read_text(), "each score stands beside its case"
 
 
 @pytest.mark.parametrize("amp", [False, True])
