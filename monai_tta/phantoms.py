@@ -1,7 +1,11 @@
 """Synthetic CT, MRI and fundus images with exact masks: for tests, docs and newcomers, of any size, without data.
 
 They are drawings, not anatomy: good to see that a pipeline works, not how well. A `scanner` changes how an image looks and
-never where anything is; the same seed draws the same patient, whoever scans it.
+never where anything is; the same seed draws the same patient, whoever scans it. The caller's random generators stay as
+they are.
+
+Each raises ValueError for a number of sides that is not its own, for sides so short that an organ could fall between
+the voxels, and for an unknown scanner.
 """
 
 from __future__ import annotations
@@ -47,8 +51,11 @@ class Phantom:
 
 
 def ct_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
-    """An abdomen: air, a body of soft tissue, a liver (1), a spleen (2) and a spine, in HU, ``(1, x, y, z)``."""
-    draw, grid = _start(size, 3, seed)
+    """An abdomen: air, a body of soft tissue, a liver (1), a spleen (2) and a spine, in HU, ``(1, x, y, z)``.
+
+    As in a scanner's files, nothing is below -1024 HU.
+    """
+    draw, grid = _start(size, (0.2, 0.18, 0.36), seed)
     hu = torch.full(tuple(size), -1000.0)
     hu[_ball(grid, (0, 0, 0), (0.9, 0.75, 5))] = -80 + draw(20)
     hu[_ball(grid, (0, 0.05, 0), (0.8, 0.62, 5))] = 30 + draw(10)
@@ -59,12 +66,15 @@ def ct_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner: str |
         organ = _ball(grid, place, (radius, radius * 0.9, radius * 1.8))
         hu[organ], label[organ] = value + draw(10), number
     unit = (hu + 1000) / 1600
-    return Phantom(_scan(unit[None], seed, scanner) * 1600 - 1000, label[None])
+    return Phantom((_scan(unit[None], seed, scanner) * 1600 - 1000).clamp_min(-1024), label[None])
 
 
 def mri_phantom(size: Sequence[int] = (48, 48, 48), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
-    """A head, T1-like: skull, grey and white matter, ventricles, and a pair of nuclei (1), in arbitrary units."""
-    draw, grid = _start(size, 3, seed)
+    """A head, T1-like: skull, grey and white matter, ventricles, and a pair of nuclei (1), in arbitrary units.
+
+    Magnitudes, as MRI shows them: noise in air is folded to above zero.
+    """
+    draw, grid = _start(size, (0.17, 0.26, 0.17), seed)
     t1 = torch.zeros(tuple(size))
     for radius, value in ((0.92, 0.8), (0.85, 0.15), (0.8, 0.5), (0.66, 0.75)):
         t1[_ball(grid, (0, 0, 0), (radius * 0.9, radius, radius * 0.95))] = value
@@ -74,12 +84,12 @@ def mri_phantom(size: Sequence[int] = (48, 48, 48), seed: int = 0, scanner: str 
         place = (side * (0.36 + draw(0.04)), draw(0.08), -0.1 + draw(0.05))
         nucleus = _ball(grid, place, (0.17, 0.26, 0.17))
         t1[nucleus], label[nucleus] = 0.48 + draw(0.02), 1
-    return Phantom(_scan(t1[None], seed, scanner) * 900, label[None])
+    return Phantom((_scan(t1[None], seed, scanner) * 900).abs(), label[None])
 
 
 def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
     """A retina in colour, values in [0, 1], with a disc and a cup as two nested channels."""
-    draw, grid = _start(size, 2, seed)
+    draw, grid = _start(size, (0.08, 0.072), seed)
     view = _ball(grid, (0, 0), (0.95, 0.95))
     colour = torch.zeros(3, *size)
     colour[:, view] = torch.tensor([0.65, 0.3, 0.15])[:, None]
@@ -96,10 +106,13 @@ def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str
     return Phantom(image, torch.stack([disc | cup, cup]).float())
 
 
-def _start(size: Sequence[int], dims: int, seed: int) -> tuple[Callable[[float], float], tuple[Tensor, ...]]:
-    """A source of small random numbers, and coordinates in [-1, 1] along each axis."""
-    if len(size) != dims or min(size) < 8:
-        raise ValueError(f"size needs {dims} sides of at least 8 voxels, found {tuple(size)}")
+def _start(size: Sequence[int], radii: Sequence[float], seed: int) -> tuple[Callable[[float], float], tuple[Tensor, ...]]:
+    """A source of small random numbers, and coordinates in [-1, 1] along each axis; ``radii`` are of the smallest organ."""
+    if len(size) != len(radii) or min(size) < 8:
+        raise ValueError(f"size needs {len(radii)} sides of at least 8 voxels, found {tuple(size)}")
+    # Wherever an organ lies, some voxel's centre is within half a voxel of the organ's along each axis.
+    if sum((1 / (n - 1) / r) ** 2 for n, r in zip(size, radii, strict=True)) >= 1:
+        raise ValueError(f"size {tuple(size)} is too coarse: the smallest organ could fall between voxels; give more voxels")
     generator = torch.Generator().manual_seed(seed)
 
     def draw(spread: float) -> float:

@@ -1,5 +1,7 @@
 """Phantoms: the same patient whoever scans it, exact labels, and a network that can learn them."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -23,10 +25,11 @@ def test_a_scanner_changes_the_look_and_never_the_label(make, size):
 
 @KINDS
 def test_seeds(make, size):
-    rng, state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    rng, state, plain = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     assert torch.equal(make(size, seed=1).image, make(size, seed=1).image)
     assert not torch.equal(make(size, seed=1).label, make(size, seed=2).label)
     assert torch.equal(rng, torch.get_rng_state()) and (state == np.random.get_state()[1]).all()
+    assert plain == random.getstate()
 
 
 @KINDS
@@ -50,3 +53,19 @@ def test_bad_sizes_and_scanners_are_named(make, size):
         make(size[:-1])
     with pytest.raises(ValueError, match="no scanner 'xyz'; choose one of reference"):
         make(size, scanner="xyz")
+
+
+@pytest.mark.parametrize(("make", "size"), [(ct_phantom, (10, 10, 10)), (mri_phantom, (11, 11, 11)), (fundus_phantom, (20, 20))])
+def test_a_label_is_never_lost_between_voxels(make, size):
+    organs = {ct_phantom: 3, mri_phantom: 2, fundus_phantom: 2}[make]
+    for seed in range(100):
+        label = make(size, seed).label
+        assert label.unique().numel() == organs and all(part.any() for part in label)
+    with pytest.raises(ValueError, match="too coarse: the smallest organ could fall between voxels"):
+        make([8] * len(size))
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_values_are_ones_that_a_scanner_writes(scanner):
+    assert ct_phantom((24, 24, 16), scanner=scanner).image.min() >= -1024
+    assert mri_phantom((24, 24, 24), scanner=scanner).image.min() >= 0

@@ -1,4 +1,6 @@
-"""CT, MRI and fundus transforms: what they promise, array and dictionary alike."""
+"""CT and MRI transforms: what they promise, array and dictionary alike."""
+
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -6,11 +8,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd
-from PIL import Image
+from monai.transforms import Invertd, Spacing
 
-from monai_tta.phantoms import ct_phantom, fundus_phantom, mri_phantom
-from monai_tta.transforms import ct, fundus, mri
+from monai_tta.phantoms import ct_phantom, mri_phantom
+from monai_tta.transforms import ct, mri
+
+DICOM = Path(__file__).parents[2] / "shared" / "data" / "abdomen_ct" / "example_ct_dicom"
 
 
 def meta(x):
@@ -30,8 +33,9 @@ def test_a_window_maps_its_ends_to_zero_and_one(organ):
 def test_unknown_windows_are_named():
     with pytest.raises(ValueError, match="no window 'tooth'; choose one of abdomen"):
         ct.HounsfieldWindow("tooth")
-    with pytest.raises(ValueError, match="positive, found 0"):
-        ct.HounsfieldWindow((40, 0))
+    for width in (0, float("nan")):
+        with pytest.raises(ValueError, match=f"positive, found {width}"):
+            ct.HounsfieldWindow((40, width))
 
 
 def test_ct_preprocessing_reads_nifti_and_dicom_alike(tmp_path):
@@ -57,6 +61,17 @@ def test_ct_preprocessing_reads_nifti_and_dicom_alike(tmp_path):
     assert a.shape == b.shape == (1, 20, 22, 8) and a.min() == 0 and a.max() == 1
     torch.testing.assert_close(a.as_tensor(), b.as_tensor())
     torch.testing.assert_close(a.affine, b.affine, atol=1e-4, rtol=0)
+
+
+@pytest.mark.skipif(not DICOM.is_dir(), reason="needs the DICOM series beside the repository in shared/data")
+def test_ct_preprocessing_reads_a_real_series():
+    """Against SimpleITK, voxel for voxel: nothing is resampled at the series' own spacing and axes."""
+    series = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(DICOM)))
+    out = ct.ct_preprocessing(spacing=series.GetSpacing(), axcodes="LPS")({"image": str(DICOM)})["image"]
+    hu = torch.from_numpy(sitk.GetArrayFromImage(series).astype(np.float32).transpose(2, 1, 0))
+    assert out.shape[1:] == series.GetSize() and series.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    torch.testing.assert_close(out[0].as_tensor(), ((hu + 160) / 400).clamp(0, 1), atol=1e-4, rtol=0)
+    assert out.affine[:3, 3].tolist() == pytest.approx(np.multiply(series.GetOrigin(), (-1, -1, 1)).tolist())
 
 
 def test_mri_preprocessing_can_be_undone_and_keeps_labels(tmp_path):
@@ -99,61 +114,45 @@ def test_n4_takes_a_gradient_out():
     assert unevenness(corrected) < 0.5 * unevenness(uneven)
 
 
+@pytest.mark.parametrize("step", [mri.HeadZScore(), mri.BiasFieldCorrection(iterations=(2,)), mri.RobustPercentiles()])
+def test_undoing_an_earlier_step_leaves_the_given_images_history_alone(step):
+    spacing = Spacing((1, 1, 1))
+    x = spacing(MetaTensor(mri_phantom((16, 16, 16)).image))
+    out = step(x)
+    assert len(out.applied_operations) == 1 and torch.equal(out.affine, x.affine)
+    spacing.inverse(out)
+    out.meta["where"] = "elsewhere"
+    assert not out.applied_operations and len(x.applied_operations) == 1 and "where" not in x.meta
+
+
+def test_n4_multiplies_and_keeps_the_kind_of_number():
+    """An image above zero is divided by a field alone: the ratio is the same for any scale, and nothing is added."""
+    image = mri_phantom((24, 24, 24)).image + 100
+    n4 = mri.BiasFieldCorrection(shrink=2, iterations=(10,))
+    torch.testing.assert_close(n4(image * 4) / 4, n4(image), rtol=1e-3, atol=1e-3)
+    log_field = (image / n4(image)).log()[0]
+    bends = log_field[2:] - 2 * log_field[1:-1] + log_field[:-2]
+    assert bends.abs().max() < 1e-3, "the field is smooth, so it holds none of the image's edges"
+    assert n4(image - 500).min() == pytest.approx(float((image - 500).min()), abs=5), "the darkest stays where it was"
+    whole = n4(image.short())
+    assert whole.dtype == torch.int16 and (whole - n4(image.short().float())).abs().max() <= 0.5 + 1e-3
+    flat = torch.full((1, 12, 12, 12), 5.0)
+    assert torch.equal(n4(flat), flat)
+
+
+@pytest.mark.parametrize("step", [mri.HeadZScore(), mri.BiasFieldCorrection()])
+def test_mri_refuses_what_is_not_finite(step):
+    x = mri_phantom((16, 16, 16)).image
+    x[0, 0, 0, :2] = torch.tensor([float("nan"), float("inf")])
+    with pytest.raises(ValueError, match="found 2 voxels that are NaN or infinite; replace them"):
+        step(x)
+
+
 def test_percentiles_ignore_a_few_bright_voxels():
     x = mri_phantom((24, 24, 24)).image
     spiked = x.clone()
     spiked[0, 0, 0, :5] = 1e6
     torch.testing.assert_close(mri.RobustPercentiles()(spiked)[:, 2:], mri.RobustPercentiles()(x)[:, 2:], rtol=0.05, atol=0.02)
     assert mri.RobustPercentilesd("a")({"a": x})["a"].max() == 1
-
-
-def test_field_of_view_is_the_disc_the_camera_saw():
-    x = fundus_phantom((96, 96)).image
-    x[:, 48:52, 40:44] = 0  # a dark spot inside belongs to it
-    y, z = torch.meshgrid(*[torch.linspace(-1, 1, 96)] * 2, indexing="ij")
-    truth = (y**2 + z**2 < 0.95**2).float()
-    found = fundus.FundusFieldOfViewd("image")({"image": x})["fov"]
-    assert found.shape == (1, 96, 96) and (found[0] != truth).float().mean() < 0.02
-    assert torch.equal(found, fundus.FundusFieldOfView()(x * 255))
-
-
-def test_grey_masks_and_nested_channels_are_each_others_inverse():
-    nested = fundus_phantom((64, 64)).label
-    grey = fundus.NestedToGreyd("m")({"m": nested})["m"]
-    assert set(grey.unique().tolist()) == {0, 128, 255}
-    assert torch.equal(fundus.GreyToNestedd("m")({"m": grey})["m"], nested)
-    assert torch.equal(fundus.GreyToNested()(grey + torch.randint(-9, 9, grey.shape)), nested)
-    other = fundus.NestedToGrey(disc=1, cup=2, background=0)(nested)
-    assert torch.equal(fundus.GreyToNested(disc=1, cup=2, background=0)(other), nested) and set(other.unique().tolist()) == {
-        0,
-        1,
-        2,
-    }
-    with pytest.raises(ValueError, match="one channel, found shape"):
-        fundus.GreyToNested()(nested)
-
-
-@pytest.mark.parametrize("source", ["label", "image"])
-def test_crops_hold_the_disc_and_can_be_undone(source):
-    phantom = fundus_phantom((96, 96), seed=2)
-    data = {"image": MetaTensor(phantom.image), "label": MetaTensor(phantom.label)}
-    steps = fundus.CropAroundDiscd(["image", "label"], size=64, source_key=source)
-    cropped = steps(data)
-    assert cropped["image"].shape == (3, 64, 64) and torch.equal(cropped["label"].sum(), phantom.label.sum())
-    cropped["pred"] = cropped["label"]
-    back = Invertd("pred", Compose([steps]), orig_keys="label", nearest_interp=True)(cropped)["pred"]
-    assert torch.equal(back.as_tensor(), phantom.label)
-    with pytest.raises(ValueError, match="'label' is empty"):
-        fundus.CropAroundDiscd(["image", "label"], source_key="label")({**data, "label": phantom.label * 0})
-
-
-def test_fundus_preprocessing_is_the_benchmarks(tmp_path):
-    phantom = fundus_phantom((80, 60))
-    Image.fromarray((phantom.image * 200).byte().permute(2, 1, 0).numpy()).save(tmp_path / "p.png")
-    grey = fundus.NestedToGrey()(phantom.label)
-    Image.fromarray(grey[0].byte().T.numpy()).save(tmp_path / "m.bmp")
-    data = fundus.fundus_preprocessing(label="label", size=(40, 40))(
-        {"image": str(tmp_path / "p.png"), "label": str(tmp_path / "m.bmp")}
-    )
-    assert data["image"].shape == (3, 40, 40) and data["image"].min() == 0 and data["image"].max() == 1
-    assert data["label"].shape == (2, 40, 40) and set(data["label"].unique().tolist()) == {0, 1}
+    with pytest.raises(ValueError, match="found lower=99 and upper=1"):
+        mri.RobustPercentiles(99, 1)

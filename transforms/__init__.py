@@ -1,1 +1,1 @@
-"""MONAI transforms for adaptation: simulated scanner shifts."""
+"""MONAI transforms for CT, MRI and fundus images: preprocessing, and simulated scanner shifts."""

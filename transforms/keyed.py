@@ -1,4 +1,4 @@
-"""The dictionary form of an array transform."""
+"""The dictionary form of an array transform, and meta data that follow an image through one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+from torch import Tensor
 
 
 class KeyedTransform(MapTransform):
@@ -19,3 +21,21 @@ class KeyedTransform(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A new dictionary; the given one stays."""
         return dict(data) | {key: self.transform(data[key]) for key in self.key_iterator(data)}
+
+
+class KeyedInvertible(KeyedTransform, InvertibleTransform):
+    """A `KeyedTransform` whose array transform has an ``inverse``; undone by `Compose.inverse` and `Invertd`."""
+
+    transform: Any
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """A new dictionary in which the given keys are as before the transform."""
+        return dict(data) | {key: self.transform.inverse(data[key]) for key in self.key_iterator(data)}
+
+
+def with_meta_of(out: Tensor, img: Any) -> Tensor:
+    """The result with the image's meta data and history, where it carries any.
+
+    They are copied: undoing a step on the result would otherwise take it out of the image's own history.
+    """
+    return MetaTensor(out).copy_meta_from(img) if isinstance(img, MetaTensor) else out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import SimpleITK as sitk
 import torch
@@ -20,7 +19,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from monai_tta.transforms.keyed import KeyedTransform
+from monai_tta.transforms.keyed import KeyedTransform, with_meta_of
 
 
 def head_mask(img: Tensor) -> Tensor:
@@ -31,7 +30,13 @@ def head_mask(img: Tensor) -> Tensor:
 
     Returns:
         booleans of the same shape.
+
+    Raises:
+        ValueError: when the image holds NaN or infinity, of which no histogram can be made.
     """
+    wrong = int((~torch.isfinite(img)).sum())
+    if wrong:
+        raise ValueError(f"found {wrong} voxels that are NaN or infinite; replace them first, e.g. by torch.nan_to_num")
     masks = []
     for channel in img:
         # Otsu looks for two heaps in a histogram; a constant image has one, and all of it is "head".
@@ -51,14 +56,18 @@ class HeadZScore(Transform):
     """
 
     def __call__(self, img: Tensor) -> Tensor:
-        """Z-score an image ``(C, *spatial)``; a constant channel becomes 0."""
+        """Z-score an image ``(C, *spatial)``; float32 comes out, and a constant channel becomes 0.
+
+        Raises:
+            ValueError: when the image holds NaN or infinity.
+        """
         plain = torch.as_tensor(img).float()
         out = torch.as_tensor(img).float().clone()
         for k, mask in enumerate(head_mask(plain)):
             inside = plain[k][mask]
             spread = inside.std() if inside.numel() > 1 else inside.new_tensor(0.0)
             out[k] = (plain[k] - inside.mean()) / (spread if spread > 0 else 1)
-        return _like(out, img)
+        return with_meta_of(out, img)
 
 
 class RobustPercentiles(Transform):
@@ -67,9 +76,14 @@ class RobustPercentiles(Transform):
     Args:
         lower: percentile that becomes 0.
         upper: percentile that becomes 1.
+
+    Raises:
+        ValueError: unless 0 <= lower < upper <= 100.
     """
 
     def __init__(self, lower: float = 1, upper: float = 99) -> None:
+        if not 0 <= lower < upper <= 100:
+            raise ValueError(f"percentiles need 0 <= lower < upper <= 100, found lower={lower} and upper={upper}")
         self.scale = ScaleIntensityRangePercentiles(lower, upper, 0.0, 1.0, clip=True, channel_wise=True)
 
     def __call__(self, img: Tensor) -> Tensor:
@@ -83,6 +97,9 @@ class BiasFieldCorrection(Transform):
     Args:
         shrink: the field is estimated on an image this much coarser, per axis.
         iterations: per level of resolution.
+
+    Raises:
+        ValueError: when shrink is below 1.
     """
 
     def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 30)) -> None:
@@ -91,25 +108,32 @@ class BiasFieldCorrection(Transform):
         self.shrink, self.iterations = shrink, list(iterations)
 
     def __call__(self, img: Tensor) -> Tensor:
-        """Correct an image ``(C, *spatial)``, 2D or 3D, of positive intensities; units and dtype stay."""
-        plain = torch.as_tensor(img)
-        done = [self._channel(c) for c in plain.detach().cpu().float()]
-        return _like(torch.stack(done).to(plain), img)
+        """Correct an image ``(C, *spatial)``, 2D or 3D; units and dtype stay, whole numbers are rounded.
 
-    def _channel(self, channel: Tensor) -> Tensor:
+        Raises:
+            ValueError: when the image holds NaN or infinity.
+        """
+        plain = torch.as_tensor(img)
+        heads = head_mask(plain)
+        out = torch.stack([self._channel(c, m) for c, m in zip(plain.detach().cpu().float(), heads, strict=True)])
+        return with_meta_of((out if plain.is_floating_point() else out.round()).to(plain), img)
+
+    def _channel(self, channel: Tensor, head: Tensor) -> Tensor:
         """One channel; the field is estimated inside the head and divided out everywhere."""
-        full = sitk.GetImageFromArray(channel.numpy())
-        # N4 takes logarithms: shift so that the darkest voxel is just above zero.
-        low = float(channel.min())
-        positive = sitk.Cast(full - low + 1e-3 * max(float(channel.max()) - low, 1e-6), sitk.sitkFloat32)
-        mask = sitk.BinaryFillhole(sitk.OtsuThreshold(full, 0, 1))
-        factors = [max(1, min(self.shrink, size // 8)) for size in full.GetSize()]
+        low, high = float(channel.min()), float(channel.max())
+        if low == high:  # nothing to tell a field by; N4 would make one up
+            return channel
+        # N4 takes logarithms. Only an image that reaches zero is moved above it: a field multiplies, and what is
+        # added to an image is not multiplied with it.
+        lift = 1e-3 * max(high - low, 1e-6) - low if low <= 0 else 0.0
+        positive = sitk.GetImageFromArray((channel + lift).numpy())
+        mask = sitk.GetImageFromArray(head.byte().cpu().numpy())
+        factors = [max(1, min(self.shrink, size // 8)) for size in positive.GetSize()]
         corrector = sitk.N4BiasFieldCorrectionImageFilter()
         corrector.SetMaximumNumberOfIterations(self.iterations)
         corrector.Execute(sitk.Shrink(positive, factors), sitk.Shrink(mask, factors))
         field = sitk.Exp(sitk.Cast(corrector.GetLogBiasFieldAsImage(positive), sitk.sitkFloat32))
-        corrected = sitk.GetArrayFromImage(positive / field)
-        return torch.from_numpy(corrected) + low
+        return torch.from_numpy(sitk.GetArrayFromImage(positive / field)) - lift
 
 
 class HeadZScored(KeyedTransform):
@@ -168,8 +192,3 @@ def mri_preprocessing(
             EnsureTyped(keys),
         ]
     )
-
-
-def _like(out: Tensor, img: Any) -> Tensor:
-    """The result with the input's meta data, where it carries any."""
-    return type(img)(out).copy_meta_from(img, copy_attr=False) if hasattr(img, "copy_meta_from") else out
