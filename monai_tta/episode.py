@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import logging
 import sys
 import time
 from contextlib import AbstractContextManager
@@ -12,15 +12,22 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from monai_tta.containers import leafwise, main_output
 from monai_tta.guards import finite_answer
 from monai_tta.network import Stand, explain_channels
 from monai_tta.normalization import TooFewVoxels
 from monai_tta.objectives import labels
 from monai_tta.record import Case, Step
-from monai_tta.shadow import CannotAdapt, Shadow, main_output
+from monai_tta.shadow import CannotAdapt, Shadow
 from monai_tta.teaching import Candidates, usable
 
-_FAILURES = (CannotAdapt, TooFewVoxels, FloatingPointError)
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+_SAID = (CannotAdapt, TooFewVoxels, FloatingPointError)
+_log = logging.getLogger(__name__)
 
 
 def _clean(windows: Tensor) -> Tensor:
@@ -29,15 +36,18 @@ def _clean(windows: Tensor) -> Tensor:
     return (windows.as_tensor() if isinstance(windows, MetaTensor) else windows).detach().clone()
 
 
-def _like(outputs: Any, windows: Tensor) -> Any:
-    """The network's container, with the windows' meta data on every tensor where they carry any."""
-    if isinstance(outputs, dict):
-        return {key: _like(value, windows) for key, value in outputs.items()}
-    if isinstance(outputs, list | tuple):
-        return type(outputs)(_like(value, windows) for value in outputs)
-    if isinstance(windows, MetaTensor) and isinstance(outputs, Tensor):
-        return MetaTensor(outputs).copy_meta_from(windows, copy_attr=False)
-    return outputs
+def _why(failure: Exception) -> str:
+    """A failure in words for a record, which holds no paths."""
+    if isinstance(failure, _SAID):
+        return str(failure)
+    words = "" if isinstance(failure, OSError) else f": {failure}"
+    return f"adapting failed with {type(failure).__name__}{words}"
+
+
+def _own(named: dict[str, Any], more: tuple[Any, ...]) -> bool:
+    """Whether the network is given something of each window's own: MONAI's coordinates or condition."""
+    coordinates = any(isinstance(a, list) and a and all(isinstance(b, list | tuple) for b in a) for a in more)
+    return coordinates or isinstance(named.get("condition"), Tensor)
 
 
 def _uncached(device: torch.device) -> AbstractContextManager[Any]:
@@ -61,6 +71,7 @@ class Episode:
         self.taught = 0
         self.seed = inferer.seed if inferer.reset != "never" else inferer.seed + number
         self.extra: tuple[Any, Any] = ((), {})
+        self.meta, self.dtype = False, torch.float32
         self.began = time.perf_counter()
 
     def refuse(self, inputs: Tensor, args: Any, kwargs: Any, reason: str) -> Any:
@@ -72,6 +83,7 @@ class Episode:
 
     def answer(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
         """The adapted answer, or the plain one where adapting fails or is refused."""
+        carried = shadow is not None
         plain, candidates = self._plain(inputs, args, kwargs)
         seconds_plain = time.perf_counter() - self.began
         try:
@@ -83,10 +95,12 @@ class Episode:
                     self._teach(candidates)
             adapted = self.inferer.plainly(inputs, Stand(self.network, self._adapted), args, kwargs)
             reason = self._verdict(main_output(plain), main_output(adapted))
-        except _FAILURES as failure:
-            adapted, reason = None, str(failure)
+        except Exception as failure:  # whatever a network or a method does, the plain answer is at hand
+            _log.debug("adapting failed", exc_info=failure)
+            adapted, reason = None, _why(failure)
         if reason is not None:
-            self.shadow = None
+            if self.taught or not carried:
+                self.shadow = None
             self._note(inputs, reason, seconds_plain=seconds_plain)
             return plain
         self._note(inputs, None, seconds_plain, self._changed(main_output(plain), main_output(adapted)))
@@ -102,16 +116,19 @@ class Episode:
                 # A copy: with one window per batch this is a view of the image, which is still to be answered again.
                 outputs = self.network(windows.clone(), *more, **named)
             except RuntimeError as error:
-                why = explain_channels(windows, self.source)
+                why = explain_channels(error, windows, self.source)
                 if why is None:
                     raise
                 raise ValueError(why) from error
             self.head = self._head(main_output(outputs))
-            self.extra = (more, named)
+            main = main_output(outputs)
+            self.extra, self.meta, self.dtype = (more, named), isinstance(main, MetaTensor), main.dtype
             if wanted:
                 candidates.head = self.head
-                logits = _clean(main_output(outputs)).float()
-                for window, logit in zip(_clean(windows).split(1), logits.split(1), strict=True):
+                logits = _clean(main).float()
+                # A promptable network answers one window once for each prompt.
+                each = logits.split(1) if len(logits) == len(windows) else [logits] * len(windows)
+                for window, logit in zip(_clean(windows).split(1), each, strict=True):
                     candidates.offer(window, logit)
             return outputs
 
@@ -125,12 +142,19 @@ class Episode:
         chosen = candidates.windows()
         if not chosen:
             raise CannotAdapt("no window can teach: each one is constant or holds NaN or infinity")
+        if len({w.shape for w in chosen}) > 1:
+            raise CannotAdapt("the inferer asks about windows of several sizes, which can't teach together; use learn='window'")
         self._learn(torch.cat(chosen))
 
     def _learn(self, windows: Tensor) -> None:
         """One call of `adapt`, in the precision of the weights, whatever the caller's switches are."""
         shadow = self.shadow
         assert shadow is not None
+        if _own(self.extra[1], self.extra[0]) and (len(windows) > 1 or self.inferer.learn == "volume"):
+            raise CannotAdapt(
+                "the network is given coordinates or a condition of each window's own, which can't be told apart while "
+                "several windows teach at once; use learn='window' with sw_batch_size=1"
+            )
         weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), windows)
         windows = windows.to(device=weights.device, dtype=weights.dtype)
         shadow.extra = self.extra
@@ -156,7 +180,16 @@ class Episode:
         assert self.shadow is not None
         self.shadow.extra = self.extra
         with torch.inference_mode(False), torch.no_grad(), _uncached(windows.device):
-            return _like(self.method.predict(self.shadow, _clean(windows)), windows)
+            return self._dressed(self.method.predict(self.shadow, _clean(windows)), windows)
+
+    def _dressed(self, outputs: Any, windows: Tensor) -> Any:
+        """The answer in the precision of the source's, and with the windows' meta data where that carries them."""
+        outputs = outputs.to(self.dtype) if isinstance(outputs, Tensor) else outputs
+
+        def dress(leaf: Any) -> Any:
+            return MetaTensor(leaf).copy_meta_from(windows, copy_attr=False) if isinstance(leaf, Tensor) else leaf
+
+        return leafwise(dress, outputs) if self.meta and isinstance(windows, MetaTensor) else outputs
 
     def _head(self, logits: Tensor) -> str:
         if self.inferer.head != "auto":
@@ -178,6 +211,7 @@ class Episode:
     def _note(self, inputs: Tensor, reason: str | None, seconds_plain: float, changed: float = 0.0) -> None:
         shadow = self.shadow
         scale = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20 if resource else None
         case = Case(
             number=self.number,
             network=type(self.source or self.network).__name__,
@@ -196,7 +230,7 @@ class Episode:
             changed=changed,
             seconds=time.perf_counter() - self.began,
             seconds_plain=seconds_plain,
-            peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20,
+            peak_memory=peak,
             reason=reason,
         )
         self.inferer.note(case)

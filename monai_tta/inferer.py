@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
+from monai_tta.containers import leafwise
 from monai_tta.episode import Episode
 from monai_tta.method import AdaptationMethod
 from monai_tta.methods import GraTa
@@ -108,6 +110,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         self.budget, self.guard, self.seed, self.inferer = budget, guard, seed, inferer
         self.cases: deque[Case] = deque(maxlen=1000)
         self._warned: set[str] = set()
+        self._begun = 0
         self._check()
 
     def _check(self) -> None:
@@ -124,8 +127,12 @@ class AdaptiveInferer(SlidingWindowInferer):
             raise ValueError("learn='volume' learns once for all windows, so reset='window' has no meaning; use learn='window'")
         if self.learn == "window" and self.method.pools:
             raise ValueError("statistics='volume' pools over a volume's teaching windows; use learn='volume'")
-        if self.budget is not None and self.budget < 1:
+        if self.budget is not None and (not isinstance(self.budget, int) or self.budget < 1):
             raise ValueError(f"budget is a number of windows, at least 1, or None for all; found {self.budget}")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed is a whole number, found {self.seed!r}")
+        if self.guard is not None and not callable(self.guard):
+            raise ValueError(f"guard is a callable (plain, adapted, head) -> reason or None, found {self.guard!r}")
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """Answer a batch of images ``(N, C, *spatial)``; each image is a case of its own.
@@ -140,12 +147,11 @@ class AdaptiveInferer(SlidingWindowInferer):
         check_input(inputs, network, self.roi_size if self.inferer is None else None)
         if len(inputs) < 2:
             return self._one(inputs, network, args, kwargs)
-        answers = []
-        for i in range(len(inputs)):
-            own = dict(kwargs)
-            if isinstance(own.get("condition"), Tensor):
-                own["condition"] = own["condition"][i : i + 1]
-            answers.append(self._one(inputs[i : i + 1], network, args, own))
+        answers, n = [], len(inputs)
+        for i in range(n):
+            own = tuple(_of_one(value, i, n) for value in args)
+            named = {key: _of_one(value, i, n) for key, value in kwargs.items()}
+            answers.append(self._one(inputs[i : i + 1], network, own, named))
         return _together(answers, inputs)
 
     def plainly(self, inputs: Tensor, network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -161,19 +167,25 @@ class AdaptiveInferer(SlidingWindowInferer):
             quiet = evaluated(source)
             network = network if quiet is source else quiet
         except CannotAdapt as reason:
-            return Episode(self, network, None, len(self.cases)).refuse(inputs, args, kwargs, str(reason))
+            return Episode(self, network, None, self._next()).refuse(inputs, args, kwargs, str(reason))
         if self.reset != "never":
-            return Episode(self, network, source, len(self.cases)).answer(inputs, args, kwargs, None)
+            return Episode(self, network, source, self._next()).answer(inputs, args, kwargs, None)
         with _lock:
             stream = _streams.setdefault(self, Stream())
         with stream.turn:
             now = fingerprint(source)
             before, shadow = stream.shadows.pop(source, (None, None))
-            episode = Episode(self, network, source, len(self.cases))
+            episode = Episode(self, network, source, self._next())
             answer = episode.answer(inputs, args, kwargs, shadow if before == now else None)
             if episode.shadow is not None:
                 stream.shadows[source] = (now, episode.shadow)
             return answer
+
+    def _next(self) -> int:
+        """The number of the next case."""
+        with _lock:
+            self._begun += 1
+            return self._begun - 1
 
     def note(self, case: Case) -> None:
         """Keep a record; warn once for each new reason not to adapt."""
@@ -183,16 +195,25 @@ class AdaptiveInferer(SlidingWindowInferer):
             warnings.warn(f"answered without adaptation: {case.reason}", stacklevel=4)
 
 
+def _of_one(value: Any, i: int, n: int) -> Any:
+    """What belongs to image ``i`` of ``n``: a tensor with an entry for each image is split like the images."""
+    return value[i : i + 1] if isinstance(value, Tensor) and value.ndim and len(value) == n else value
+
+
+def _joined(*leaves: Any) -> Any:
+    """Single images' leaves in one batch; a scalar (a loss in a network's answer) becomes its mean, anything else is the
+    first image's."""
+    if not all(isinstance(leaf, Tensor) for leaf in leaves):
+        return leaves[0]
+    plain = [leaf.as_tensor() if isinstance(leaf, MetaTensor) else leaf for leaf in leaves]
+    return torch.cat(plain) if plain[0].ndim else torch.stack(plain).mean(0)
+
+
 def _together(answers: list[Any], inputs: Tensor) -> Any:
     """Put single images' answers back into one batch, container by container."""
-    one = answers[0]
-    if isinstance(one, dict):
-        return {key: _together([a[key] for a in answers], inputs) for key in one}
-    if isinstance(one, list | tuple):
-        return type(one)(_together([a[i] for a in answers], inputs) for i in range(len(one)))
-    joined = torch.cat([torch.as_tensor(a.as_tensor() if hasattr(a, "as_tensor") else a) for a in answers])
-    if hasattr(one, "as_tensor"):
-        from monai.data import MetaTensor
 
-        return MetaTensor(joined).copy_meta_from(inputs, copy_attr=False)
-    return joined
+    def join(*leaves: Any) -> Any:
+        joined = _joined(*leaves)
+        return MetaTensor(joined).copy_meta_from(inputs, copy_attr=False) if isinstance(leaves[0], MetaTensor) else joined
+
+    return leafwise(join, *answers)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from monai_tta.normalization import Whose
 from monai_tta.record import Step
 from monai_tta.selection import Auto, Selection
-from monai_tta.shadow import Shadow
+from monai_tta.shadow import CannotAdapt, Shadow
 from monai_tta.updates import Adam, Rule, finite, follow, gradient
 
 Loss = Callable[[Shadow, Tensor], Tensor]
@@ -70,8 +70,8 @@ class Descent(AdaptationMethod):
             raise ValueError(f"statistics must be 'source', 'window' or 'volume', found {self.statistics!r}")
         if not 0 <= self.blend <= 1:
             raise ValueError(f"blend is the present's share of the statistics, in [0, 1], found {self.blend}")
-        if self.steps < 0:
-            raise ValueError(f"steps must not be negative, found {self.steps}")
+        if not isinstance(self.steps, int) or self.steps < 0:
+            raise ValueError(f"steps is a whole number, 0 or more, found {self.steps!r}")
 
     @property
     def pools(self) -> bool:
@@ -91,14 +91,19 @@ class Descent(AdaptationMethod):
     def step(self, shadow: Shadow, windows: Tensor, loss: Loss) -> Step:
         """One step down the loss at the full rate."""
         value, slope = gradient(lambda w: loss(shadow, w), windows, shadow.moving)
-        require_finite(slope)
+        require_gradient(slope)
         assert shadow.optimizer is not None
         follow(shadow.optimizer, slope)
         return Step(losses={"loss": value}, rate=self.optimizer.rate)
 
 
-def require_finite(slope: list[Tensor | None]) -> None:
-    """Raise before a gradient that is not finite can reach the weights."""
+def require_gradient(slope: list[Tensor | None]) -> None:
+    """Raise where there is no gradient to follow, and before one that is not finite can reach the weights."""
+    if all(part is None for part in slope):
+        raise CannotAdapt(
+            "no gradient reaches what may move: the network answers under torch.no_grad, by re-entrant checkpointing, or "
+            "through a closure over layers of its own; choose another selection or give a network without these"
+        )
     if not finite(slope):
         raise FloatingPointError("the gradient is not finite; no step was taken")
 

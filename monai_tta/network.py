@@ -37,10 +37,13 @@ def unwrap(network: Any) -> nn.Module:
     return network
 
 
-def fingerprint(network: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Changes whenever a weight or buffer is replaced or written to."""
-    tensors = [*network.parameters(), *network.buffers()]
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+def fingerprint(network: nn.Module) -> tuple[tuple[int, int, float], ...]:
+    """Changes whenever a weight or buffer is replaced or written to, also through ``.data``, which torch doesn't count."""
+    tensors = [t.detach() for t in (*network.parameters(), *network.buffers())]
+    with torch.no_grad():
+        sums = [float(t.double().sum() if t.dtype == torch.float64 else t.float().sum()) for t in tensors]
+    places = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+    return tuple((*place, total) for place, total in zip(places, sums, strict=True))
 
 
 def check_input(inputs: Tensor, network: Any, roi_size: Any) -> None:
@@ -60,16 +63,16 @@ def check_input(inputs: Tensor, network: Any, roi_size: Any) -> None:
         module = unwrap(network)
     except CannotAdapt:
         return
-    convolution = next((m for m in module.modules() if isinstance(m, _CONVOLUTIONS)), None)
-    if convolution is None:
-        return
-    dims = convolution.weight.ndim - 2
+    # The least, because a network may stack 2D images into a volume of its own.
+    dims = min((m.weight.ndim - 2 for m in module.modules() if isinstance(m, _CONVOLUTIONS)), default=0)
     if inputs.ndim - 2 < dims:
         raise ValueError(f"{type(module).__name__} is {dims}D, found an image of shape {tuple(inputs.shape)}")
 
 
-def explain_channels(windows: Tensor, network: Any) -> str | None:
+def explain_channels(error: RuntimeError, windows: Tensor, network: Any) -> str | None:
     """Say which channel count was found and which is needed, when that is why a network failed; else None."""
+    if "channels" not in str(error):
+        return None
     module = network if isinstance(network, nn.Module) else None
     convolution = next((m for m in module.modules() if isinstance(m, _CONVOLUTIONS)), None) if module else None
     if convolution is None or convolution.in_channels == windows.shape[1]:
@@ -88,11 +91,14 @@ class Stand:
         """Split the windows from what else the network is given, and answer them."""
         if args:
             return self._answer(args[0], args[1:], kwargs)
-        key = next((k for k, v in kwargs.items() if isinstance(v, Tensor)), None)
-        if key is None:
+        tensors = [k for k, v in kwargs.items() if isinstance(v, Tensor)]
+        if not tensors:
             raise TypeError("the inferer called the network without a tensor")
+        key = max(tensors, key=lambda k: (kwargs[k].is_floating_point(), kwargs[k].ndim))  # prompts are of fewer dimensions
         rest = {k: v for k, v in kwargs.items() if k != key}
         return self._answer(kwargs[key], (), rest)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_network":  # a copy asks before there is one
+            raise AttributeError(name)
         return getattr(self._network, name)

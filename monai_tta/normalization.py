@@ -1,58 +1,78 @@
 """Whose statistics: normalisation layers that can use the source's memory, the present window's, or the volume's.
 
-A `PresentNorm` takes the place of a BatchNorm or InstanceNorm layer *inside a shadow*; the source network keeps its own.
+A BatchNorm or InstanceNorm layer becomes a `PresentNorm` *inside a shadow*; the source network keeps its own.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 Whose = Literal["source", "window", "volume"]
-Layer = _BatchNorm | _InstanceNorm
+_STOCK = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward}
 
 
 class TooFewVoxels(ValueError):
     """A layer saw one value per channel, from which no statistics can be taken."""
 
 
-def replaceable(module: nn.Module) -> bool:
-    """Whether a shadow puts a `PresentNorm` in this layer's place (BatchNorm of any kind, InstanceNorm)."""
-    return isinstance(module, _BatchNorm | _InstanceNorm)
+def present(module: nn.Module, statistics: Whose, blend: float, name: str = "") -> nn.Module:
+    """Turn each Batch- and InstanceNorm of a network, in place, into the same layer with a choice of statistics.
+
+    Everything else about a layer stays: its type's other behaviour, hooks, parametrizations, attributes. A subclass with
+    a ``forward`` of its own keeps it, and gets the present's statistics where it calls ``super().forward``.
+
+    Args:
+        module: a private copy of a network, or one layer.
+        statistics: see `PresentNorm`.
+        blend: see `PresentNorm`.
+        name: what errors call the network; layers are named below it.
+
+    Returns:
+        the same module.
+    """
+    for path, layer in module.named_modules():
+        if isinstance(layer, _BatchNorm | _InstanceNorm):
+            made: Any = layer
+            kind: Any = type(layer)
+            made.__class__ = _with_choice(kind)
+            made.name, made.blend = ".".join(part for part in (name, path) if part), blend
+            made.remembers = made.running_mean is not None
+            made.statistics = statistics if made.remembers else "window"
+    return module
 
 
-class PresentNorm(nn.Module):
+@cache
+def _with_choice(kind: Any) -> type:
+    """A layer's type with `PresentNorm` in it: before torch's ``forward``, behind the layer's own."""
+    mine = PresentBatchNorm if issubclass(kind, _BatchNorm) else PresentInstanceNorm
+    bases = (mine, kind) if kind.forward in _STOCK else (kind, mine)
+    return type(f"Present{kind.__name__}", bases, {})
+
+
+class PresentNorm(_NormBase):
     """Normalise features ``(N, C, *spatial)`` by the source's, each window's own, or the volume's pooled statistics.
 
     ``blend`` b in [0, 1] mixes means and variances: ``(1 - b) * source + b * present`` (alpha-BN; You et al. 2021).
     Variances are the biased ones, as BatchNorm normalises with. A layer without memory (InstanceNorm, or BatchNorm
-    with ``track_running_stats=False``) always uses each window's own.
+    with ``track_running_stats=False``) always uses each window's own. `present` makes these.
 
     Raises:
         TooFewVoxels: when present statistics are asked of one voxel per channel.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, layer: Layer, statistics: Whose, blend: float, name: str) -> None:
-        super().__init__()
-        self.name, self.eps, self.blend, self.features = name, layer.eps, blend, layer.num_features
-        self.register_parameter("weight", layer.weight)
-        self.register_parameter("bias", layer.bias)
-        self.register_buffer("running_mean", layer.running_mean)
-        self.register_buffer("running_var", layer.running_var)
-        self.remembers = layer.running_mean is not None
-        self.statistics: Whose = statistics if self.remembers else "window"
-        self.pooled: tuple[Tensor, Tensor] | None = None
-        self.gathering = False
+    name: str
+    blend: float
+    remembers: bool
+    statistics: Whose
+    pooled: tuple[Tensor, Tensor] | None = None
+    gathering: bool = False
 
     def attach(self, like: Tensor) -> bool:
         """Put a scale of one and a shift of zero (dtype and device of ``like``) on a layer that has neither.
@@ -62,8 +82,8 @@ class PresentNorm(nn.Module):
         """
         if self.weight is not None or self.bias is not None:
             return False
-        self.weight = nn.Parameter(torch.ones(self.features, dtype=like.dtype, device=like.device))
-        self.bias = nn.Parameter(torch.zeros(self.features, dtype=like.dtype, device=like.device))
+        self.weight = nn.Parameter(torch.ones(self.num_features, dtype=like.dtype, device=like.device))
+        self.bias = nn.Parameter(torch.zeros(self.num_features, dtype=like.dtype, device=like.device))
         return True
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,17 +104,20 @@ class PresentNorm(nn.Module):
         """Mean and biased variance per channel: ``(C,)`` over all windows, or ``(N, C)`` window by window."""
         self._demand(x, x.numel() // x.shape[1] if pool else x[0, 0].numel())
         axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))
-        var, mean = torch.var_mean(x.float(), axes, correction=0)
+        var, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), axes, correction=0)
         return mean, var
 
     def _mixed(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Blend present statistics with the source's memory."""
         b = self.blend
+        assert self.running_mean is not None and self.running_var is not None
         return (1 - b) * self.running_mean + b * mean, (1 - b) * self.running_var + b * var
 
-    def _fixed(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    def _fixed(self, x: Tensor, mean: Tensor | None, var: Tensor | None) -> Tensor:
         """The usual evaluation-mode normalisation with one set of statistics for all windows."""
-        return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        assert mean is not None and var is not None and self.running_mean is not None
+        kept = self.running_mean.dtype  # batch_norm wants statistics in the precision of the weights
+        return F.batch_norm(x, mean.to(kept), var.to(kept), self.weight, self.bias, False, 0.0, self.eps)
 
     def _own(self, x: Tensor) -> Tensor:
         """Each window by itself: folding windows into channels keeps them apart. Voxels are folded into one axis because
@@ -122,3 +145,11 @@ class PresentNorm(nn.Module):
                 f"layer {self.name!r} sees one voxel per channel (features {tuple(x.shape)}): a window gives no statistics "
                 "there; choose statistics='source' or 'volume', or a larger roi_size"
             )
+
+
+class PresentBatchNorm(PresentNorm, _BatchNorm):
+    """A BatchNorm of any dimension with a choice of statistics."""
+
+
+class PresentInstanceNorm(PresentNorm, _InstanceNorm):
+    """An InstanceNorm of any dimension with a choice of statistics, where it remembers any."""

@@ -22,8 +22,8 @@ class Case:
 
     ``moving`` scalars were free to move, found by ``selected``; ``travelled`` is their Euclidean distance from the
     source's; ``changed`` the share of voxels whose label differs from the plain answer, in [0, 1]; times are in seconds;
-    ``peak_memory`` is the process's highest resident size so far in MiB. ``reason`` says why an image was answered
-    plainly (None: it was adapted).
+    ``peak_memory`` is the process's highest resident size so far in MiB (None on Windows). ``reason`` says why an image
+    was answered plainly (None: it was adapted).
     """
 
     number: int
@@ -43,7 +43,7 @@ class Case:
     changed: float = 0.0
     seconds: float = 0.0
     seconds_plain: float = 0.0
-    peak_memory: float = 0.0
+    peak_memory: float | None = None
     reason: str | None = None
 
     @property

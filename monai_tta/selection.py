@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from monai_tta.normalization import PresentNorm, replaceable
+from monai_tta.normalization import PresentNorm
 
 
 class Selection(ABC):
@@ -31,11 +32,11 @@ class NormAffine(Selection):
 
     def __call__(self, network: nn.Module) -> list[str]:
         """Names of weights and biases of normalisation layers."""
-        kinds = (PresentNorm, nn.GroupNorm, nn.LayerNorm)
+        kinds = (_NormBase, nn.GroupNorm, nn.LayerNorm)
         return [
             f"{prefix}.{name}" if prefix else name
             for prefix, module in network.named_modules()
-            if isinstance(module, kinds) or replaceable(module)
+            if isinstance(module, kinds)
             for name, _ in module.named_parameters(recurse=False)
         ]
 
@@ -92,8 +93,8 @@ class LastBiases(Selection):
     """The last quarter of a network's biases (at least one): those of its last decoder block, in most networks."""
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names that end in ``bias``, in the network's own order."""
-        names = Biases()(network)
+        """Names that end in ``bias``, in the network's own order; not those of auxiliary heads, which answer no window."""
+        names = [name for name in Biases()(network) if not name.startswith("auxiliary_heads.")]
         return names[-max(1, len(names) // 4) :]
 
 

@@ -1,7 +1,7 @@
 """What may move: a private stand-in for the source network, with a few named tensors of its own.
 
-Frozen tensors share the source's storage; only the moving ones are copied, and normalisation layers are replaced, so
-that nothing an adaptation does can reach the source. Reset is rebirth: drop the shadow, make another.
+Frozen tensors share the source's storage; only the moving ones are copied, and normalisation layers are changed in the
+stand-in alone, so that nothing an adaptation does can reach the source. Reset is rebirth: drop the shadow, make another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_tta.normalization import PresentNorm, Whose, replaceable
+from monai_tta.containers import main_output
+from monai_tta.normalization import PresentNorm, Whose, present
 from monai_tta.selection import Selection
 
 
@@ -65,15 +66,6 @@ def _quiet(module: nn.Module) -> None:
         part.training = False
 
 
-def _replace_norms(module: nn.Module, statistics: Whose, blend: float, prefix: str = "") -> nn.Module:
-    """Put a `PresentNorm` in place of each Batch- and InstanceNorm."""
-    if replaceable(module):
-        return PresentNorm(module, statistics, blend, prefix)  # type: ignore[arg-type]
-    for name, child in list(module.named_children()):
-        module._modules[name] = _replace_norms(child, statistics, blend, f"{prefix}.{name}" if prefix else name)
-    return module
-
-
 class Shadow:
     """A stand-in for a source network: call it with windows, get logits.
 
@@ -95,7 +87,7 @@ class Shadow:
         self.kind = type(source).__name__
         if isinstance(source, torch.jit.ScriptModule):
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
-        self.module = _replace_norms(_stand_in(source), statistics, blend)
+        self.module = present(_stand_in(source), statistics, blend)
         _quiet(self.module)
         self.names: list[str] = []
         self.selected: str | None = None
@@ -120,8 +112,12 @@ class Shadow:
         for name in self.names:
             prefix, _, leaf = name.rpartition(".")
             owner = self.module.get_submodule(prefix)
-            tensor = nn.Parameter(getattr(owner, leaf).detach().clone(), requires_grad=True)
-            setattr(owner, leaf, tensor)
+            shared = getattr(owner, leaf)
+            tensor = nn.Parameter(shared.detach().clone(), requires_grad=True)
+            for part in self.module.modules():  # tied weights stay tied
+                for key, value in part._parameters.items():
+                    if value is shared:
+                        part._parameters[key] = tensor
             moving.append(tensor)
         self.moving: list[nn.Parameter] = moving
         self.start = [tensor.detach().clone() for tensor in moving]
@@ -167,12 +163,3 @@ def _gathering(layers: list[PresentNorm]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.gathering = False
-
-
-def main_output(outputs: Any) -> Tensor:
-    """The main output: the tensor itself, the first of a sequence, or the first value of a dictionary."""
-    if isinstance(outputs, dict):
-        return main_output(next(iter(outputs.values())))
-    if isinstance(outputs, list | tuple):
-        return main_output(outputs[0])
-    return outputs

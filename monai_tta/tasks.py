@@ -116,7 +116,11 @@ class RotationTask(HeadTask):
 
 @torch.no_grad()
 def average(shadow: Shadow, windows: Tensor, views: Views) -> Tensor:
-    """Mean over views of the probabilities, each brought back to the window's own pose."""
-    poses = views.of(windows.shape[2:])
-    answers = [pose.undo(probabilities(shadow(pose.apply(windows)), shadow.head)) for pose in poses]
+    """Mean over views of the probabilities, each brought back to the window's own pose; in float32 at least, because a
+    half-precision probability next to one is one."""
+    answers = []
+    for pose in views.of(windows.shape[2:]):
+        logits = shadow(pose.apply(windows))
+        exact = logits if logits.dtype == torch.float64 else logits.float()
+        answers.append(pose.undo(probabilities(exact, shadow.head)))
     return torch.stack(answers).mean(0)

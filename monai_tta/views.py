@@ -67,6 +67,12 @@ class Views:
     turns: bool | None = None
     axes: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.mirrors not in ("axes", "all"):
+            raise ValueError(f"mirrors must be 'axes' or 'all', found {self.mirrors!r}")
+        if self.axes is not None and len(set(self.axes)) < len(self.axes):
+            raise ValueError(f"axes names an axis twice: {self.axes}")
+
     def of(self, shape: Sequence[int]) -> list[View]:
         """The poses for windows of this spatial shape, identity first."""
         n = len(shape)
@@ -210,7 +216,8 @@ class Restyling:
         for window, seed in zip(windows, seeds, strict=True):
             compose = Compose(_SETS[self.of(window)]())
             compose.set_random_state(seed=seed)
-            out.append(torch.as_tensor(compose(window.clone())).to(window))
+            exact = window.float() if window.dtype in (torch.float16, torch.bfloat16) else window.clone()
+            out.append(torch.as_tensor(compose(exact)).to(window))
         return torch.stack(out)
 
     def of(self, window: Tensor) -> str:

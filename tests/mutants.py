@@ -35,7 +35,7 @@ MUTANTS = {
     "gradients by backward": ("updates.py", "torch.autograd.grad(one, moving, allow_unused=True)", "(one.backward(), [m.grad for m in moving])[1]"),
     "unused branches not allowed": ("updates.py", "allow_unused=True", "allow_unused=False"),
     "DataParallel not opened": ("network.py", "nn.DataParallel | nn.parallel.DistributedDataParallel", "nn.Bilinear"),
-    "attached scale not at one": ("normalization.py", "nn.Parameter(torch.ones(self.features", "nn.Parameter(torch.zeros(self.features"),
+    "attached scale not at one": ("normalization.py", "nn.Parameter(torch.ones(self.num_features", "nn.Parameter(torch.zeros(self.num_features"),
     "inference mode not left": ("episode.py", "with torch.inference_mode(False):", "with torch.enable_grad():"),
     "statistics pooled over the window batch": ("normalization.py", "flat = x.reshape(1, n * c, -1)", "return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
     "window statistics by F.instance_norm": ("normalization.py", "flat = x.reshape(1, n * c, -1)", "return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
@@ -44,9 +44,20 @@ MUTANTS = {
     "entropy of one side only": ("objectives.py", "(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))", "(p * F.logsigmoid(logits))"),
     "heads change the running statistics": ("handlers.py", "layer.momentum = 0.0", "pass"),
     "noisy image painted, not the clean one": ("heads.py", "torch.stack(noise).to(windows), windows,", "torch.stack(noise).to(windows), windows + deviation * torch.stack(noise).to(windows),"),
-    "source statistics kept": ("normalization.py", 'statistics if self.remembers else "window"', '"source" if self.remembers else "window"'),
+    "source statistics kept": ("normalization.py", 'statistics if made.remembers else "window"', '"source" if made.remembers else "window"'),
     "compiled shell not opened": ("network.py", '"_orig_mod" in network._modules', "False"),
-    "meta data dropped": ("episode.py", "isinstance(windows, MetaTensor) and isinstance(outputs, Tensor)", "False"),
+    "meta data dropped": ("episode.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if False else outputs"),
+    "meta data added": ("episode.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if isinstance(windows, MetaTensor) else outputs"),
+    "a failure of adapting ends the run": ("episode.py", "except Exception as failure:", "except _SAID as failure:"),
+    "a failed case empties the stream": ("episode.py", "if self.taught or not carried:", "if True:"),
+    "coordinates of another window": ("episode.py", "if _own(self.extra[1], self.extra[0]) and", "if False and"),
+    "arguments not split like the images": ("inferer.py", "own = tuple(_of_one(value, i, n) for value in args)", "own = args"),
+    "named tuples rebuilt from a list": ("containers.py", 'if hasattr(first, "_fields")', "if False"),
+    "a norm layer's own forward overridden": ("normalization.py", "if kind.forward in _STOCK else (kind, mine)", "if True else (kind, mine)"),
+    "tied weights come apart": ("shadow.py", "if value is shared:", "if value is shared and part is owner:"),
+    "no gradient, no word": ("method.py", "if all(part is None for part in slope):", "if False:"),
+    "writes through .data not noticed": ("network.py", "return tuple((*place, total)", "return tuple((*place, 0.0)"),
+    "views averaged in half precision": ("tasks.py", "logits if logits.dtype == torch.float64 else logits.float()", "logits"),
     "guard not asked": ("episode.py", "reason is not None or self.inferer.guard is None", "True"),
 }  # fmt: skip
 
@@ -66,7 +77,7 @@ def survives(name: str | None) -> bool:
         target.write_text(text.replace(old, new) if old else text)
         files = [
             str(copy / "tests" / f"test_{t}.py")
-            for t in ("golden", "reference", "objectives", "normalization", "laws", "inferer", "heads")
+            for t in ("golden", "reference", "objectives", "normalization", "laws", "inferer", "heads", "odd_networks")
         ]
         words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", folder, *files]
         where = os.environ | {"PYTHONPATH": folder}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta.normalization import PresentNorm, TooFewVoxels
+from monai_tta.normalization import TooFewVoxels, present
 
 
 def layer(dims=2, kind="batch"):
@@ -25,20 +25,18 @@ def features(n=2, dims=2):
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_source_is_batchnorm_in_eval_mode(dims):
-    torch.testing.assert_close(
-        PresentNorm(layer(dims), "source", 1.0, "n")(features(dims=dims)), layer(dims)(features(dims=dims))
-    )
+    torch.testing.assert_close(present(layer(dims), "source", 1.0, "n")(features(dims=dims)), layer(dims)(features(dims=dims)))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_window_is_batchnorm_in_training_mode_one_window_at_a_time(dims):
     own = layer(dims).train()
     expected = torch.cat([own(x) for x in features(dims=dims).split(1)])
-    torch.testing.assert_close(PresentNorm(layer(dims), "window", 1.0, "n")(features(dims=dims)), expected)
+    torch.testing.assert_close(present(layer(dims), "window", 1.0, "n")(features(dims=dims)), expected)
 
 
 def test_volume_pools_the_windows_gathered_and_then_stays():
-    norm, x = PresentNorm(layer(), "volume", 1.0, "n"), features(4)
+    norm, x = present(layer(), "volume", 1.0, "n"), features(4)
     torch.testing.assert_close(norm(x), layer()(x))  # nothing gathered: the source's
     norm.gathering = True
     norm(x)
@@ -48,10 +46,10 @@ def test_volume_pools_the_windows_gathered_and_then_stays():
 
 def test_blend_runs_from_source_to_present():
     x = features()
-    ends = [PresentNorm(layer(), s, 1.0, "n")(x) for s in ("source", "window")]
+    ends = [present(layer(), s, 1.0, "n")(x) for s in ("source", "window")]
     for share, end in zip((0.0, 1.0), ends, strict=True):
-        torch.testing.assert_close(PresentNorm(layer(), "window", share, "n")(x), end)
-    own, mixed = layer(), PresentNorm(layer(), "window", 0.3, "n")(x[:1])
+        torch.testing.assert_close(present(layer(), "window", share, "n")(x), end)
+    own, mixed = layer(), present(layer(), "window", 0.3, "n")(x[:1])
     mean = 0.7 * own.running_mean + 0.3 * x[0].mean((1, 2))
     var = 0.7 * own.running_var + 0.3 * x[0].var((1, 2), correction=0)
     scaled = (x[0] - mean[:, None, None]) / (var[:, None, None] + own.eps).sqrt()
@@ -71,7 +69,7 @@ def test_gradients_agree_with_float64_for_channels_last(kind, share, n, coming_b
         (torch.float64, torch.contiguous_format, torch.contiguous_format),
         (torch.float32, torch.channels_last, coming_back),
     ):
-        norm = PresentNorm(copy.deepcopy(layer(kind=kind)).to(dtype), "window", share, "n")
+        norm = present(copy.deepcopy(layer(kind=kind)).to(dtype), "window", share, "n")
         given = x.to(dtype).contiguous(memory_format=memory).requires_grad_()
         answer = norm(given)
         wanted = [given, norm.weight, norm.bias]
@@ -83,4 +81,4 @@ def test_gradients_agree_with_float64_for_channels_last(kind, share, n, coming_b
 
 def test_one_voxel_is_refused():
     with pytest.raises(TooFewVoxels, match="layer 'n' sees one voxel per channel"):
-        PresentNorm(layer(), "window", 1.0, "n")(torch.zeros(2, 3, 1, 1))
+        present(layer(), "window", 1.0, "n")(torch.zeros(2, 3, 1, 1))

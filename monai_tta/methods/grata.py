@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from monai_tta.method import Descent, Loss, require_finite
+from monai_tta.method import Descent, Loss, require_gradient
 from monai_tta.record import Step
 from monai_tta.shadow import Shadow
 from monai_tta.tasks import ConsistencyTask, EntropyTask, Task
@@ -37,7 +37,7 @@ class GraTa(Descent):
         reach = self.reach / (norm(auxiliary) + 1e-12) if self.normalized else self.reach
         with displaced(moving, auxiliary, -reach):
             value, pseudo = gradient(lambda w: loss(shadow, w), windows, moving)
-        require_finite(pseudo)
+        require_gradient(pseudo)
         agreement = cosine(auxiliary, pseudo)
         factor = self.trust(agreement)
         assert shadow.optimizer is not None

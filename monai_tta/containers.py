@@ -1,0 +1,30 @@
+"""What networks answer in: a tensor, or sequences, named tuples and dictionaries of such, nested at will."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+def main_output(outputs: Any) -> Tensor:
+    """The main output: the tensor itself, the first of a sequence, or the first value of a dictionary."""
+    if isinstance(outputs, dict):
+        return main_output(next(iter(outputs.values())))
+    if isinstance(outputs, list | tuple):
+        return main_output(outputs[0])
+    return outputs
+
+
+def leafwise(function: Callable[..., Any], first: Any, *others: Any) -> Any:
+    """Apply a function to the leaves of one answer, or to those of several alike; the containers keep their kind."""
+    if isinstance(first, dict):
+        out = copy.copy(first)
+        out.update((key, leafwise(function, first[key], *(o[key] for o in others))) for key in first)
+        return out
+    if isinstance(first, list | tuple):
+        values = [leafwise(function, *parts) for parts in zip(first, *others, strict=True)]
+        return type(first)(*values) if hasattr(first, "_fields") else type(first)(values)
+    return function(first, *others)
