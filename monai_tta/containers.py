@@ -9,10 +9,16 @@ from typing import Any
 from torch import Tensor
 
 
-def main_output(outputs: Any) -> Tensor:
-    """The main output: the tensor itself, the first of a sequence, or the first value of a dictionary."""
+def main_output(outputs: Any, key: Any = None) -> Tensor:
+    """The main output: the tensor itself, the first of a sequence, or a dictionary's value.
+
+    Args:
+        outputs: what a network or an inferer answered.
+        key: which value of a dictionary; the first unless it is there. MONAI's sliding windows sort a network's keys, so
+            whoever looks at a stitched answer gives the key that came first in the network's.
+    """
     if isinstance(outputs, dict):
-        return main_output(next(iter(outputs.values())))
+        return main_output(outputs[key] if key in outputs else next(iter(outputs.values())))
     if isinstance(outputs, list | tuple):
         return main_output(outputs[0])
     return outputs

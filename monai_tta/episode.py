@@ -71,7 +71,7 @@ class Episode:
         self.taught = 0
         self.seed = inferer.seed if inferer.reset != "never" else inferer.seed + number
         self.extra: tuple[Any, Any] = ((), {})
-        self.meta, self.dtype = False, torch.float32
+        self.meta, self.dtype, self.key = False, torch.float32, None
         self.began = time.perf_counter()
 
     def refuse(self, inputs: Tensor, args: Any, kwargs: Any, reason: str) -> Any:
@@ -94,7 +94,8 @@ class Episode:
                 if self.inferer.learn == "volume":
                     self._teach(candidates)
             adapted = self.inferer.plainly(inputs, Stand(self.network, self._adapted), args, kwargs)
-            reason = self._verdict(main_output(plain), main_output(adapted))
+            before, after = main_output(plain, self.key), main_output(adapted, self.key)
+            reason = self._verdict(before, after)
         except Exception as failure:  # whatever a network or a method does, the plain answer is at hand
             _log.debug("adapting failed", exc_info=failure)
             adapted, reason = None, _why(failure)
@@ -103,7 +104,7 @@ class Episode:
                 self.shadow = None
             self._note(inputs, reason, seconds_plain=seconds_plain)
             return plain
-        self._note(inputs, None, seconds_plain, self._changed(main_output(plain), main_output(adapted)))
+        self._note(inputs, None, seconds_plain, self._changed(before, after))
         return adapted
 
     def _plain(self, inputs: Tensor, args: Any, kwargs: Any) -> tuple[Any, Candidates]:
@@ -121,6 +122,7 @@ class Episode:
                     raise
                 raise ValueError(why) from error
             self.head = self._head(main_output(outputs))
+            self.key = next(iter(outputs)) if isinstance(outputs, dict) else None
             main = main_output(outputs)
             self.extra, self.meta, self.dtype = (more, named), isinstance(main, MetaTensor), main.dtype
             if wanted:

@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def finite_answer(plain: Tensor, adapted: Tensor, head: str) -> str | None:
-    """Refuse an answer that holds NaN or infinity."""
-    return None if bool(adapted.isfinite().all()) else "the adapted answer is not finite"
+    """Refuse an answer with NaN or infinity where the plain one has none (an image's own NaN is not adaptation's fault)."""
+    return "the adapted answer is not finite" if bool((plain.isfinite() & ~adapted.isfinite()).any()) else None

@@ -77,7 +77,17 @@ def survives(name: str | None) -> bool:
         target.write_text(text.replace(old, new) if old else text)
         files = [
             str(copy / "tests" / f"test_{t}.py")
-            for t in ("golden", "reference", "objectives", "normalization", "laws", "inferer", "heads", "odd_networks")
+            for t in (
+                "golden",
+                "reference",
+                "objectives",
+                "normalization",
+                "laws",
+                "inferer",
+                "heads",
+                "odd_networks",
+                "odd_calls",
+            )
         ]
         words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", folder, *files]
         where = os.environ | {"PYTHONPATH": folder}

@@ -5,75 +5,13 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
 
 import monai_tta
-from monai_tta import AdaptiveInferer, Consistency, GraTa, Source, Statistics, Tent, ViewAverage, methods
+from monai_tta import AdaptiveInferer, Source, Statistics, methods
 from monai_tta.method import Wrapper
-from monai_tta.selection import Auto, Everything, Matching, NormAffine
-from monai_tta.tasks import ConsistencyTask
-from monai_tta.updates import SGD, Adam
-from monai_tta.views import Restyling
-
-FAST = Adam(rate=0.05)
-CON = ConsistencyTask(restyling=Restyling("mri"))
-ROWS = {
-    "Source": Source(),
-    "Statistics": Statistics(blend=0.3),
-    "Tent": Tent(optimizer=FAST),
-    "Consistency": Consistency(optimizer=FAST, objective=CON),
-    "ViewAverage": ViewAverage(),
-    "GraTa": GraTa(optimizer=FAST, pseudo=CON),
-}
-LEARNERS = ["Tent", "Consistency", "GraTa"]
-NORMS = ["batch", "group", "instance", "layer"]
-
-
-def norm(kind, dims, channels, size):
-    if kind == "batch":
-        return (nn.BatchNorm2d, nn.BatchNorm3d)[dims - 2](channels)
-    if kind == "instance":
-        return (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2](channels, affine=True)
-    return nn.GroupNorm(2, channels) if kind == "group" else nn.LayerNorm([size] * dims)
-
-
-def network(kind="batch", dims=3, head="softmax", size=8):
-    conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            conv(1, 4, 3, padding=1),
-            norm(kind, dims, 4, size),
-            nn.ReLU(),
-            conv(4, 4, 3, padding=1),
-            norm(kind, dims, 4, size),
-            nn.ReLU(),
-            conv(4, 3 if head == "softmax" else 2, 1),
-        )
-    return net.eval()
-
-
-def image(dims=3, size=12, seed=1, n=1):
-    return torch.randn(n, 1, *[size] * dims, generator=torch.Generator().manual_seed(seed)) * 2 + 1
-
-
-def inferer(method, head="softmax", **named):
-    return AdaptiveInferer(8, 2, 0.5, method=method, head=head, **named)
-
-
-def state(net):
-    return [
-        (n, t.clone(), t.requires_grad, None if t.grad is None else t.grad.clone())
-        for n, t in [*net.named_parameters(), *net.named_buffers()]
-    ] + [(n, m.training, len(m._forward_hooks)) for n, m in net.named_modules()]
-
-
-def same(a, b):
-    return all(
-        all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(p, q, strict=True))
-        for p, q in zip(a, b, strict=True)
-    )
-
+from monai_tta.selection import Everything, Matching, NormAffine
+from monai_tta.updates import SGD
+from tests.small import LEARNERS, NORMS, ROWS, image, inferer, network, same, state
 
 TABLE = pytest.mark.parametrize("row", ROWS)
 LEARNING = pytest.mark.parametrize("row", LEARNERS)
@@ -281,34 +219,3 @@ def test_source_untouched_after_an_exception(row, error):
         assert run.cases[-1].reason == "adapting failed with RuntimeError: boom"
     handle.remove()
     assert same(before, state(net))
-
-
-BARE = {
-    "AttachedAffine()": lambda: nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 3, 1)),
-    "LastBiases()": lambda: nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1)),
-}
-
-
-@LEARNING
-@pytest.mark.parametrize("way", BARE)
-def test_networks_without_scale_and_shift_start_at_the_source_and_move(row, way):
-    import dataclasses
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = BARE[way]().eval()
-    before, x = state(net), image()
-    still = dataclasses.replace(ROWS[row], optimizer=SGD(rate=0.0, momentum=0))
-    torch.testing.assert_close(inferer(still)(x, net), AdaptiveInferer.__mro__[1](8, 2, 0.5)(x, net).detach())
-    run = inferer(ROWS[row])
-    answer = run(x, net)
-    case = run.cases[-1]
-    assert case.selected == way and case.travelled > 0 and case.reason is None and same(before, state(net))
-    assert not torch.allclose(answer, inferer(still)(x, net), atol=1e-4)
-
-
-def test_auto_prefers_what_the_papers_move():
-    for kind in NORMS:
-        run = inferer(Tent(select=Auto()))
-        run(image(), network(kind))
-        assert run.cases[-1].selected == "NormAffine()"

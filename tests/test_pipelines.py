@@ -13,7 +13,7 @@ from monai.utils import set_determinism
 from torch import nn
 
 from monai_tta import GraTa, Tent
-from tests.test_laws import FAST, image, inferer, network, same, state
+from tests.small import FAST, image, inferer, network, same, state
 
 METHOD = GraTa(optimizer=FAST)
 

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 
 from monai_tta import AdaptiveInferer, GraTa
 from monai_tta.record import Case, Step
-from tests.test_laws import image, network
+from tests.small import image, network
 
 NUMBERS = st.floats(allow_nan=False)
 STEPS = st.builds(

@@ -1,0 +1,95 @@
+"""What the tests of adaptation share: the methods' rows, a small network and image, an inferer, a network's whole state."""
+
+import torch
+from torch import nn
+
+from monai_tta import AdaptiveInferer, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta.tasks import ConsistencyTask
+from monai_tta.updates import Adam
+from monai_tta.views import Restyling
+
+FAST = Adam(rate=0.05)
+TENT = Tent(optimizer=FAST)
+CON = ConsistencyTask(restyling=Restyling("mri"))
+ROWS = {
+    "Source": Source(),
+    "Statistics": Statistics(blend=0.3),
+    "Tent": Tent(optimizer=FAST),
+    "Consistency": Consistency(optimizer=FAST, objective=CON),
+    "ViewAverage": ViewAverage(),
+    "GraTa": GraTa(optimizer=FAST, pseudo=CON),
+}
+LEARNERS = ["Tent", "Consistency", "GraTa"]
+NORMS = ["batch", "group", "instance", "layer"]
+
+
+def norm(kind, dims, channels, size):
+    if callable(kind):
+        return kind(channels)
+    if kind == "batch":
+        return (nn.BatchNorm2d, nn.BatchNorm3d)[dims - 2](channels)
+    if kind == "instance":
+        return (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2](channels, affine=True)
+    return nn.GroupNorm(2, channels) if kind == "group" else nn.LayerNorm([size] * dims)
+
+
+def network(kind="batch", dims=3, head="softmax", size=8):
+    conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            conv(1, 4, 3, padding=1),
+            norm(kind, dims, 4, size),
+            nn.ReLU(),
+            conv(4, 4, 3, padding=1),
+            norm(kind, dims, 4, size),
+            nn.ReLU(),
+            conv(4, 3 if head == "softmax" else 2, 1),
+        )
+    return net.eval()
+
+
+def image(dims=3, size=12, seed=1, n=1):
+    return torch.randn(n, 1, *[size] * dims, generator=torch.Generator().manual_seed(seed)) * 2 + 1
+
+
+def inferer(method, head="softmax", **named):
+    return AdaptiveInferer(8, 2, 0.5, method=method, head=head, **named)
+
+
+def state(net):
+    return [
+        (n, t.clone(), t.requires_grad, None if t.grad is None else t.grad.clone())
+        for n, t in [*net.named_parameters(), *net.named_buffers()]
+    ] + [(n, m.training, len(m._forward_hooks)) for n, m in net.named_modules()]
+
+
+def same(a, b):
+    return all(
+        all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(p, q, strict=True))
+        for p, q in zip(a, b, strict=True)
+    )
+
+
+class Around(nn.Module):
+    """A network that does something of its own to the input or the answer of a small one."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x, *args, **kwargs):
+        return type(self).work(self, x, *args, **kwargs)
+
+
+def around(work):
+    return type("Odd", (Around,), {"work": staticmethod(work)})().eval()
+
+
+def run(net, method=TENT, x=None, **options):
+    """The answer and its record."""
+    options = {"roi_size": 8, "sw_batch_size": 2, "overlap": 0.5} | options
+    made = AdaptiveInferer(method=method, **options)
+    with torch.no_grad():
+        answer = made(image() if x is None else x, net)
+    return answer, made.cases[-1]
