@@ -61,6 +61,8 @@ MUTANTS = {
     "guard not asked": ("episode.py", "reason is not None or self.inferer.guard is None", "True"),
 }  # fmt: skip
 
+TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls".split()
+
 
 def survives(name: str | None) -> bool:
     """Whether the tests pass with this mutant in place (None: with the code as it is)."""
@@ -75,20 +77,7 @@ def survives(name: str | None) -> bool:
         if old not in text:
             raise SystemExit(f"mutant {name!r} no longer fits {file}: {old!r} is not there")
         target.write_text(text.replace(old, new) if old else text)
-        files = [
-            str(copy / "tests" / f"test_{t}.py")
-            for t in (
-                "golden",
-                "reference",
-                "objectives",
-                "normalization",
-                "laws",
-                "inferer",
-                "heads",
-                "odd_networks",
-                "odd_calls",
-            )
-        ]
+        files = [str(copy / "tests" / f"test_{name}.py") for name in TESTS]
         words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", folder, *files]
         where = os.environ | {"PYTHONPATH": folder}
         done = subprocess.run(words, cwd=folder, env=where, capture_output=True, text=True)

@@ -1,9 +1,11 @@
 """Build sdist and wheel, install each (and the tree, editable) without its neighbours' files, and use it.
 
-`python -m tests.packages`: dependencies come from the running environment, the package from what was built.
+`python -m tests.packages`: dependencies come from the running environment, the package from what was built. The tests of
+the bundles (metadata, run plain and adapted, export) run once more on the bundles inside the installed wheel.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +23,9 @@ inside = sys.argv[1] == "editable"
 assert inside or "site-packages" in str(home), home
 assert (home / "py.typed").is_file()
 root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
+ours = {"abdomen_ct", "disc_cup_fundus", "hippocampus_mri", "vessel_fundus"}
+assert {p.parent.name for p in root.parent.glob("*/configs")} == ours
+assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == ours - {"disc_cup_fundus"}
 for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", "models/model_instance.pt"):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()
@@ -50,6 +55,10 @@ def use(kind: str, what: str, folder: Path) -> None:
     call(python, "-m", "pip", "install", "-q", "--no-deps", "--ignore-installed", *words, folder=here)
     call(python, "-c", USE, kind, folder=here)
     call(str(home / "bin" / "monai-tta"), "methods", folder=here)
+    if kind == "wheel":
+        shutil.copytree(ROOT / "tests", here / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        files = [f"tests/test_{name}.py" for name in ("source_bundle", "ct_bundle", "fundus_bundles", "bundle")]
+        call(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, folder=here)
 
 
 def main() -> None:
