@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd
+from monai.data.utils import to_affine_nd
+from monai.transforms import Compose, Flipd, Invertd
 from PIL import Image
 
 from monai_tta.phantoms import Scanner, fundus_phantom
@@ -126,3 +127,20 @@ def test_fundus_preprocessing_is_the_benchmarks(tmp_path):
     assert back.shape == (2, 240, 300), "an answer stays two channels; only the label's own key turns grey"
     data["pred"] = data["label"]
     assert Invertd("pred", steps, orig_keys="label", nearest_interp=True)(data)["pred"].shape == (1, 240, 300)
+
+
+@pytest.mark.parametrize("size", [48, 140])
+def test_lazy_crops_equal_eager_ones(size):
+    """Zoom, crop, resize in one resampling: lazily what lies before the crop is executed, because the disc has to be seen."""
+    phantom = fundus_phantom((128, 128), seed=3)
+    data = {"image": meta(phantom.image), "label": meta(phantom.label)}
+    keys, crop = ["image", "label"], {"size": size, "source_key": "label"}
+    waits = fundus.CropAroundDiscd(keys, **crop, lazy=True)(data)
+    assert len(waits["image"].pending_operations) == 2 and waits["image"].shape == (3, 128, 128)
+    steps = [Flipd(keys, 0), fundus.CropAroundDiscd(keys, **crop), Flipd(keys, 1)]
+    eager, lazy = (Compose(steps, lazy=lazy, overrides={k: {"mode": 0} for k in keys})(data) for lazy in (False, True))
+    for key in keys:
+        torch.testing.assert_close(lazy[key].as_tensor(), eager[key].as_tensor())
+        # MONAI's resampling of pictures leaves affines of three rows
+        torch.testing.assert_close(lazy[key].affine[:2], to_affine_nd(2, eager[key].affine)[:2])
+    assert lazy["label"].shape == (2, size, size) and lazy["label"].sum() == phantom.label.sum()

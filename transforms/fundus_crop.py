@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import Crop, GaussianSmooth, InvertibleTransform, MapTransform, Pad
+from monai.transforms import Crop, GaussianSmooth, InvertibleTransform, LazyTransform, MapTransform, Pad
 from torch import Tensor
 
 
@@ -31,18 +31,21 @@ def disc_centre(img: Tensor, blur: float = 0.02) -> tuple[int, int]:
     return place // smooth.shape[1], place % smooth.shape[1]
 
 
-class CropAroundDisc(InvertibleTransform):
+class CropAroundDisc(InvertibleTransform, LazyTransform):
     """Crop a square around the optic disc out of a photograph or mask, as far inside the picture as the square fits.
 
     Args:
         size: side of the square in pixels; smaller pictures are padded with zeros. 512 if no margin is given either.
         margin: instead of a size, how much to leave on each side of the disc's mask, as a share of its longer side.
+        lazy: whether to leave the crop pending, as MONAI's lazy transforms do; what lies before it is executed, because the
+            disc has to be seen.
 
     Raises:
         ValueError: when both are given, or one is out of range.
     """
 
-    def __init__(self, size: int | None = None, margin: float | None = None) -> None:
+    def __init__(self, size: int | None = None, margin: float | None = None, lazy: bool = False) -> None:
+        LazyTransform.__init__(self, lazy)
         if size is not None and margin is not None:
             raise ValueError(f"the square has a size or a margin around the disc, not both; found {size} and {margin}")
         if size is not None and size < 1:
@@ -52,7 +55,12 @@ class CropAroundDisc(InvertibleTransform):
         self.size, self.margin = 512 if size is None and margin is None else size, margin
         self.crop, self.pad = Crop(), Pad()
 
-    def __call__(self, img: Tensor, source: Tensor | None = None, name: str = "source") -> Tensor:
+    @property
+    def requires_current_data(self) -> bool:
+        """The disc is looked for in the picture as it is by now."""
+        return True
+
+    def __call__(self, img: Tensor, source: Tensor | None = None, name: str = "source", lazy: bool | None = None) -> Tensor:
         """Crop a picture ``(C, H, W)``.
 
         Args:
@@ -60,6 +68,7 @@ class CropAroundDisc(InvertibleTransform):
             source: where to look for the disc, ``(C, H, W)`` with the picture's height and width: a mask of 0 and 1, or a
                 photograph, in which the brightest spot is taken. The picture itself unless told otherwise.
             name: what errors call the source.
+            lazy: overrides the transform's own.
 
         Raises:
             ValueError: when there is no disc in the source, it is coded by greys, a photograph though a margin was asked
@@ -70,10 +79,11 @@ class CropAroundDisc(InvertibleTransform):
             raise ValueError(f"{name!r} is {tuple(source.shape[1:])} and the picture {tuple(img.shape[1:])}; resize one first")
         centre, side = self._square(source, name)
         starts = [min(max(c - side // 2, 0), max(n - side, 0)) for c, n in zip(centre, img.shape[1:], strict=True)]
-        cropped = self.crop(img, slices=tuple(slice(start, start + side) for start in starts))
+        waits = bool(self.lazy if lazy is None else lazy)
+        cropped = self.crop(img, slices=tuple(slice(start, start + side) for start in starts), lazy=waits)
         short = [max(side - n, 0) for n in img.shape[1:]]
         width: Any = [(0, 0), *((n // 2, n - n // 2) for n in short)]  # MONAI's annotation allows one axis only
-        return self.pad(cropped, to_pad=width)
+        return self.pad(cropped, to_pad=width, lazy=waits)
 
     def inverse(self, img: MetaTensor) -> Tensor:
         """Put a crop back into a picture of the size it was cut from, zeros around it."""
@@ -96,7 +106,7 @@ class CropAroundDisc(InvertibleTransform):
         return disc_centre(source), self.size
 
 
-class CropAroundDiscd(MapTransform, InvertibleTransform):
+class CropAroundDiscd(MapTransform, InvertibleTransform, LazyTransform):
     """`CropAroundDisc` for the given keys, which stay aligned; undone by MONAI's `Invertd`.
 
     Args:
@@ -105,6 +115,7 @@ class CropAroundDiscd(MapTransform, InvertibleTransform):
         source_key: where to look for the disc: a mask, or a photograph. The first key unless told otherwise.
         margin: see `CropAroundDisc`.
         allow_missing_keys: whether keys may be missing.
+        lazy: see `CropAroundDisc`.
     """
 
     def __init__(
@@ -114,14 +125,21 @@ class CropAroundDiscd(MapTransform, InvertibleTransform):
         source_key: str | None = None,
         margin: float | None = None,
         allow_missing_keys: bool = False,
+        lazy: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        LazyTransform.__init__(self, lazy)
         self.around, self.source_key = CropAroundDisc(size, margin), source_key or self.keys[0]
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    @property
+    def requires_current_data(self) -> bool:
+        """The disc is looked for in the source as it is by now."""
+        return True
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
         """A new dictionary with the crops."""
-        source, name = data[self.source_key], str(self.source_key)
-        return dict(data) | {key: self.around(data[key], source, name) for key in self.key_iterator(data)}
+        source, name, waits = data[self.source_key], str(self.source_key), self.lazy if lazy is None else lazy
+        return dict(data) | {key: self.around(data[key], source, name, waits) for key in self.key_iterator(data)}
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Put the crops back into pictures of the size they were cut from, zeros around them."""
