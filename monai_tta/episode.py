@@ -45,9 +45,9 @@ def _why(failure: Exception) -> str:
 
 
 def _own(named: dict[str, Any], more: tuple[Any, ...]) -> bool:
-    """Whether the network is given something of each window's own: MONAI's coordinates or condition."""
+    """Whether the network is given something of each window's own: MONAI's coordinates, condition, or VISTA3D's clicks."""
     coordinates = any(isinstance(a, list) and a and all(isinstance(b, list | tuple) for b in a) for a in more)
-    return coordinates or isinstance(named.get("condition"), Tensor)
+    return coordinates or any(isinstance(named.get(key), Tensor) for key in ("condition", "point_coords"))
 
 
 def _uncached(device: torch.device) -> AbstractContextManager[Any]:
@@ -154,7 +154,7 @@ class Episode:
         assert shadow is not None
         if _own(self.extra[1], self.extra[0]) and (len(windows) > 1 or self.inferer.learn == "volume"):
             raise CannotAdapt(
-                "the network is given coordinates or a condition of each window's own, which can't be told apart while "
+                "the network is given coordinates, clicks or a condition of each window's own, which can't be told apart while "
                 "several windows teach at once; use learn='window' with sw_batch_size=1"
             )
         weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), windows)

@@ -7,11 +7,19 @@ from typing import Any, Literal
 
 from monai.transforms import Activations, Activationsd, AsDiscrete, AsDiscreted, Compose
 
+# Transforms that finish one network family's answer, by the class's name (their modules need extras): VISTA3D's asks
+# each prompt's channel whether it is above zero, HoVerNet's takes the softmax of nucleus and background.
+_FINISHERS: dict[str, Literal["softmax", "sigmoid"]] = {
+    "VistaPostTransformd": "sigmoid",
+    "HoVerNetInstanceMapPostProcessingd": "softmax",
+}
+
 
 def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
     """ "softmax", "sigmoid", or "auto" where the postprocessing does not say.
 
-    Softmax or argmax say "softmax"; sigmoid, or a threshold without a softmax, says "sigmoid". Overlays use it as
+    Softmax or argmax say "softmax"; sigmoid, or a threshold without a softmax, says "sigmoid"; so do the transforms that
+    finish the answers of HoVerNet ("softmax") and VISTA3D ("sigmoid"). Overlays use it as
     ``head: {_target_: monai_tta.reading.head_of, postprocessing: "@postprocessing"}``.
 
     Args:
@@ -22,7 +30,7 @@ def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
         return "softmax"
     if any(_has(t, "sigmoid") or _has(t, "threshold") for t in steps):
         return "sigmoid"
-    return "auto"
+    return next((_FINISHERS[name] for t in steps if (name := type(t).__name__) in _FINISHERS), "auto")
 
 
 def _flat(steps: Any) -> Iterator[Any]:

@@ -66,7 +66,23 @@ class PromptInferer(SlidingWindowInferer):
         prompts = torch.arange(2)
         whole = [network(class_vector=prompts, input_images=part) for part in inputs.split(16, dim=network.spatial_dims + 1)]
         return torch.cat(whole, -1).movedim(0, 1)
+
+
+class ClassInferer(SlidingWindowInferer):
+    """One channel for each class that is asked for, as VISTA3D answers."""
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        asked = torch.tensor([[1], [network.point_head.last_supported]])
+        return super().__call__(inputs, network, transpose=True, class_vector=asked, prompt_class=asked, point_coords=None)
 '''
+VISTA = {
+    "_target_": "VISTA3D",
+    "image_encoder": {"_target_": "SegResNetDS2", "in_channels": 1, "blocks_down": [1, 1], "norm": "instance"}
+    | {"out_channels": 8, "init_filters": 8, "dsdepth": 1},
+    "class_head": {"_target_": "monai.networks.nets.vista3d.ClassMappingClassify", "n_classes": 8, "feature_size": 8},
+    "point_head": {"_target_": "monai.networks.nets.vista3d.PointMappingSAM", "feature_size": 8, "n_classes": 8}
+    | {"last_supported": 4},
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,13 @@ KINDS = {
         ],
         size=(164, 164),
         scans="a",
+    ),
+    "vista3d": Kind(
+        VISTA,
+        {"_target_": "scripts.own.ClassInferer", "roi_size": [32, 32, 32], "sw_batch_size": 1},
+        SIGMOID,
+        "sigmoid",
+        scripts=OWN,
     ),
     "an inferer and a network of its own": Kind(
         {"_target_": "scripts.own.Promptable"},
