@@ -127,14 +127,6 @@ class Outcome:
     error: str | None = None
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Files as given; of a folder, its NIfTI files in the order of their names."""
-    found: list[Path] = []
-    for path in paths:
-        found += sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if path.is_dir() else [path]
-    return found
-
-
 def segment(
     bundle: SourceBundle, images: Iterable[Path], out: Path, method: AdaptationMethod, **choices: Any
 ) -> Iterator[Outcome]:
@@ -149,29 +141,35 @@ def segment(
         if choices.get("head", "auto") == "auto":
             choices["head"] = head_of(after)
         inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **choices)
+        written: set[Path] = set()
         for image in images:
             try:
-                if not image.is_file():
+                if not image.exists():
                     raise FileNotFoundError(f"{image} does not exist")
                 data = before({"image": str(image)})
                 with torch.no_grad():
                     data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
                 after(data)
-                outcome = Outcome(image, _move(Path(partial), out), inferer.cases[-1])
+                outcome = Outcome(image, _move(Path(partial), out, written), inferer.cases[-1])
             except Exception as error:  # whatever is wrong with one image must not end the cohort
                 outcome = Outcome(image, error=_in_short(error))
+            for rest in Path(partial).iterdir():  # of a failed image, lest the next one's name is given to it
+                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
             yield outcome
 
 
-def _move(partial: Path, out: Path) -> tuple[Path, ...]:
-    """Move what was written to its final place, folder by folder."""
-    moved = []
-    for file in sorted(p for p in partial.rglob("*") if p.is_file()):
-        target = out / file.relative_to(partial)
+def _move(partial: Path, out: Path, written: set[Path]) -> tuple[Path, ...]:
+    """Move what was written to its final place, folder by folder; not over what another image of this run has there."""
+    files = sorted(p for p in partial.rglob("*") if p.is_file())
+    targets = [out / file.relative_to(partial) for file in files]
+    for target in targets:
+        if target in written:
+            raise FileExistsError(f"{target.name} is another image's of this run; give images of one name folders of their own")
+    for file, target in zip(files, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)
-        moved.append(target)
-    return tuple(moved)
+    written.update(targets)
+    return tuple(targets)
 
 
 def _in_short(error: BaseException) -> str:

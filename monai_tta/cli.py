@@ -16,6 +16,7 @@ from monai_tta import overlay as overlays
 from monai_tta.compare import compare as compared
 from monai_tta.demo import make_demo
 from monai_tta.protocol import chosen_domains
+from monai_tta.scans import find_images
 from monai_tta.tables import Row, markdown, write_rows
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
@@ -25,7 +26,7 @@ console = Console(stderr=True)
 @app.command("run")
 def run_images(
     bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
-    images: Annotated[list[Path], typer.Argument(help="NIfTI files or folders of them")],
+    images: Annotated[list[Path], typer.Argument(help="files, DICOM series folders, or folders of either")],
     out: Annotated[Path, typer.Option(help="where masks and records go")],
     method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
     head: Annotated[str, typer.Option(help="softmax, sigmoid or auto")] = "auto",
@@ -39,15 +40,14 @@ def run_images(
     try:
         chosen = bundles.named_method(method)
         source = bundles.load_bundle(bundle, checkpoint)
-        files = bundles.find_images(images)
+        files = find_images(images)
+        choices = {"head": head, "learn": learn, "reset": reset, "budget": budget, "seed": seed}
+        with Progress(console=console) as progress:
+            todo = bundles.segment(source, files, out, chosen, **choices)
+            outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
     except (ValueError, OSError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        console.print(str(error), markup=False, highlight=False, style="red")
         raise typer.Exit(2) from error
-    outcomes = []
-    choices = {"head": head, "learn": learn, "reset": reset, "budget": budget, "seed": seed}
-    with Progress(console=console) as progress:
-        todo = bundles.segment(source, files, out, chosen, **choices)
-        outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
     bundles.write_records([o.case for o in outcomes if o.case], out / "records.json")
     _say(outcomes, out)
 
@@ -80,7 +80,7 @@ def overlay(
         Console().print(table)
         text = overlays.overlay(findings)
     except (ValueError, OSError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        console.print(str(error), markup=False, highlight=False, style="red")
         raise typer.Exit(2) from error
     file = out or Path(f"adapt_{bundle.resolve().name}.yaml")
     file.write_text(text)
@@ -104,7 +104,7 @@ def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and recor
             task = progress.add_task("adapting", total=2)
             results = make_demo(out, lambda: progress.advance(task))
     except (ImportError, bundles.BundleError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        console.print(str(error), markup=False, highlight=False, style="red")
         raise typer.Exit(2) from error
     table = Table("region", "plain voxels", "adapted voxels", "mask changed", "weights moved", "s plain", "s adapted")
     for r in results:
@@ -128,7 +128,7 @@ def compare(
     try:
         total = len(checkpoint) * len(chosen_domains(bundle, domain))
     except ValueError as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        console.print(str(error), markup=False, highlight=False, style="red")
         raise typer.Exit(2) from error
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from monai_tta.bundle import BundleError, find_images, load_bundle, named_method
+from monai_tta.bundle import BundleError, load_bundle, named_method
 from monai_tta.cli import app
 from monai_tta.demo import BUNDLE, make_demo
 from monai_tta.record import Case
@@ -130,10 +130,6 @@ def test_broken_bundles_are_named(tmp_path):
 
 def test_both_checkpoints_load():
     assert type(load_bundle(BUNDLE, "model_instance.pt").network).__name__ == "UNet"
-
-
-def test_find_images(scans):
-    assert [p.name for p in find_images([scans, Path("x.nii")])] == ["a.nii.gz", "b.nii.gz", "x.nii"]
 
 
 def test_demo_on_the_template(tmp_path):
