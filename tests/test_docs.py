@@ -68,3 +68,5 @@ def test_links_between_pages_lead_somewhere():
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            inside = (page.parent / target).resolve().is_relative_to(ROOT / "docs")
+            assert page.parent.parent != ROOT or inside, f"{page.name} links to {target}, which Sphinx builds no page for"
