@@ -124,6 +124,9 @@ class PresentNorm(_NormBase):
         torch's CPU kernels give wrong gradients when those of one window come back channels-last."""
         self._demand(x, x[0, 0].numel())
         n, c = x.shape[:2]
+        if _channels_last(x):
+            own = [F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
+            return own[0] if n == 1 else torch.cat(own)
         flat = x.reshape(1, n * c, -1)
         weight = None if self.weight is None else self.weight.repeat(n)
         bias = None if self.bias is None else self.bias.repeat(n)
@@ -145,6 +148,12 @@ class PresentNorm(_NormBase):
                 f"layer {self.name!r} sees one voxel per channel (features {tuple(x.shape)}): a window gives no statistics "
                 "there; choose statistics='source' or 'volume', or a larger roi_size"
             )
+
+
+def _channels_last(x: Tensor) -> bool:
+    """Whether voxels lie beside their channels in memory, and not (also) channel by channel."""
+    kind = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    return kind is not None and not x.is_contiguous() and x.is_contiguous(memory_format=kind)
 
 
 class PresentBatchNorm(PresentNorm, _BatchNorm):

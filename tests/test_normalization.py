@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from monai_tta import shadow
 from monai_tta.normalization import TooFewVoxels, present
+from tests.small import ROWS, image, inferer, network
 
 
 def layer(dims=2, kind="batch"):
@@ -82,3 +84,19 @@ def test_gradients_agree_with_float64_for_channels_last(kind, share, n, coming_b
 def test_one_voxel_is_refused():
     with pytest.raises(TooFewVoxels, match="layer 'n' sees one voxel per channel"):
         present(layer(), "window", 1.0, "n")(torch.zeros(2, 3, 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance", "group", "layer"])
+def test_memory_layout_changes_rounding_alone(kind, monkeypatch):
+    answers, net, colours = [], network(kind, dims=2), image(dims=2, n=3).movedim(1, 0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net[0] = nn.Conv2d(3, 4, 3, padding=1)  # one channel lies alike in every layout
+    assert not shadow.laid_out(colours).is_contiguous()
+    for laid_out in (shadow.laid_out, lambda windows: windows):
+        monkeypatch.setattr(shadow, "laid_out", laid_out)
+        run = inferer(ROWS["GraTa"])
+        with torch.no_grad():
+            answers.append(run(colours, net))
+        assert run.cases[-1].reason is None and run.cases[-1].travelled > 0
+    torch.testing.assert_close(*answers, rtol=0, atol=1e-4)
