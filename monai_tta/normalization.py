@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 Whose = Literal["source", "window", "volume"]
-_STOCK = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward}
+_STOCK = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward}
 
 
 class TooFewVoxels(ValueError):
@@ -23,7 +23,8 @@ class TooFewVoxels(ValueError):
 
 
 def present(module: nn.Module, statistics: Whose, blend: float, name: str = "") -> nn.Module:
-    """Turn each Batch- and InstanceNorm of a network, in place, into the same layer with a choice of statistics.
+    """Turn each Batch- and InstanceNorm of a network, in place, into the same layer with a choice of statistics (and each
+    GroupNorm into one that is safe to learn).
 
     Everything else about a layer stays: its type's other behaviour, hooks, parametrizations, attributes. A subclass with
     a ``forward`` of its own keeps it, and gets the present's statistics where it calls ``super().forward``.
@@ -38,10 +39,12 @@ def present(module: nn.Module, statistics: Whose, blend: float, name: str = "") 
         the same module.
     """
     for path, layer in module.named_modules():
+        made: Any = layer
+        kind: Any = type(layer)
+        if isinstance(layer, nn.GroupNorm):
+            made.__class__ = _mixed_in(kind, SafeGroupNorm)
         if isinstance(layer, _BatchNorm | _InstanceNorm):
-            made: Any = layer
-            kind: Any = type(layer)
-            made.__class__ = _with_choice(kind)
+            made.__class__ = _mixed_in(kind, PresentBatchNorm if isinstance(layer, _BatchNorm) else PresentInstanceNorm)
             made.name, made.blend = ".".join(part for part in (name, path) if part), blend
             made.remembers = made.running_mean is not None
             made.statistics = statistics if made.remembers else "window"
@@ -49,11 +52,9 @@ def present(module: nn.Module, statistics: Whose, blend: float, name: str = "") 
 
 
 @cache
-def _with_choice(kind: Any) -> type:
-    """A layer's type with `PresentNorm` in it: before torch's ``forward``, behind the layer's own."""
-    mine = PresentBatchNorm if issubclass(kind, _BatchNorm) else PresentInstanceNorm
-    bases = (mine, kind) if kind.forward in _STOCK else (kind, mine)
-    return type(f"Present{kind.__name__}", bases, {})
+def _mixed_in(kind: Any, mine: Any) -> type:
+    """A layer's type with one of ours in it: before torch's ``forward``, behind the layer's own."""
+    return type(f"Present{kind.__name__}", (mine, kind) if kind.forward in _STOCK else (kind, mine), {})
 
 
 class PresentNorm(_NormBase):
@@ -162,3 +163,12 @@ class PresentBatchNorm(PresentNorm, _BatchNorm):
 
 class PresentInstanceNorm(PresentNorm, _InstanceNorm):
     """An InstanceNorm of any dimension with a choice of statistics, where it remembers any."""
+
+
+class SafeGroupNorm(nn.GroupNorm):
+    """A GroupNorm that can learn behind frozen layers whatever the memory layout: torch 2.13 on a CPU crashes (a segmentation
+    fault) in the gradient of scale and shift when channels lie last and the features themselves take no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same normalisation, of features stored channel by channel where no gradient goes further down."""
+        return super().forward(x if x.requires_grad else x.contiguous())
