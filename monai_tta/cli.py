@@ -15,7 +15,7 @@ from monai_tta import methods as exported
 from monai_tta import overlay as overlays
 from monai_tta.compare import compare as compared
 from monai_tta.demo import make_demo
-from monai_tta.protocol import chosen_domains
+from monai_tta.protocol import chosen_contenders, chosen_domains, protocol_of
 from monai_tta.scans import find_images
 from monai_tta.tables import Row, markdown, write_rows
 
@@ -117,7 +117,7 @@ def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and recor
 
 @app.command()
 def compare(
-    bundle: Annotated[Path, typer.Argument(help="a bundle with configs/evaluate.yaml")],
+    bundle: Annotated[Path, typer.Argument(help="a bundle with configs/evaluate.yaml and configs/compare.yaml")],
     dataset_dir: Annotated[Path, typer.Option(help="labelled data; DATA in the bundle's configs/compare.yaml")],
     out: Annotated[Path, typer.Option(help="where rows.csv and table.md go")],
     checkpoint: Annotated[list[str], typer.Option(help="may be given several times")] = ["model.pt"],  # noqa: B006
@@ -126,6 +126,8 @@ def compare(
 ) -> None:
     """Score GraTa, its parts and its controls on the real and simulated domains of a bundle's compare.yaml."""
     try:
+        protocol = protocol_of(bundle)
+        chosen_contenders(protocol, only)
         total = len(checkpoint) * len(chosen_domains(bundle, domain))
     except ValueError as error:
         console.print(str(error), markup=False, highlight=False, style="red")
@@ -139,7 +141,7 @@ def compare(
             rows, failures = rows + done, failures + ([failure] if failure else [])
             if rows:
                 write_rows(rows, out / "rows.csv")
-                (out / "table.md").write_text(markdown(rows))
+                (out / "table.md").write_text(markdown(rows, protocol.labels))
     for failure in failures:
         console.print(f"failed: {failure}", markup=False, style="red")
     if failures:

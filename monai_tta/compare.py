@@ -17,7 +17,7 @@ from monai.transforms import Compose
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
-from monai_tta.protocol import Domain, Protocol, chosen_domains, contenders, protocol_of
+from monai_tta.protocol import Domain, Protocol, chosen_contenders, chosen_domains, protocol_of
 from monai_tta.reading import head_of
 from monai_tta.tables import Row
 from monai_tta.transforms.shift import ScannerShiftd
@@ -68,9 +68,7 @@ def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, only: 
     post = parser.get_parsed_content("postprocessing")
     cases = list(labelled(parser, domain, protocol))
     rows = []
-    for contender in contenders(protocol):
-        if only and contender.label not in ("Source", *only):
-            continue
+    for contender in chosen_contenders(protocol, only):
         inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, head=head_of(post), **contender.choices)
         for number, data in enumerate(cases):
             with torch.no_grad():

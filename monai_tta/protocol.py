@@ -10,6 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_tta import methods
 from monai_tta.bundle import BundleError
 from monai_tta.method import AdaptationMethod
 from monai_tta.methods import Consistency, GraTa, Source, Statistics, Tent, ViewAverage
@@ -45,12 +46,14 @@ class Domain:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A bundle's ``configs/compare.yaml``: domains, the restyling's style, the mirrors the source was trained with."""
+    """A bundle's ``configs/compare.yaml``: domains, the restyling's style, the mirrors the source was trained with, the
+    labels' names."""
 
     domains: tuple[Domain, ...]
     style: Any = "auto"
     mirrors: tuple[int, ...] | None = None
     before: tuple[str, ...] = ("NormalizeIntensityd", "ScaleIntensityRanged")
+    labels: tuple[str, ...] = ()
 
 
 def protocol_of(root: Path) -> Protocol:
@@ -83,8 +86,21 @@ def chosen_domains(root: Path, names: Sequence[str] = ()) -> list[Domain]:
     return [known[name] for name in names or known]
 
 
+def chosen_contenders(protocol: Protocol, names: Sequence[str] = ()) -> list[Contender]:
+    """Source and the contenders named, or all.
+
+    Raises:
+        BundleError: for a name that is no contender's.
+    """
+    known = {c.label: c for c in contenders(protocol)}
+    for name in names:
+        if name not in known:
+            raise BundleError(f"no row {name!r}; there are: {'; '.join(known)}")
+    return [c for label, c in known.items() if not names or label in ("Source", *names)]
+
+
 def contenders(protocol: Protocol) -> list[Contender]:
-    """GraTa, its parts and its controls."""
+    """GraTa, its parts and its controls, then every other exported method as it comes."""
     restyling = Restyling(protocol.style)
     task = ConsistencyTask(restyling=restyling)
     trained = Views(axes=protocol.mirrors, turns=False if protocol.mirrors else None)
@@ -97,7 +113,7 @@ def contenders(protocol: Protocol) -> list[Contender]:
         Contender("GraTa, trained mirrors", GraTa(pseudo=known)),
         Contender("GraTa, trained mirrors, 10 beta, 4 steps", GraTa(pseudo=known, optimizer=Adam(rate=10 * BETA), steps=4)),
     ]
-    return [
+    chosen = [
         Contender("Source", Source()),
         Contender("View average", ViewAverage()),
         *[Contender(f"Statistics, window, blend {b}", Statistics(blend=b)) for b in (0.1, 0.3, 1.0)],
@@ -115,3 +131,5 @@ def contenders(protocol: Protocol) -> list[Contender]:
         Contender("GraTa, volume statistics, blend 0.3", grata(statistics="volume", blend=0.3)),
         *(choosy if protocol.mirrors is not None else []),
     ]
+    there = {type(c.method).__name__ for c in chosen}
+    return chosen + [Contender(name, getattr(methods, name)()) for name in methods.__all__ if name not in there]

@@ -39,23 +39,38 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
         writer.writerows(asdict(row) | {"dice": " ".join(f"{d:.4f}" for d in row.dice)} for row in rows)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """One table per checkpoint and domain."""
+def _points(change: float) -> str:
+    """A change of Dice in points, with its sign where it has one at this precision."""
+    return f"{100 * change:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
+
+
+def _share(value: float) -> str:
+    """A Dice in [0, 1], or a dash where a label is in no image."""
+    return "-" if isnan(value) else f"{value:.3f}"
+
+
+def markdown(rows: Sequence[Row], labels: Sequence[str] = ()) -> str:
+    """One table per checkpoint and domain.
+
+    Args:
+        rows: those of a comparison.
+        labels: names of the labels; "Dice 1" and so on unless given for each.
+    """
     lines = []
     for key in dict.fromkeys((r.checkpoint, r.domain) for r in rows):
         here = [r for r in rows if (r.checkpoint, r.domain) == key]
         source = {r.case: mean_of_numbers(r.dice) for r in here if r.contender == "Source"}
-        labels = " | ".join(f"Dice {k + 1}" for k in range(len(here[0].dice)))
-        lines += [f"\n**{key[0]}, {key[1]}** ({len(source)} cases)\n"]
-        lines += [f"| method | {labels} | change (points) | harmed | worst case (points) | s / case |"]
-        lines += ["|" + "---|" * (len(here[0].dice) + 5)]
+        count = len(here[0].dice)
+        named = [f"Dice {name}" for name in (labels if len(labels) == count else range(1, count + 1))]
+        lines += [f"\n**{key[0]}, {key[1]}** ({len(source)} {'case' if len(source) == 1 else 'cases'})\n"]
+        lines += [f"| method | {' | '.join(named)} | change (points) | harmed | worst case (points) | s / case |"]
+        lines += ["|" + "---|" * (count + 5)]
         for name in dict.fromkeys(r.contender for r in here):
             own = [r for r in here if r.contender == name]
             change = [mean_of_numbers(r.dice) - source[r.case] for r in own]
-            means = " | ".join(f"{mean_of_numbers([r.dice[k] for r in own]):.3f}" for k in range(len(own[0].dice)))
+            means = " | ".join(_share(mean_of_numbers([r.dice[k] for r in own])) for k in range(count))
             harmed = fmean(c < -HARM for c in change)
-            figures = (
-                f"{100 * fmean(change):+.1f} | {harmed:.0%} | {100 * min(change):+.1f} | {fmean(r.seconds for r in own):.2f}"
-            )
+            times = fmean(r.seconds for r in own)
+            figures = f"{_points(fmean(change))} | {harmed:.0%} | {_points(min(change))} | {times:.2f}"
             lines += [f"| {name} | {means} | {figures} |"]
     return "\n".join(lines) + "\n"

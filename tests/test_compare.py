@@ -13,7 +13,7 @@ from monai_tta.cli import app
 from monai_tta.compare import dice, labelled, score, scoring
 from monai_tta.demo import BUNDLE
 from monai_tta.methods import __all__ as exported
-from monai_tta.protocol import Domain, contenders, protocol_of
+from monai_tta.protocol import Domain, chosen_contenders, contenders, protocol_of
 from monai_tta.tables import Row, markdown, mean_of_numbers, write_rows
 
 FEW = ("Source", "View average", "Statistics, window, blend 1.0", "GraTa, continual")
@@ -21,13 +21,16 @@ FEW = ("Source", "View average", "Statistics, window, blend 1.0", "GraTa, contin
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(module, "contenders", lambda p: [c for c in contenders(p) if c.label in FEW])
+    monkeypatch.setattr(module, "chosen_contenders", lambda p, only: chosen_contenders(p, FEW))
 
 
 def test_every_method_and_control_is_in_the_protocol():
     labels = [c.label for c in contenders(protocol_of(BUNDLE))]
     assert len(set(labels)) == len(labels) > 15
     assert {type(c.method).__name__ for c in contenders(protocol_of(BUNDLE))} == set(exported)
+    assert [c.label for c in chosen_contenders(protocol_of(BUNDLE), ["Tent"])] == ["Source", "Tent"]
+    for name in (b.name for b in BUNDLE.parent.glob("*") if (b / "configs" / "compare.yaml").is_file()):
+        assert protocol_of(BUNDLE.parent / name).labels
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,10 @@ def test_table_counts_harm_against_source(tmp_path):
     rows += [Row("m", "d", "Other", k, (0.8 + gain, 0.6 + gain), 2.0, None) for k, gain in enumerate((0.1, 0.0, -0.005, -0.2))]
     line = next(line for line in markdown(rows).split("\n") if line.startswith("| Other"))
     assert [cell.strip() for cell in line.split("|")[2:7]] == ["0.774", "0.574", "-2.6", "25%", "-20.0"]
+    own = next(line for line in markdown(rows, ["cyst", "rim"]).split("\n") if line.startswith("| Source"))
+    assert [cell.strip() for cell in own.split("|")[2:7]] == ["0.800", "0.600", "0.0", "0%", "0.0"]
+    assert "| Dice 1 | Dice 2 |" in markdown(rows) and "| Dice cyst | Dice rim |" in markdown(rows, ["cyst", "rim"])
+    assert "| - |" in markdown([Row("m", "d", "Source", 0, (0.5, nan), 1.0, None)]) and "(4 cases)" in markdown(rows)
     write_rows(rows, tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open() as file:
         assert [r["dice"] for r in csv.DictReader(file)][4] == "0.9000 0.7000"
@@ -84,5 +91,7 @@ def test_missing_data_and_protocols_are_named(tmp_path, phantom_set):
     words = ["compare", str(BUNDLE), "--dataset-dir", str(tmp_path), "--out", str(tmp_path / "o")]
     result = CliRunner().invoke(app, [*words, "--domain", "Mars"])
     assert result.exit_code == 2 and "no domain 'Mars'" in result.output
+    result = CliRunner().invoke(app, [*words, "--only", "Telepathy"])
+    assert result.exit_code == 2 and "no row 'Telepathy'" in result.output and "Tent;" in result.output
     result = CliRunner().invoke(app, [*words, "--only", "Tent"])
     assert result.exit_code == 3 and "failed: model.pt, source_val" in result.output and "Traceback" not in result.output
