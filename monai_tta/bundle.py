@@ -176,13 +176,15 @@ def _in_short(error: BaseException) -> str:
     """The innermost message, on one line: MONAI wraps a reader's error in the names of its transforms."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if "suitable reader" in str(error):  # MONAI's words advise to install readers, which are installed
+        return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
     return " ".join(f"{type(error).__name__}: {error}".split())[:400]
 
 
-def write_records(cases: Iterable[Case], path: Path) -> None:
-    """Write records as a JSON list, aside first and then in one move."""
+def write_records(cases: Iterable[Case | None], path: Path) -> None:
+    """Write records as a JSON list, ``null`` where an image failed, aside first and then in one move."""
     aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(json.dumps([json.loads(case.to_json()) for case in cases], indent=1) + "\n")
+    aside.write_text(json.dumps([case and json.loads(case.to_json()) for case in cases], indent=1) + "\n")
     shutil.move(aside, path)
 
 

@@ -36,7 +36,10 @@ def run_images(
     seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
     checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
 ) -> None:
-    """Segment images with a bundle's network, adapted to each; masks are in each image's own space."""
+    """Segment images with a bundle's network, adapted to each; masks are in each image's own space.
+
+    records.json has an entry for each image in the order in which they were taken, null where one failed.
+    """
     try:
         chosen = bundles.named_method(method)
         source = bundles.load_bundle(bundle, checkpoint)
@@ -48,7 +51,7 @@ def run_images(
     except (ValueError, OSError) as error:
         console.print(str(error), markup=False, highlight=False, style="red")
         raise typer.Exit(2) from error
-    bundles.write_records([o.case for o in outcomes if o.case], out / "records.json")
+    bundles.write_records([o.case for o in outcomes], out / "records.json")
     _say(outcomes, out)
 
 

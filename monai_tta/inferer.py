@@ -10,6 +10,8 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -53,8 +55,9 @@ class AdaptiveInferer(SlidingWindowInferer):
         guard: callable ``(plain, adapted, head) -> reason or None``; a reason refuses the adapted answer.
         seed: the only source of randomness.
         inferer: a MONAI inferer to put around instead of sliding windows by itself.
+        records: a file to which each case's record is added as a line of JSON, without names or pixels.
 
-    Records of what happened are in ``cases`` (the last 1,000). An image that cannot be adapted is answered plainly, with
+    Records of what happened are in ``cases`` (the last 1,000), too. An image that cannot be adapted is answered plainly, with
     the reason on its record and one warning.
 
     Raises:
@@ -87,6 +90,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         guard: Callable[[Tensor, Tensor, str], str | None] | None = None,
         seed: int = 0,
         inferer: Any = None,
+        records: str | PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             roi_size,
@@ -108,6 +112,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         self.method = GraTa() if method is None else method
         self.head, self.learn, self.reset = head, learn, reset
         self.budget, self.guard, self.seed, self.inferer = budget, guard, seed, inferer
+        self.records = records
         self.cases: deque[Case] = deque(maxlen=1000)
         self._warned: set[str] = set()
         self._begun = 0
@@ -190,6 +195,9 @@ class AdaptiveInferer(SlidingWindowInferer):
     def note(self, case: Case) -> None:
         """Keep a record; warn once for each new reason not to adapt."""
         self.cases.append(case)
+        if self.records is not None:
+            with _lock, Path(self.records).open("a") as file:
+                file.write(case.to_json() + "\n")
         if case.reason is not None and case.reason not in self._warned:
             self._warned.add(case.reason)
             warnings.warn(f"answered without adaptation: {case.reason}", stacklevel=4)

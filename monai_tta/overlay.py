@@ -74,6 +74,8 @@ def look(root: Path, head: str | None = None) -> Findings:
     evaluator = next((e for e in ("evaluator", "validate#evaluator") if _at(parser, e) is not None), None)
     if evaluator is None:
         problems.append("no `evaluator` section: nothing to give the inferer to; wrap it in Python instead")
+    if not any((root / "models").glob("*.pt")):
+        problems.append("no weights in models: train the bundle or put them there")
     inferer = (_at(parser, f"{evaluator}#inferer") if evaluator else None) or _at(parser, "inferer")
     if inferer is None:
         problems.append("no inferer found: MONAI's SimpleInferer is assumed")

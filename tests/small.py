@@ -19,7 +19,7 @@ ROWS = {
     "ViewAverage": ViewAverage(),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
 }
-LEARNERS = ["Tent", "Consistency", "GraTa"]
+LEARNERS = [name for name, method in ROWS.items() if method.learns]
 NORMS = ["batch", "group", "instance", "layer"]
 
 

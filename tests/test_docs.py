@@ -14,6 +14,7 @@ from monai.networks.nets import UNet
 
 from monai_tta import methods
 from monai_tta.demo import BUNDLE
+from monai_tta.record import Case
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
@@ -54,6 +55,8 @@ def test_commands_of_the_pipelines_page_run(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         masks.append(np.asarray(nib.load(next(out.glob("*.nii.gz"))).dataobj))
     assert np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[1])
+    (record,) = (tmp_path / "masks1.jsonl").read_text().splitlines()
+    assert Case.from_json(record).adapted and "Statistics" in Case.from_json(record).method
 
 
 def test_the_page_of_methods_is_the_one_generated():

@@ -100,3 +100,10 @@ def test_what_a_failed_image_left_behind_is_not_taken_for_the_next_ones(tmp_path
     one, other = segment(HalfFailing(), [tmp_path / "a.nii", tmp_path / "b.nii"], tmp_path / "out", Source())
     assert "the second output fails" in one.error and not one.masks
     assert [m.name for m in other.masks] == ["b_seg.nii.gz"] == [p.name for p in (tmp_path / "out").iterdir()]
+
+
+def test_what_no_reader_knows_is_called_damaged(tmp_path):
+    (tmp_path / "eye.png").write_bytes(b"not a photograph")
+    done = tta("run", BUNDLES / "vessel_fundus", tmp_path, "--out", tmp_path / "out", "--method", "source")
+    assert done.exit_code == 3 and "damaged, or not an image" in " ".join(done.output.split())
+    assert "install" not in done.output

@@ -82,7 +82,9 @@ def test_the_overlay_command_says_what_it_finds(tmp_path):
     root = make(tmp_path / "bundle", KINDS["dynunet"])
     result = CliRunner().invoke(app, ["overlay", str(root), "--out", str(tmp_path / "o.yaml")])
     assert result.exit_code == 0 and "SlidingWindowInfererAdapt" in result.output and "softmax" in result.output
-    assert "AttachedAffine" in result.output and (tmp_path / "o.yaml").exists()
+    assert "AttachedAffine" in result.output and (tmp_path / "o.yaml").exists() and "no weights" not in result.output
+    (root / "models" / "model.pt").unlink()
+    assert any("no weights" in problem for problem in look(root).problems)
 
 
 def test_what_a_bundle_does_not_say_is_asked_for(tmp_path):
