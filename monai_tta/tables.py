@@ -36,7 +36,7 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
-        writer.writerows(asdict(row) | {"dice": " ".join(f"{d:.4f}" for d in row.dice)} for row in rows)
+        writer.writerows(asdict(row) | {"dice": " ".join(f"{d:.6f}" for d in row.dice)} for row in rows)
 
 
 def _points(change: float) -> str:

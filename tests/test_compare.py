@@ -79,7 +79,7 @@ def test_table_counts_harm_against_source(tmp_path):
     assert "| - |" in markdown([Row("m", "d", "Source", 0, (0.5, nan), 1.0, None)]) and "(4 cases)" in markdown(rows)
     write_rows(rows, tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open() as file:
-        assert [r["dice"] for r in csv.DictReader(file)][4] == "0.9000 0.7000"
+        assert [r["dice"] for r in csv.DictReader(file)][4] == "0.900000 0.700000"
 
 
 def test_missing_data_and_protocols_are_named(tmp_path, phantom_set):
