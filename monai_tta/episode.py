@@ -68,7 +68,7 @@ class Episode:
         self.shadow: Shadow | None = None
         self.head: Any = inferer.head
         self.steps: list[Step] = []
-        self.taught = 0
+        self.taught, self.touched = 0, False
         self.seed = inferer.seed if inferer.reset != "never" else inferer.seed + number
         self.extra: tuple[Any, Any] = ((), {})
         self.meta, self.dtype, self.key = False, torch.float32, None
@@ -100,7 +100,7 @@ class Episode:
             _log.debug("adapting failed", exc_info=failure)
             adapted, reason = None, _why(failure)
         if reason is not None:
-            if self.taught or not carried:
+            if self.touched or not carried:
                 self.shadow = None
             self._note(inputs, reason, seconds_plain=seconds_plain)
             return plain
@@ -159,7 +159,7 @@ class Episode:
             )
         weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), windows)
         windows = windows.to(device=weights.device, dtype=weights.dtype)
-        shadow.extra = self.extra
+        shadow.extra, self.touched = self.extra, True
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(windows.device.type, enabled=False):
             shadow.gather(windows)
             if self.method.learns:

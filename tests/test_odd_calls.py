@@ -130,6 +130,21 @@ class TestStream:
             ways.append(inferer.cases[-1].travelled)
         assert ways[0] == ways[1]
 
+    def test_what_was_half_learnt_is_not_carried_on(self):
+        class Stumbling(Tent):
+            def loss(self, shadow, windows):
+                if shadow.travelled > 0 and float(windows.mean()) > 50:
+                    raise RuntimeError("stumbled")
+                return super().loss(shadow, windows)
+
+        method, net, far = Stumbling(optimizer=FAST, steps=2), network(), image(seed=3) + 100
+        inferer = AdaptiveInferer(8, method=method, reset="never")
+        with torch.no_grad(), pytest.warns(UserWarning, match="stumbled"):
+            inferer(image(), net), inferer(far, net)
+            again = inferer(image(seed=2), net)
+            fresh = AdaptiveInferer(8, method=method, reset="never", seed=2)(image(seed=2), net)
+        assert torch.equal(again, fresh)
+
     @pytest.mark.parametrize("write", [lambda p: p.data.mul_(-2), lambda p: p.mul_(-2)])
     def test_new_weights_begin_a_new_stream(self, write):
         net, inferer = network(), AdaptiveInferer(8, method=TENT, reset="never")
