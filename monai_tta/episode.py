@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_tta.containers import leafwise, main_output
 from monai_tta.guards import finite_answer
-from monai_tta.network import Stand, explain_channels
+from monai_tta.network import Stand, explain_channels, short_of_memory
 from monai_tta.normalization import TooFewVoxels
 from monai_tta.objectives import labels
 from monai_tta.record import Case, Step
@@ -182,7 +182,17 @@ class Episode:
         assert self.shadow is not None
         self.shadow.extra = self.extra
         with torch.inference_mode(False), torch.no_grad(), _uncached(windows.device):
-            return self._dressed(self.method.predict(self.shadow, _clean(windows)), windows)
+            return self._dressed(self._predicted(_clean(windows)), windows)
+
+    def _predicted(self, windows: Tensor) -> Any:
+        """The shadow's answer; where memory does not suffice for a batch of windows, in halves of it."""
+        try:
+            return self.method.predict(self.shadow, windows)
+        except RuntimeError as error:
+            if not short_of_memory(error) or len(windows) < 2 or _own(self.extra[1], self.extra[0]):
+                raise
+        halves = [self._predicted(half) for half in windows.chunk(2)]
+        return leafwise(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *halves)
 
     def _dressed(self, outputs: Any, windows: Tensor) -> Any:
         """The answer in the precision of the source's, and with the windows' meta data where that carries them."""

@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
-from monai_tta import AdaptiveInferer, Source, Tent
+from monai_tta import AdaptiveInferer, Source, Tent, ViewAverage
 from monai_tta.heads import attach_heads
 from monai_tta.network import Stand
 from monai_tta.selection import LastBiases
@@ -111,6 +111,27 @@ def test_biases_of_auxiliary_heads_are_not_the_last_biases():
     net = attach_heads(around(lambda self, x: self.net(x)), "net.3", features=4, in_channels=1, spatial_dims=3)
     names = LastBiases()(net)
     assert names and not any("auxiliary" in name for name in names)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: no")])
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_batches_that_do_not_fit_are_answered_in_halves(error, room):
+    """An allocator that refuses more than ``room`` windows at once, but only in the stand-in."""
+
+    def refuse(self, x):
+        if self is not net and len(x) > room:
+            raise error
+        return self.net(x)
+
+    net, x = around(refuse), image()
+    options = {"sw_batch_size": 4, "method": ViewAverage()}
+    plain, case = run(net, x=x, **options)
+    expected, _ = run(around(lambda self, x: self.net(x)), x=x, **options)
+    if room:
+        assert case.reason is None
+        torch.testing.assert_close(plain, expected)
+    else:
+        assert case.reason.startswith("adapting failed with") and torch.equal(plain, SlidingWindowInferer(8, 4, 0.5)(x, net))
 
 
 class TestStream:
