@@ -104,6 +104,6 @@ class Stand:
         return self._answer(kwargs[key], (), rest)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_network":  # a copy asks before there is one
+        if name == "_network" or name.startswith("__"):  # a copy asks for these before there is a network, or of itself
             raise AttributeError(name)
         return getattr(self._network, name)
