@@ -8,8 +8,9 @@ import runpy
 import shutil
 import sys
 import tempfile
+from ast import literal_eval
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,17 +29,35 @@ class BundleError(ValueError):
     """A bundle lacks something; the message says what, in which file, and what to do."""
 
 
-def named_method(name: str) -> AdaptationMethod:
-    """The exported method of this name in any case, with its default choices.
+def named_method(name: str, choices: Iterable[str] = ()) -> AdaptationMethod:
+    """The exported method of this name in any case.
+
+    Args:
+        name: e.g. "grata".
+        choices: other than the defaults, each as "name=value": numbers, words, True, False or None.
 
     Raises:
-        ValueError: for an unknown name, listing the known ones.
+        ValueError: for an unknown name or choice, listing the known ones.
     """
     known = {m.lower(): m for m in methods.__all__}
     key = name.lower().replace("-", "").replace("_", "")
     if key not in known:
         raise ValueError(f"no method {name!r}; choose one of {', '.join(sorted(known))}")
-    method: AdaptationMethod = getattr(methods, known[key])()
+    kind = getattr(methods, known[key])
+    simple = [f.name for f in fields(kind) if isinstance(f.default, str | int | float | None)]
+    given = {}
+    for choice in choices:
+        field, _, value = choice.partition("=")
+        if field not in simple or not value:
+            raise ValueError(f"{name} has no choice {choice!r}; give NAME=VALUE with a name of {', '.join(simple) or 'none'}")
+        try:
+            given[field] = literal_eval(value)
+        except (ValueError, SyntaxError):
+            given[field] = value
+    try:
+        method: AdaptationMethod = kind(**given)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot use {', '.join(choices)}: {error}") from error
     return method
 
 

@@ -29,6 +29,7 @@ def run_images(
     images: Annotated[list[Path], typer.Argument(help="files, DICOM series folders, or folders of either")],
     out: Annotated[Path, typer.Option(help="where masks and records go")],
     method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
+    choose: Annotated[list[str], typer.Option(help="a choice of the method as NAME=VALUE, e.g. statistics=volume")] = [],  # noqa: B006
     head: Annotated[str, typer.Option(help="softmax, sigmoid or auto")] = "auto",
     learn: Annotated[str, typer.Option(help="volume or window")] = "volume",
     reset: Annotated[str, typer.Option(help="volume, window or never")] = "volume",
@@ -41,7 +42,7 @@ def run_images(
     records.json has an entry for each image in the order in which they were taken, null where one failed.
     """
     try:
-        chosen = bundles.named_method(method)
+        chosen = bundles.named_method(method, choose)
         source = bundles.load_bundle(bundle, checkpoint)
         files = find_images(images)
         choices = {"head": head, "learn": learn, "reset": reset, "budget": budget, "seed": seed}

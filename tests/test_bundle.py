@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_tta import GraTa, Statistics
 from monai_tta.bundle import BundleError, load_bundle, named_method
 from monai_tta.cli import app
 from monai_tta.demo import BUNDLE, make_demo
@@ -106,6 +107,14 @@ def test_methods_are_listed():
     result = CliRunner().invoke(app, ["methods"])
     assert result.exit_code == 0 and "grata" in result.output and "Traceback" not in result.output
     assert type(named_method("view-average")).__name__ == "ViewAverage"
+
+
+def test_choices_of_a_method_by_name():
+    assert named_method("statistics", ["statistics=volume", "blend=0.3"]) == Statistics(statistics="volume", blend=0.3)
+    assert named_method("grata", ["steps=4", "normalized=True"]) == GraTa(steps=4, normalized=True)
+    for wrong in ("speed=1", "steps", "optimizer=Adam", "blend=7", "blend=much", "steps=1.5"):
+        with pytest.raises(ValueError, match="tent has no choice|blend is|steps is|cannot use"):
+            named_method("tent", [wrong])
 
 
 def test_broken_bundles_are_named(tmp_path):
