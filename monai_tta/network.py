@@ -37,11 +37,12 @@ def unwrap(network: Any) -> nn.Module:
     return network
 
 
-def fingerprint(network: nn.Module) -> tuple[tuple[int, int, float], ...]:
+def fingerprint(network: nn.Module) -> tuple[tuple[int, int, str], ...]:
     """Changes whenever a weight or buffer is replaced or written to, also through ``.data``, which torch doesn't count."""
     tensors = [t.detach() for t in (*network.parameters(), *network.buffers())]
     with torch.no_grad():
-        sums = [float(t.double().sum() if t.dtype == torch.float64 else t.float().sum()) for t in tensors]
+        # As text, in which NaN equals NaN: a network may hold a mask of infinities.
+        sums = [float(t.sum() if t.dtype == torch.float64 else t.float().sum()).hex() for t in tensors]
     places = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
     return tuple((*place, total) for place, total in zip(places, sums, strict=True))
 

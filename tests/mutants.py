@@ -59,7 +59,7 @@ MUTANTS = {
     "a norm layer's own forward overridden": ("normalization.py", "if kind.forward in _STOCK else (kind, mine)", "if True else (kind, mine)"),
     "tied weights come apart": ("shadow.py", "if value is shared:", "if value is shared and part is owner:"),
     "no gradient, no word": ("method.py", "if all(part is None for part in slope):", "if False:"),
-    "writes through .data not noticed": ("network.py", "return tuple((*place, total)", "return tuple((*place, 0.0)"),
+    "writes through .data not noticed": ("network.py", "return tuple((*place, total)", "return tuple((*place, str())"),
     "views averaged in half precision": ("tasks.py", "logits if logits.dtype == torch.float64 else logits.float()", "logits"),
     "guard not asked": ("episode.py", "reason is not None or self.inferer.guard is None", "True"),
 }  # fmt: skip

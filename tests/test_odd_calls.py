@@ -151,6 +151,13 @@ class TestStream:
             ways.append(inferer.cases[-1].travelled)
         assert ways[0] == ways[1]
 
+    def test_infinities_in_a_buffer_do_not_start_the_stream_anew(self):
+        net, inferer = network(), AdaptiveInferer(8, method=TENT, reset="never")
+        net.register_buffer("mask", torch.tensor([float("inf"), -float("inf")]))
+        with torch.no_grad():
+            inferer(image(), net), inferer(image(seed=2), net)
+        assert inferer.cases[1].travelled > 1.2 * inferer.cases[0].travelled
+
     def test_what_was_half_learnt_is_not_carried_on(self):
         class Stumbling(Tent):
             def loss(self, shadow, windows):
