@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,16 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time ad
 console = Console(stderr=True)
 
 
+@contextmanager
+def refusing(*kinds: type[Exception]) -> Iterator[None]:
+    """Say these errors in one line and end with code 2: what was asked for can't be done."""
+    try:
+        yield
+    except kinds as error:
+        console.print(str(error), markup=False, highlight=False, style="red")
+        raise typer.Exit(2) from error
+
+
 @app.command("run")
 def run_images(
     bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
@@ -41,7 +53,7 @@ def run_images(
 
     records.json has an entry for each image in the order in which they were taken, null where one failed.
     """
-    try:
+    with refusing(ValueError, OSError):
         chosen = bundles.named_method(method, choose)
         source = bundles.load_bundle(bundle, checkpoint)
         files = find_images(images)
@@ -49,9 +61,6 @@ def run_images(
         with Progress(console=console) as progress:
             todo = bundles.segment(source, files, out, chosen, **choices)
             outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
-    except (ValueError, OSError) as error:
-        console.print(str(error), markup=False, highlight=False, style="red")
-        raise typer.Exit(2) from error
     bundles.write_records([o.case for o in outcomes], out / "records.json")
     _say(outcomes, out)
 
@@ -76,16 +85,13 @@ def overlay(
     head: Annotated[str | None, typer.Option(help="softmax or sigmoid, where the bundle doesn't say")] = None,
 ) -> None:
     """Say what adapting a bundle would mean, and write the config file that does it."""
-    try:
+    with refusing(ValueError, OSError):
         findings = overlays.look(bundle, head)
         table = Table("of", "found")
         for name, value in findings.lines():
             table.add_row(name, value)
         Console().print(table)
         text = overlays.overlay(findings)
-    except (ValueError, OSError) as error:
-        console.print(str(error), markup=False, highlight=False, style="red")
-        raise typer.Exit(2) from error
     file = out or Path(f"adapt_{bundle.resolve().name}.yaml")
     file.write_text(text)
     Console().print(f"written: {file}", soft_wrap=True, markup=False)
@@ -103,13 +109,10 @@ def methods() -> None:
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and records go")] = Path("demo")) -> None:
     """Find the hippocampi of the ICBM-152 template, plain and adapted by GraTa."""
-    try:
+    with refusing(ImportError, bundles.BundleError):
         with Progress(console=console) as progress:
             task = progress.add_task("adapting", total=2)
             results = make_demo(out, lambda: progress.advance(task))
-    except (ImportError, bundles.BundleError) as error:
-        console.print(str(error), markup=False, highlight=False, style="red")
-        raise typer.Exit(2) from error
     table = Table("region", "plain voxels", "adapted voxels", "mask changed", "weights moved", "s plain", "s adapted")
     for r in results:
         case = r.case
@@ -129,13 +132,10 @@ def compare(
     domain: Annotated[list[str], typer.Option(help="a domain's label; may be given several times")] = [],  # noqa: B006
 ) -> None:
     """Score GraTa, its parts and its controls on the real and simulated domains of a bundle's compare.yaml."""
-    try:
+    with refusing(ValueError):
         protocol = protocol_of(bundle)
         chosen_contenders(protocol, only)
-        total = len(checkpoint) * len(chosen_domains(bundle, domain))
-    except ValueError as error:
-        console.print(str(error), markup=False, highlight=False, style="red")
-        raise typer.Exit(2) from error
+        total = len(checkpoint) * len(chosen_domains(protocol, domain))
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     failures: list[str] = []

@@ -91,7 +91,7 @@ def compare(
     Yields:
         the rows of a checkpoint and domain as it is done, in the order of the protocol; or none, and what went wrong.
     """
-    todo = [(c, d) for c in checkpoints for d in chosen_domains(root, places)]
+    todo = [(c, d) for c in checkpoints for d in chosen_domains(protocol_of(root), places)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(score, root, dataset_dir, c, d, only) for c, d in todo]
         for (checkpoint, domain), job in zip(todo, jobs, strict=True):

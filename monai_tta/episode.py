@@ -44,7 +44,7 @@ def _why(failure: Exception) -> str:
     return f"adapting failed with {type(failure).__name__}{words}"
 
 
-def _own(named: dict[str, Any], more: tuple[Any, ...]) -> bool:
+def _own(more: tuple[Any, ...], named: dict[str, Any]) -> bool:
     """Whether the network is given something of each window's own: MONAI's coordinates, condition, or VISTA3D's clicks."""
     coordinates = any(isinstance(a, list) and a and all(isinstance(b, list | tuple) for b in a) for a in more)
     return coordinates or any(isinstance(named.get(key), Tensor) for key in ("condition", "point_coords"))
@@ -152,7 +152,7 @@ class Episode:
         """One call of `adapt`, in the precision of the weights, whatever the caller's switches are."""
         shadow = self.shadow
         assert shadow is not None
-        if _own(self.extra[1], self.extra[0]) and (len(windows) > 1 or self.inferer.learn == "volume"):
+        if _own(*self.extra) and (len(windows) > 1 or self.inferer.learn == "volume"):
             raise CannotAdapt(
                 "the network is given coordinates, clicks or a condition of each window's own, which can't be told apart while "
                 "several windows teach at once; use learn='window' with sw_batch_size=1"
@@ -189,7 +189,7 @@ class Episode:
         try:
             return self.method.predict(self.shadow, windows)
         except RuntimeError as error:
-            if not short_of_memory(error) or len(windows) < 2 or _own(self.extra[1], self.extra[0]):
+            if not short_of_memory(error) or len(windows) < 2 or _own(*self.extra):
                 raise
         halves = [self._predicted(half) for half in windows.chunk(2)]
         return leafwise(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *halves)

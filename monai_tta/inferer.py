@@ -92,23 +92,9 @@ class AdaptiveInferer(SlidingWindowInferer):
         inferer: Any = None,
         records: str | PathLike[str] | None = None,
     ) -> None:
-        super().__init__(
-            roi_size,
-            sw_batch_size,
-            overlap,
-            mode,
-            sigma_scale,
-            padding_mode,
-            cval,
-            sw_device,
-            device,
-            progress,
-            cache_roi_weight_map,
-            cpu_thresh,
-            buffer_steps,
-            buffer_dim,
-            with_coord,
-        )
+        monais: tuple[Any, ...] = (roi_size, sw_batch_size, overlap, mode, sigma_scale, padding_mode, cval, sw_device)
+        monais += (device, progress, cache_roi_weight_map, cpu_thresh, buffer_steps, buffer_dim, with_coord)
+        super().__init__(*monais)
         self.method = GraTa() if method is None else method
         self.head, self.learn, self.reset = head, learn, reset
         self.budget, self.guard, self.seed, self.inferer = budget, guard, seed, inferer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,8 +34,7 @@ class Contender:
 class Domain:
     """Where the cases come from: the bundle's evaluate config with these keys set, maybe through a simulated scanner.
 
-    ``shift`` is the path of a `ScannerShift` class; case k is shifted with seed k. ``before`` names the transform of the
-    bundle's preprocessing that the scanner stands in front of.
+    ``shift`` is the path of a `ScannerShift` class; case k is shifted with seed k.
     """
 
     label: str
@@ -46,8 +45,8 @@ class Domain:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A bundle's ``configs/compare.yaml``: domains, the restyling's style, the mirrors the source was trained with, the
-    labels' names."""
+    """A bundle's ``configs/compare.yaml``: domains, the restyling's style, the mirrors the source was trained with, before
+    which transforms of the bundle's preprocessing the simulated scanner stands, the labels' names."""
 
     domains: tuple[Domain, ...]
     style: Any = "auto"
@@ -73,16 +72,14 @@ def protocol_of(root: Path) -> Protocol:
         raise BundleError(f"{file}: {error}") from error
 
 
-def chosen_domains(root: Path, names: Sequence[str] = ()) -> list[Domain]:
-    """A bundle's domains: all, or those named.
+def chosen_domains(protocol: Protocol, names: Sequence[str] = ()) -> list[Domain]:
+    """The protocol's domains: all, or those named.
 
     Raises:
-        BundleError: for a name that the protocol doesn't have.
+        BundleError: for a name that is no domain's.
     """
-    known = {d.label: d for d in protocol_of(root).domains}
-    for name in names:
-        if name not in known:
-            raise BundleError(f"no domain {name!r}; {root}/configs/compare.yaml has {', '.join(known)}")
+    known = {d.label: d for d in protocol.domains}
+    _refuse_unknown("domain", names, known)
     return [known[name] for name in names or known]
 
 
@@ -93,10 +90,14 @@ def chosen_contenders(protocol: Protocol, names: Sequence[str] = ()) -> list[Con
         BundleError: for a name that is no contender's.
     """
     known = {c.label: c for c in contenders(protocol)}
+    _refuse_unknown("row", names, known)
+    return [c for label, c in known.items() if not names or label in ("Source", *names)]
+
+
+def _refuse_unknown(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
     for name in names:
         if name not in known:
-            raise BundleError(f"no row {name!r}; there are: {'; '.join(known)}")
-    return [c for label, c in known.items() if not names or label in ("Source", *names)]
+            raise BundleError(f"no {kind} {name!r}; there are: {'; '.join(known)}")
 
 
 def contenders(protocol: Protocol) -> list[Contender]:
