@@ -10,6 +10,7 @@ import sys
 import tempfile
 from ast import literal_eval
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -78,8 +79,8 @@ class SourceBundle:
         return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
 
-def load_bundle(root: Path | str, checkpoint: str = "model.pt") -> SourceBundle:
-    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True``.
+def load_bundle(root: Path | str, checkpoint: str | None = "model.pt") -> SourceBundle:
+    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True`` (None: no weights).
 
     Raises:
         BundleError: for a missing file or section, or weights that do not fit the network.
@@ -91,11 +92,12 @@ def load_bundle(root: Path | str, checkpoint: str = "model.pt") -> SourceBundle:
         ids = ("network", "network_def") if key == "network" else (key,)
         if not any(i in sections for i in ids):
             raise BundleError(f"{config} has no {key!r}; adaptation needs it by that name")
-    if "checkpoint" in sections:
+    if "checkpoint" in sections and checkpoint is not None:
         parser["checkpoint"] = checkpoint
     parser.parse()
     network = parser.get_parsed_content("network" if "network" in sections else "network_def")
-    _load_weights(network, root / "models" / checkpoint)
+    if checkpoint is not None:
+        _load_weights(network, root / "models" / checkpoint)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     return SourceBundle(parser, network.eval(), parser.get_parsed_content("inferer"), device)
 
@@ -161,13 +163,12 @@ def segment(
             choices["head"] = head_of(after)
         inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **choices)
         written: set[Path] = set()
-        for image in images:
+        for image, loading, following in _ahead(before, list(images)):
             try:
-                if not image.exists():
-                    raise FileNotFoundError(f"{image} does not exist")
-                data = before({"image": str(image)})
+                data = loading.result()
                 with torch.no_grad():
                     data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
+                wait(following)  # undoing a transform while another thread applies it would mix up what is to be undone
                 after(data)
                 outcome = Outcome(image, _move(Path(partial), out, written), inferer.cases[-1])
             except Exception as error:  # whatever is wrong with one image must not end the cohort
@@ -175,6 +176,22 @@ def segment(
             for rest in Path(partial).iterdir():  # of a failed image, lest the next one's name is given to it
                 shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
             yield outcome
+
+
+def _ahead(before: Any, images: list[Path]) -> Iterator[tuple[Path, Future[Any], list[Future[Any]]]]:
+    """Each image, its loading, and the next one's loading, which goes on while this one is answered."""
+
+    def load(image: Path) -> Any:
+        if not image.exists():
+            raise FileNotFoundError(f"{image} does not exist")
+        return before({"image": str(image)})
+
+    with ThreadPoolExecutor(1) as pool:
+        following = [pool.submit(load, image) for image in images[:1]]
+        for image, after in zip(images, [*images[1:], None], strict=True):
+            wait(following)
+            loading, following = following[0], [] if after is None else [pool.submit(load, after)]
+            yield image, loading, following
 
 
 def _move(partial: Path, out: Path, written: set[Path]) -> tuple[Path, ...]:

@@ -59,8 +59,13 @@ def dice(data: dict[str, Any]) -> tuple[float, ...]:
     return tuple(float(s) for s in scores[0])
 
 
-def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, only: Sequence[str] = ()) -> list[Row]:
-    """Every contender (or those named, and Source) on every case of a domain, in the same order."""
+def score(
+    root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, only: Sequence[str] = (), choices: Any = None
+) -> list[Row]:
+    """Every contender (or those named, and Source) on every case of a domain, in the same order.
+
+    ``choices`` are keyword arguments of `AdaptiveInferer` for all; a contender's own come before them.
+    """
     torch.set_num_threads(1)
     bundle: SourceBundle = load_bundle(root, checkpoint)
     protocol = protocol_of(root)
@@ -69,7 +74,8 @@ def score(root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, only: 
     cases = list(labelled(parser, domain, protocol))
     rows = []
     for contender in chosen_contenders(protocol, only):
-        inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, head=head_of(post), **contender.choices)
+        chosen = dict(choices or {}) | contender.choices
+        inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, head=head_of(post), **chosen)
         for number, data in enumerate(cases):
             with torch.no_grad():
                 logits = inferer(data["image"][None].as_tensor(), bundle.network)
@@ -85,15 +91,18 @@ def compare(
     only: Sequence[str] = (),
     places: Sequence[str] = (),
     workers: int | None = None,
+    **choices: Any,
 ) -> Iterator[tuple[list[Row], str | None]]:
     """Run the whole protocol, or the contenders and domains named, one process per checkpoint and domain at a time.
+
+    ``choices`` are keyword arguments of `AdaptiveInferer`, such as ``budget`` and ``precision``.
 
     Yields:
         the rows of a checkpoint and domain as it is done, in the order of the protocol; or none, and what went wrong.
     """
     todo = [(c, d) for c in checkpoints for d in chosen_domains(protocol_of(root), places)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(score, root, dataset_dir, c, d, only) for c, d in todo]
+        jobs = [pool.submit(score, root, dataset_dir, c, d, only, choices) for c, d in todo]
         for (checkpoint, domain), job in zip(todo, jobs, strict=True):
             try:
                 yield job.result(), None

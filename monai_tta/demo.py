@@ -21,12 +21,14 @@ BOX = (40, 56, 40)  # mm, which are voxels here
 
 @dataclass(frozen=True)
 class Region:
-    """What was found on one side; voxels are mm³ here."""
+    """What was found on one side; voxels are mm³ here, ``changed`` is a share of them."""
 
     region: str
     plain_voxels: int
     adapted_voxels: int
-    case: Case
+    changed: float
+    plain: Case
+    adapted: Case
 
 
 def template() -> Any:
@@ -55,17 +57,20 @@ def make_demo(out: Path, advance: Callable[[], None] = lambda: None) -> list[Reg
         place = tuple(slice(a, a + n) for a, n in zip(start, BOX, strict=True))
         crop = out / f"{region}.nii.gz"
         nib.save(image.slicer[place], crop)
-        masks = {}
+        masks, records = {}, {}
         for name, method in (("plain", Source()), ("adapted", grata)):
             outcome = list(segment(bundle, [crop], out / name, method))[0]
             if outcome.case is None:
                 raise RuntimeError(f"{region}: {outcome.error}")
-            case = outcome.case
+            records[name] = outcome.case
             masks[name] = np.asarray(_read(outcome.masks[0]).dataobj).astype(np.uint8)
             whole[name][place] = masks[name]
-        cases.append(case)
+        cases.append(records["adapted"])
         _draw(np.asarray(image.dataobj[place]), masks["plain"], masks["adapted"], out / f"{region}.png", region)
-        regions.append(Region(region, int((masks["plain"] > 0).sum()), int((masks["adapted"] > 0).sum()), case))
+        plain, adapted = masks["plain"] > 0, masks["adapted"] > 0
+        changed = float((masks["plain"] != masks["adapted"]).mean())
+        found = (int(plain.sum()), int(adapted.sum()), changed)
+        regions.append(Region(region, *found, records["plain"], records["adapted"]))
         advance()
     for name, mask in whole.items():
         nib.save(nib.Nifti1Image(mask, image.affine), out / f"{name}_mask.nii.gz")

@@ -24,6 +24,7 @@ from monai_tta.episode import Episode
 from monai_tta.method import AdaptationMethod
 from monai_tta.methods import GraTa
 from monai_tta.network import check_input, fingerprint, unwrap
+from monai_tta.precision import Precision
 from monai_tta.record import Case
 from monai_tta.shadow import CannotAdapt, evaluated
 
@@ -52,8 +53,14 @@ class AdaptiveInferer(SlidingWindowInferer):
             from each batch of windows right before answering it.
         reset: forget everything at each "volume" (episodic), at each "window", or "never" (continual).
         budget: how many windows of a volume teach; None for all.
-        guard: callable ``(plain, adapted, head) -> reason or None``; a reason refuses the adapted answer.
+        guard: callable ``(plain, adapted, head) -> reason or None``; a reason refuses the adapted answer. It costs a plain
+            answer of the whole image.
         seed: the only source of randomness.
+        precision: "exact" answers and learns in the network's own arithmetic; "fast" in bfloat16 where the machine
+            multiplies that natively (a GPU without it: float16, for what takes no gradient); elsewhere the two are one.
+        recompute: learn in less memory and more time, by gradient checkpointing.
+        together: learn one continual stream in all processes of `torch.distributed`: each learns from a case of its own at the
+            same time, gradients are averaged, all take the same step. All must answer equally many cases.
         inferer: a MONAI inferer to put around instead of sliding windows by itself.
         records: a file to which each case's record is added as a line of JSON, without names or pixels.
 
@@ -89,6 +96,9 @@ class AdaptiveInferer(SlidingWindowInferer):
         budget: int | None = 4,
         guard: Callable[[Tensor, Tensor, str], str | None] | None = None,
         seed: int = 0,
+        precision: Precision = "fast",
+        recompute: bool = False,
+        together: bool = False,
         inferer: Any = None,
         records: str | PathLike[str] | None = None,
     ) -> None:
@@ -98,6 +108,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         self.method = GraTa() if method is None else method
         self.head, self.learn, self.reset = head, learn, reset
         self.budget, self.guard, self.seed, self.inferer = budget, guard, seed, inferer
+        self.precision: Precision = precision
+        self.recompute, self.together = recompute, together
         self.records = records
         self.cases: deque[Case] = deque(maxlen=1000)
         self._warned: set[str] = set()
@@ -109,6 +121,7 @@ class AdaptiveInferer(SlidingWindowInferer):
             ("head", self.head, ("softmax", "sigmoid", "auto")),
             ("learn", self.learn, ("window", "volume")),
             ("reset", self.reset, ("window", "volume", "never")),
+            ("precision", self.precision, ("exact", "fast")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, found {value!r}")
@@ -116,6 +129,8 @@ class AdaptiveInferer(SlidingWindowInferer):
             raise ValueError(f"method must be a monai_tta method (AdaptationMethod), found {self.method!r}")
         if self.learn == "volume" and self.reset == "window":
             raise ValueError("learn='volume' learns once for all windows, so reset='window' has no meaning; use learn='window'")
+        if self.together and (self.learn, self.reset) != ("volume", "never"):
+            raise ValueError("together=True is one continual stream in several processes; it needs learn='volume', reset='never'")
         if self.learn == "window" and self.method.pools:
             raise ValueError("statistics='volume' pools over a volume's teaching windows; use learn='volume'")
         if self.budget is not None and (not isinstance(self.budget, int) or self.budget < 1):
@@ -158,7 +173,9 @@ class AdaptiveInferer(SlidingWindowInferer):
             quiet = evaluated(source)
             network = network if quiet is source else quiet
         except CannotAdapt as reason:
-            return Episode(self, network, None, self._next()).refuse(inputs, args, kwargs, str(reason))
+            return Episode(self, network, None, self._next()).plain(inputs, args, kwargs, str(reason))
+        if not self.method.adapts:
+            return Episode(self, network, source, self._next()).plain(inputs, args, kwargs)
         if self.reset != "never":
             return Episode(self, network, source, self._next()).answer(inputs, args, kwargs, None)
         with _lock:

@@ -35,6 +35,11 @@ class AdaptationMethod(ABC):
         """Whether `adapt` does anything."""
         return True
 
+    @property
+    def adapts(self) -> bool:
+        """Whether an answer can differ from the source's; where it can't, the plain inferer answers."""
+        return True
+
     @abstractmethod
     def begin(self, source: nn.Module, head: Any) -> Shadow:
         """Make everything that may change, for one episode."""
@@ -53,6 +58,28 @@ class AdaptationMethod(ABC):
 
     def consolidate(self, shadow: Shadow) -> None:
         """Work between sessions; most methods have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Still(AdaptationMethod):
+    """Learn nothing: what is particular is how the shadow begins, or how it predicts."""
+
+    @property
+    def learns(self) -> bool:
+        """Never."""
+        return False
+
+    def begin(self, source: nn.Module, head: Any) -> Shadow:
+        """A shadow in which nothing moves."""
+        return Shadow(source, head, None)
+
+    def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Zero."""
+        return windows.new_zeros(())
+
+    def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
+        """Nothing."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +150,11 @@ class Wrapper(AdaptationMethod):
     def learns(self) -> bool:
         """As the inner method."""
         return self.inner.learns
+
+    @property
+    def adapts(self) -> bool:
+        """As the inner method."""
+        return self.inner.adapts
 
     def begin(self, source: nn.Module, head: Any) -> Shadow:
         """As the inner method."""

@@ -82,11 +82,6 @@ def explain_channels(error: RuntimeError, windows: Tensor, network: Any) -> str 
     return f"{type(module).__name__} takes {convolution.in_channels} channel(s), {found}"
 
 
-def short_of_memory(error: RuntimeError) -> bool:
-    """Whether a network failed for want of memory, on a GPU or (by its allocator's words) on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
 class Stand:
     """What an inner inferer is handed in the network's place: calls go through us, attributes to the network."""
 

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+
+def peak_memory() -> float | None:
+    """The process's highest resident size so far, in MiB; None on Windows."""
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +34,8 @@ class Case:
     """One image answered.
 
     ``moving`` scalars were free to move, found by ``selected``; ``travelled`` is their Euclidean distance from the
-    source's; ``changed`` the share of voxels whose label differs from the plain answer, in [0, 1]; times are in seconds;
+    source's; ``changed`` the share of voxels whose label differs from the plain answer's, in [0, 1]; times are in seconds.
+    ``changed`` and ``seconds_plain`` are None where nobody asked for a plain answer: a guard does.
     ``peak_memory`` is the process's highest resident size so far in MiB (None on Windows). ``reason`` says why an image
     was answered plainly (None: it was adapted).
     """
@@ -34,15 +48,16 @@ class Case:
     reset: str
     seed: int
     shape: tuple[int, ...]
+    precision: str = "exact"
     budget: int | None = None
     taught: int = 0
     moving: int = 0
     selected: str | None = None
     steps: tuple[Step, ...] = ()
     travelled: float = 0.0
-    changed: float = 0.0
+    changed: float | None = None
     seconds: float = 0.0
-    seconds_plain: float = 0.0
+    seconds_plain: float | None = None
     peak_memory: float | None = None
     reason: str | None = None
 

@@ -7,7 +7,7 @@ stand-in alone, so that nothing an adaptation does can reach the source. Reset i
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from monai_tta.containers import main_output
 from monai_tta.normalization import PresentNorm, Whose, present
+from monai_tta.precision import Precision, arithmetic, widened
+from monai_tta.recompute import recomputed
 from monai_tta.selection import Selection
 
 
@@ -102,28 +104,41 @@ class Shadow:
             )
         self._free()
         self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self.precision: Precision = "exact"
+        self.recomputes = False
+        self.layout: Callable[[Tensor], Tensor] = laid_out
         self.optimizer: torch.optim.Optimizer | None = None
         self._seeds = 0
         self._drawn = 0
 
     def _free(self) -> None:
         """Give the moving tensors a life of their own; tied ones stay tied."""
-        shared = (self.module.get_parameter(name) for name in self.names)
+        shared = list(dict.fromkeys(self.module.get_parameter(name) for name in self.names))
         fresh = {id(old): nn.Parameter(old.detach().clone(), requires_grad=True) for old in shared}
         for module in self.module.modules():
             for key, value in module._parameters.items():
                 module._parameters[key] = fresh.get(id(value), value)
         self.moving: list[nn.Parameter] = list(fresh.values())
-        self.start = [tensor.detach().clone() for tensor in self.moving]
+        self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's first output where it has several."""
-        return main_output(self.outputs(windows))
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's first output where it has several. In
+        float32 where fast arithmetic made them narrower."""
+        logits = main_output(self.outputs(windows))
+        if logits.requires_grad:  # a slope laid out otherwise than the features is slow to follow, layer by layer
+            logits.register_hook(self.layout)
+        return widened(logits) if windows.dtype == torch.float32 else logits
 
     def outputs(self, windows: Tensor) -> Any:
         """Whatever the network answers, in its own container."""
         args, kwargs = self.extra
-        return self.module(laid_out(windows), *args, **kwargs)
+        with arithmetic(self.precision, windows):
+            return self.module(self.layout(windows), *args, **kwargs)
+
+    def recompute(self) -> None:
+        """Learn in less memory from now on, see `monai_tta.recompute`."""
+        if not self.recomputes:
+            self.recomputes = recomputed(self.module) > 0
 
     def seed(self, seed: int) -> None:
         """Start this shadow's stream of random draws anew."""

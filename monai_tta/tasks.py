@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,12 @@ from torch import Tensor
 
 from monai_tta.heads import denoise, double, heads_of, reconstruct, tell_pose
 from monai_tta.objectives import cross_entropy, full_entropy, half_entropy, probabilities
+from monai_tta.precision import widened
+from monai_tta.recompute import short_of_memory
 from monai_tta.shadow import CannotAdapt, Shadow
 from monai_tta.views import Restyling, Views
+
+SMALL = 48**3  # voxels of a window
 
 
 class Task(ABC):
@@ -116,11 +121,24 @@ class RotationTask(HeadTask):
 
 @torch.no_grad()
 def average(shadow: Shadow, windows: Tensor, views: Views) -> Tensor:
-    """Mean over views of the probabilities, each brought back to the window's own pose; in float32 at least, because a
-    half-precision probability next to one is one."""
-    answers = []
-    for pose in views.of(windows.shape[2:]):
-        logits = shadow(pose.apply(windows))
-        exact = logits if logits.dtype == torch.float64 else logits.float()
-        answers.append(pose.undo(probabilities(exact, shadow.head)))
+    """Mean over views of the probabilities, each brought back to the window's own pose; in float32 at least."""
+    poses = views.of(windows.shape[2:])
+    posed = [pose.apply(windows) for pose in poses]
+    answers = [
+        pose.undo(probabilities(widened(logits), shadow.head)) for pose, logits in zip(poses, _each(shadow, posed), strict=True)
+    ]
     return torch.stack(answers).mean(0)
+
+
+def _each(shadow: Shadow, posed: list[Tensor]) -> Iterator[Tensor]:
+    """Logits of each view. Small windows leave a processor waiting, so that all views are asked about at once, where memory
+    allows; statistics are each window's own or fixed, never a batch's. What else a network is given belongs to the windows
+    as they were cut, one view at a time."""
+    if posed[0][0, 0].numel() <= SMALL and not any(shadow.extra) and len({view.shape for view in posed}) == 1:
+        try:
+            yield from shadow(torch.cat(posed)).split(len(posed[0]))
+            return
+        except RuntimeError as error:
+            if not short_of_memory(error):
+                raise
+    yield from map(shadow, posed)

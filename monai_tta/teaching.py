@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from monai_tta.objectives import full_entropy, probabilities
+
+# How many windows are looked at for each that teaches, where looking at all would cost an answer of the whole volume.
+LOOKS = 4
 
 
 def usable(windows: Tensor) -> bool:
@@ -16,44 +21,88 @@ def usable(windows: Tensor) -> bool:
     return bool(flat.isfinite().all()) and bool((flat.amax(1) > flat.amin(1)).all())
 
 
-def interest(window: Tensor, logits: Tensor, head: Any) -> float:
+def interest(logits: Tensor, head: Any) -> float:
     """Mean foreground probability plus mean uncertainty, under the source; both per voxel."""
     p = probabilities(logits, head)
     foreground = p[:, 1:].sum(1).mean() if head == "softmax" else p.mean()
     return float(foreground) + float(full_entropy(logits, head)) / logits.shape[1]
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A window ``(1, C, *spatial)``, its place in scanning order, and how much it promises."""
+
+    window: Tensor
+    place: int
+    score: float
+
+
 @dataclass
 class Candidates:
-    """The best ``budget`` windows of a stream, one from each stretch of it as far as possible.
+    """The best ``size`` windows of a stream, one from each stretch of it as far as possible; None: all of them.
 
     Only the kept windows are held in memory. Windows arrive in scanning order, so stretches of the order are stretches
-    of the volume. ``fullness`` of a window is its standard deviation: windows of air have next to none.
+    of the volume.
     """
 
-    budget: int | None
-    head: Any
-    kept: list[tuple[float, int, Tensor]] = field(default_factory=list)
-    seen: int = 0
+    size: int | None
+    kept: list[Candidate] = field(default_factory=list)
 
-    def offer(self, window: Tensor, logits: Tensor) -> None:
-        """Consider one window ``(1, C, *spatial)`` with the source's logits."""
-        self.seen += 1
-        if not usable(window):
-            return
-        score = interest(window, logits, self.head) * float(window.std())
-        self.kept.append((score, self.seen, window.clone()))
-        if self.budget is not None and len(self.kept) > self.budget:
-            self.kept.remove(min(self._crowded(), key=lambda item: item[0]))
+    def offer(self, candidate: Candidate) -> None:
+        """Consider one window."""
+        self.kept.append(candidate)
+        if self.size is not None and len(self.kept) > self.size:
+            self.kept.remove(min(self._crowded(), key=lambda c: c.score))
 
-    def _crowded(self) -> list[tuple[float, int, Tensor]]:
+    def _crowded(self) -> list[Candidate]:
         """The two neighbours that stand closest in scanning order: one of them is the least loss of spread. Windows
-        further apart than their even share are compared by score alone."""
-        pairs = list(zip(self.kept, self.kept[1:], strict=False))
-        close = min(pairs, key=lambda pair: pair[1][1] - pair[0][1])
-        share = self.seen / (len(self.kept) or 1)
-        return list(close) if close[1][1] - close[0][1] < share / 2 else self.kept
+        further apart than half their even share are compared by score alone."""
+        close = min(zip(self.kept, self.kept[1:], strict=False), key=lambda pair: pair[1].place - pair[0].place)
+        share = self.kept[-1].place / len(self.kept)
+        return list(close) if close[1].place - close[0].place < share / 2 else self.kept
 
-    def windows(self) -> list[Tensor]:
-        """The chosen windows in scanning order."""
-        return [window for _, _, window in self.kept]
+
+class Teachers:
+    """The windows of one image that will teach, chosen in two rounds.
+
+    All windows are offered. `LOOKS` times as many as will teach are kept by their fullness, which costs nothing: the
+    standard deviation, of which windows of air have next to none. Among these, the source's answers choose.
+    """
+
+    def __init__(self, budget: int | None) -> None:
+        self.budget, self.seen, self.batch = budget, 0, 1
+        self.full = Candidates(None if budget is None else LOOKS * budget)
+
+    def offer(self, windows: Tensor) -> None:
+        """Consider windows ``(N, C, *spatial)`` in scanning order."""
+        self.batch = max(self.batch, len(windows))
+        for window in windows.split(1):
+            self.seen += 1
+            if usable(window):
+                self.full.offer(Candidate(window.clone(), self.seen, float(window.std())))
+
+    def chosen(self, ask: Callable[[Tensor], Tensor], head: Any) -> list[Tensor]:
+        """The windows in scanning order.
+
+        Args:
+            ask: the source's logits of windows, as many at once as the inferer asks about.
+            head: what the logits stand for.
+        """
+        kept, best = self.full.kept, Candidates(self.budget)
+        if self.budget is None or len(kept) <= self.budget:
+            return [c.window for c in kept]
+        for start in range(0, len(kept), self.batch):
+            some = kept[start : start + self.batch]
+            for c, logits in zip(some, _asked([c.window for c in some], ask), strict=True):
+                best.offer(Candidate(c.window, c.place, interest(logits, head) * c.score))
+        return [c.window for c in best.kept]
+
+
+@torch.no_grad()
+def _asked(windows: list[Tensor], ask: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Logits of each window: of all at once, where the network has one answer for each (a promptable one may have more)."""
+    if len({w.shape for w in windows}) == 1:
+        logits = ask(torch.cat(windows))
+        if len(logits) == len(windows):
+            return list(logits.split(1))
+    return [ask(w) for w in windows]

@@ -9,13 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from math import exp, isfinite, log1p
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 Gradient = list[Tensor | None]
+_TOGETHER: ContextVar[bool] = ContextVar("together", default=False)
 
 
 def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence[Tensor]) -> tuple[float, Gradient]:
@@ -23,6 +26,8 @@ def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence
 
     One window's graph is alive at a time, so the peak memory does not grow with N and the result does not depend on
     how windows were batched.
+
+    Inside `together` both are means over all processes.
 
     Returns:
         the loss and one gradient (or None) per moving tensor, at the moving tensors' present values.
@@ -34,7 +39,38 @@ def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence
         grads = torch.autograd.grad(one, moving, allow_unused=True) if one.requires_grad else [None] * len(moving)
         total = [b if a is None else a if b is None else a + b for a, b in zip(total, grads, strict=True)]
         value += float(one.detach())
-    return value, total
+    return _shared(value, total) if _TOGETHER.get() else (value, total)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Inside, gradients are means over all processes of `torch.distributed`, which must take the same ones in turn, so that
+    cosines and steps come out the same everywhere."""
+    token = _TOGETHER.set(True)
+    try:
+        yield
+    finally:
+        _TOGETHER.reset(token)
+
+
+def everyone(agrees: bool) -> bool:
+    """Whether all processes agree; each must ask."""
+    kind = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    vote = torch.tensor(float(agrees), device=kind)
+    dist.all_reduce(vote, op=dist.ReduceOp.MIN)
+    return bool(vote)
+
+
+def _shared(value: float, slope: Gradient) -> tuple[float, Gradient]:
+    """The means over processes of a loss and its gradient; a part that is None here is None everywhere."""
+    parts = [part for part in slope if part is not None]
+    if not parts:
+        return value, slope
+    flat = torch.cat([part.flatten() for part in parts] + [parts[0].new_tensor([value])])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    means = iter(flat[:-1].split([part.numel() for part in parts]))
+    return float(flat[-1]), [None if part is None else next(means).view_as(part) for part in slope]
 
 
 def product(a: Gradient, b: Gradient) -> float:

@@ -25,12 +25,12 @@ MUTANTS = {
     "autocast left on while learning": ("episode.py", "torch.autocast(windows.device.type, enabled=False)", "torch.autocast(windows.device.type)"),
     "episodic carries its shadow on": ("inferer.py", 'if self.reset != "never":', "if False:"),
     "new weights not noticed": ("inferer.py", "shadow if before == now else None", "shadow"),
-    "poisoned windows taught from": ("teaching.py", "if not usable(window):", "if False:"),
-    "poisoned windows learnt from in passing": ("episode.py", "usable(clean := _clean(windows))", "(clean := _clean(windows)).numel()"),
+    "poisoned windows taught from": ("teaching.py", "if usable(window):", "if True:"),
+    "poisoned windows learnt from in passing": ("episode.py", "usable(own := clean(windows))", "(own := clean(windows)).numel()"),
     "images of a batch mixed": ("inferer.py", "if len(inputs) < 2:", "if True:"),
     "seed not restarted": ("shadow.py", "self._seeds, self._drawn = seed, 0", "self._seeds = seed"),
-    "windows handed over as views of the image": ("episode.py", "self.network(windows.clone(), *more", "self.network(windows, *more"),
-    "autocast weight cache left on": ("episode.py", "torch.no_grad(), _uncached(windows.device):", "torch.no_grad():"),
+    "windows handed over as views of the image": ("survey.py", "self.network(windows.clone(), *more", "self.network(windows, *more"),
+    "autocast weight cache left on": ("episode.py", "torch.no_grad(), uncached(windows.device):", "torch.no_grad():"),
     "a bare function in the network's place": ("network.py", "return getattr(self._network, name)", "raise AttributeError(name)"),
     "gradients by backward": ("updates.py", "torch.autograd.grad(one, moving, allow_unused=True)", "(one.backward(), [m.grad for m in moving])[1]"),
     "unused branches not allowed": ("updates.py", "allow_unused=True", "allow_unused=False"),
@@ -49,22 +49,33 @@ MUTANTS = {
     "noisy image painted, not the clean one": ("heads.py", "torch.stack(noise).to(windows), windows,", "torch.stack(noise).to(windows), windows + deviation * torch.stack(noise).to(windows),"),
     "source statistics kept": ("normalization.py", 'statistics if made.remembers else "window"', '"source" if made.remembers else "window"'),
     "compiled shell not opened": ("network.py", '"_orig_mod" in network._modules', "False"),
-    "meta data dropped": ("episode.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if False else outputs"),
-    "meta data added": ("episode.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if isinstance(windows, MetaTensor) else outputs"),
+    "meta data dropped": ("episode.py", "if self.survey.meta and isinstance(windows, MetaTensor) else outputs", "if False else outputs"),
+    "meta data added": ("episode.py", "if self.survey.meta and isinstance(windows, MetaTensor) else outputs", "if isinstance(windows, MetaTensor) else outputs"),
     "a failure of adapting ends the run": ("episode.py", "except Exception as failure:", "except _SAID as failure:"),
     "a failed case empties the stream": ("episode.py", "if self.touched or not carried:", "if True:"),
-    "coordinates of another window": ("episode.py", "if _own(*self.extra) and", "if False and"),
+    "coordinates of another window": ("episode.py", "if particular(*self.extra) and", "if False and"),
     "arguments not split like the images": ("inferer.py", "own = tuple(_of_one(value, i, n) for value in args)", "own = args"),
     "named tuples rebuilt from a list": ("containers.py", 'if hasattr(first, "_fields")', "if False"),
     "a norm layer's own forward overridden": ("normalization.py", "if kind.forward in _STOCK else (kind, mine)", "if True else (kind, mine)"),
     "tied weights come apart": ("shadow.py", "fresh.get(id(value), value)", 'value if value is None or vars(value).setdefault("first", id(module)) != id(module) else fresh.get(id(value), value)'),
     "no gradient, no word": ("method.py", "if all(part is None for part in slope):", "if False:"),
     "writes through .data not noticed": ("network.py", "return tuple((*place, total)", "return tuple((*place, str())"),
-    "views averaged in half precision": ("tasks.py", "logits if logits.dtype == torch.float64 else logits.float()", "logits"),
-    "guard not asked": ("episode.py", "reason is not None or self.inferer.guard is None", "True"),
+    "views averaged in half precision": ("precision.py", "return logits.float() if", "return logits if"),
+    "guard not asked": ("episode.py", "if reason is None and self.inferer.guard is not None:", "if False:"),
+    "every window asked before one is learnt from": ("survey.py", "if shapes not in self._known:", "if True:"),
+    "looks without end": ("teaching.py", "LOOKS = 4", "LOOKS = 400"),
+    "the source answers twice": ("inferer.py", "if not self.method.adapts:", "if False:"),
+    "gradients through float16": ("precision.py", "kind is None or (kind == torch.float16 and torch.is_grad_enabled())", "kind is None"),
+    "fast answers left narrow": ("episode.py", "outputs.to(self.survey.dtype) if", "outputs if"),
+    "teaching windows' graphs add up": ("updates.py", "for window in windows.split(1):", "for window in [windows]:"),
+    "a shadow is a second network": ("shadow.py", "nn.Parameter(p.detach(), requires_grad=False)", "nn.Parameter(p.detach().clone(), requires_grad=False)"),
+    "nothing is computed again": ("recompute.py", "if not torch.is_grad_enabled():", "if True:"),
+    "processes step alone": ("updates.py", "_shared(value, total) if _TOGETHER.get() else", "(value, total) if True else"),
 }  # fmt: skip
 
-TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls".split()
+TESTS = (
+    "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes".split()
+)
 
 
 def survives(name: str | None) -> bool:

@@ -150,6 +150,6 @@ def test_demo_on_the_template(tmp_path):
     np.testing.assert_allclose(mask.affine, image.affine)
     for r in regions:
         # A hippocampus is 2 to 6 cubic centimetres, whoever finds it.
-        assert 2000 < r.adapted_voxels < 6000 and r.case.adapted and r.case.travelled > 0
+        assert 2000 < r.adapted_voxels < 6000 and r.adapted.adapted and r.adapted.travelled > 0 and r.changed < 0.1
         assert (tmp_path / f"{r.region}.png").stat().st_size > 10_000
     assert set(np.unique(nib.load(tmp_path / "adapted_mask.nii.gz").dataobj)) == {0, 1, 2}

@@ -1,6 +1,7 @@
 """What a person hands to `monai-tta run`: files and folders of every kind, and names that meet."""
 
 import shutil
+import time
 
 import nibabel as nib
 import numpy as np
@@ -11,10 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from monai_tta import Source
-from monai_tta.bundle import segment
+from monai_tta.bundle import SourceBundle, load_bundle, segment
 from monai_tta.cli import app
 from monai_tta.demo import BUNDLE
 from monai_tta.phantoms import fundus_phantom
+from monai_tta.reading import head_of
 from monai_tta.scans import find_images
 from tests.small import network
 from tests.test_ct_bundle import STRAIGHT, sitk_image, write_series
@@ -68,7 +70,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--head", "tanh"], "head must be one of"), (["--learn", "never"], "learn must be"), (["--budget", "0"], "budget")],
+    [(["--head", "tanh"], "head must be one of"), (["--learn", "never"], "learn must be"), (["--budget", "-1"], "budget")],
 )
 def test_choices_that_do_not_exist_end_with_one_line(tmp_path, words, said):
     (tmp_path / "scan.nii.gz").touch()
@@ -107,3 +109,32 @@ def test_what_no_reader_knows_is_called_damaged(tmp_path):
     done = tta("run", BUNDLES / "vessel_fundus", tmp_path, "--out", tmp_path / "out", "--method", "source")
     assert done.exit_code == 3 and "damaged, or not an image" in " ".join(done.output.split())
     assert "install" not in done.output
+
+
+def test_the_next_image_is_loaded_while_one_is_answered(phantom_set, tmp_path, monkeypatch):
+    """Loading k + 1 ends before answering k does, and never runs beside the undoing of k."""
+    events, bundle = [], load_bundle(BUNDLE)
+
+    def noting(name, function, wait=0.0):
+        def noted(*args, **kwargs):
+            events.append(f"{name} begins")
+            time.sleep(wait)
+            out = function(*args, **kwargs)
+            events.append(f"{name} ends")
+            return out
+
+        return noted
+
+    before, after = bundle.transforms(tmp_path)
+    head = head_of(after)
+    monkeypatch.setattr(SourceBundle, "transforms", lambda self, folder: (noting("load", before), noting("save", after)))
+    bundle.network.forward = noting("answer", bundle.network.forward, wait=0.05)
+    images = sorted((phantom_set / "images").iterdir())[:3]
+    done = list(segment(bundle, images, tmp_path / "out", Source(), head=head))
+    assert [o.error for o in done] == [None] * 3
+    first = events.index("save begins")
+    assert events[:first].count("load ends") == 2
+    running = 0
+    for event in events:
+        running += {"load begins": 1, "load ends": -1}.get(event, 0)
+        assert not (event == "save begins" and running)

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from monai_tta.methods.source import Source
+from monai_tta.method import Still
 from monai_tta.normalization import Whose
 from monai_tta.shadow import Shadow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics(Source):
+class Statistics(Still):
     """Blend the source's normalisation statistics with the present image's; learn nothing.
 
     PTN / alpha-BN: Nado et al. 2020, arXiv 2006.10963; You et al. 2021, arXiv 2110.04065. ``blend`` is the present's

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_tta.methods.source import Source
+from monai_tta.method import Still
 from monai_tta.shadow import Shadow
 from monai_tta.tasks import average
 from monai_tta.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewAverage(Source):
+class ViewAverage(Still):
     """Answer with the mean of the probabilities over geometric views, given back as logits.
 
     Test-time augmentation by mirrors and quarter turns, e.g. Wang et al. 2019, arXiv 1807.07356. The answer is the

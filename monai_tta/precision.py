@@ -1,0 +1,45 @@
+"""Fast or exact arithmetic: where a machine multiplies half-width numbers natively, and when to let it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["exact", "fast"]
+
+
+def narrow(device: torch.device) -> torch.dtype | None:
+    """The half-width type that a device multiplies natively: bfloat16; float16 on a GPU without; None where there is neither,
+    because emulating one is slower than float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type != "cpu":
+        return None
+    asked = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return torch.bfloat16 if any(native() for native in asked) else None
+
+
+def arithmetic(precision: Precision, windows: torch.Tensor) -> AbstractContextManager[Any]:
+    """A ``with`` block in which a network answers float32 windows in the device's half-width type, if ``precision`` is
+    "fast". Gradients are taken through bfloat16 but not through float16, whose range wants a loss scale. The cache of cast
+    weights stays off: it would answer with weights from before they moved."""
+    kind = narrow(windows.device) if precision == "fast" and windows.dtype == torch.float32 else None
+    if kind is None or (kind == torch.float16 and torch.is_grad_enabled()):
+        return nullcontext()
+    return torch.autocast(windows.device.type, dtype=kind, cache_enabled=False)
+
+
+def uncached(device: torch.device) -> AbstractContextManager[Any]:
+    """The caller's autocast as it is, but with its weight cache off: it would answer with weights from before they moved."""
+    kind = device.type
+    torch.clear_autocast_cache()
+    return torch.autocast(
+        kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+    )
+
+
+def widened(logits: torch.Tensor) -> torch.Tensor:
+    """Logits in float32 at least: a half-width probability next to one is one."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -1,0 +1,117 @@
+"""What an inner inferer asks the source network about an image, and what the source's answers are like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from monai_tta.containers import leafwise, main_output
+from monai_tta.network import explain_channels
+from monai_tta.precision import Precision, arithmetic
+from monai_tta.shadow import laid_out
+
+
+def clean(windows: Tensor) -> Tensor:
+    """A private copy without meta data: the stitcher may write into what it handed over, and an inference tensor
+    cannot take part in a gradient."""
+    return (windows.as_tensor() if isinstance(windows, MetaTensor) else windows).detach().clone()
+
+
+def particular(more: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether the network is given something of each window's own: MONAI's coordinates, condition, or VISTA3D's clicks."""
+    coordinates = any(isinstance(a, list) and a and all(isinstance(b, list | tuple) for b in a) for a in more)
+    return coordinates or any(isinstance(named.get(key), Tensor) for key in ("condition", "point_coords"))
+
+
+class Enough(Exception):
+    """Nothing more is to be learnt from asking."""
+
+
+class Survey:
+    """Stands in the network's place while an inferer cuts an image into windows; the source answers.
+
+    Args:
+        network: what the inferer was given.
+        source: the module inside, if it can be seen.
+        head: "softmax", "sigmoid" or "auto".
+    """
+
+    def __init__(self, network: Any, source: Any, head: str) -> None:
+        self.network, self.source, self.head = network, source, head
+        self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self.meta, self.dtype, self.key = False, torch.float32, None
+
+    def answer(self, windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Answer windows ``(N, C, *spatial)``."""
+        self.extra = (more, named)
+        try:
+            # A copy: with one window per batch this is a view of the image, which is still to be answered again.
+            outputs = self.network(windows.clone(), *more, **named)
+        except RuntimeError as error:
+            why = explain_channels(error, windows, self.source)
+            if why is None:
+                raise
+            raise ValueError(why) from error
+        self.note(outputs, next(iter(outputs)) if isinstance(outputs, dict) else None)
+        return outputs
+
+    def note(self, outputs: Any, key: Any = None) -> None:
+        """Keep in mind what the source's answers are like; ``key`` is the main one's in a dictionary."""
+        main = main_output(outputs, key)
+        if self.head == "auto":
+            self.head = "sigmoid" if main.shape[1] == 1 else "softmax"
+        self.key = key
+        self.meta, self.dtype = isinstance(main, MetaTensor), main.dtype
+
+
+class Glance(Survey):
+    """A survey at the price of a few answers: the source answers the first windows of each shape, the rest get copies of that,
+    which costs next to nothing and shows every window to ``see``.
+
+    Args:
+        precision: of what the source answers.
+        see: called with each batch of windows.
+        spatial: the image's shape; None if a window that covers it must be answered, too.
+    """
+
+    def __init__(
+        self, *whose: Any, precision: Precision, see: Callable[[Tensor], None] | None, spatial: tuple[int, ...] | None
+    ) -> None:
+        super().__init__(*whose)
+        self.precision, self.see, self.spatial = precision, see, spatial
+        self._known: dict[Any, Any] = {}
+
+    def answer(self, windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Answer windows, or hand out a copy of what windows of this shape were answered.
+
+        Raises:
+            Enough: at the first window, where no answer is needed: all was seen, and all is known of the answers.
+        """
+        self.extra = (more, named)
+        if self.see is not None:
+            self.see(clean(windows))
+        if not self._known and self._suffices(windows):
+            raise Enough
+        shapes = tuple(tuple(v.shape) for v in (windows, *more, *named.values()) if isinstance(v, Tensor))
+        if shapes not in self._known:
+            with torch.no_grad(), arithmetic(self.precision, windows):
+                self._known[shapes] = super().answer(laid_out(windows), more, named)
+            self.dtype = torch.float32 if self.precision == "fast" and windows.dtype == torch.float32 else self.dtype
+        return leafwise(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._known[shapes])
+
+    def _suffices(self, windows: Tensor) -> bool:
+        if self.spatial is None or self.head == "auto" or windows.dtype != torch.float32:
+            return False
+        if torch.is_autocast_enabled(windows.device.type):  # answers may be of another type
+            return False
+        return self.see is None or (len(windows) == 1 and tuple(windows.shape[2:]) == self.spatial)
+
+    def logits(self, windows: Tensor) -> Tensor:
+        """The source's main output for windows."""
+        more, named = self.extra
+        with arithmetic(self.precision, windows):
+            return clean(main_output(self.network(laid_out(windows), *more, **named))).float()
