@@ -103,11 +103,8 @@ class Episode:
 
     def _glance(self, inputs: Tensor, args: Any, kwargs: Any) -> Teachers | None:
         """Find out what the source's answers are like, and which windows can teach, where windows of the volume do."""
-        teachers = (
-            Teachers(self.inferer.budget)
-            if self.inferer.learn == "volume" and (self.method.learns or self.method.pools)
-            else None
-        )
+        wanted = self.inferer.learn == "volume" and (self.method.learns or self.method.pools)
+        teachers = Teachers(self.inferer.budget) if wanted else None
         # MONAI's stitcher gives the image's meta data to whatever comes; others may leave that to the network.
         simple = type(self.inferer.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
         self.survey = glance = Glance(

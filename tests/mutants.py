@@ -76,6 +76,7 @@ MUTANTS = {
 TESTS = (
     "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes".split()
 )
+SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant
 
 
 def survives(name: str | None) -> bool:
@@ -92,7 +93,7 @@ def survives(name: str | None) -> bool:
             raise SystemExit(f"mutant {name!r} no longer fits {file}: {old!r} is not there")
         target.write_text(text.replace(old, new) if old else text)
         files = [str(copy / "tests" / f"test_{name}.py") for name in TESTS]
-        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--rootdir", folder, *files]
+        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, "--rootdir", folder, *files]
         where = os.environ | {"PYTHONPATH": folder}
         done = subprocess.run(words, cwd=folder, env=where, capture_output=True, text=True)
         return done.returncode == 0
