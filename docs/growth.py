@@ -1,0 +1,99 @@
+"""How seconds and memory grow: `python -m docs.growth FOLDER` writes growth.json and growth.svg; some minutes on two cores.
+
+Each point is measured in a process of its own, on noise, with the hippocampus bundle's BatchNorm network and GraTa.
+"""
+
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from math import log
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import linear_regression
+
+import torch
+
+from monai_tta import AdaptiveInferer, GraTa
+from monai_tta.bundle import load_bundle
+from monai_tta.demo import BUNDLE
+from monai_tta.profile import resident
+from monai_tta.selection import Matching
+
+START = {"size": 96, "cases": 1, "batch": 4, "layers": ""}
+POINTS = {
+    "volume (voxels)": [("size", n, n**3) for n in (64, 96, 128, 192, 256, 320)],
+    "cases": [("cases", n, n) for n in (1, 2, 4, 8, 16)],
+    "window batch": [("batch", n, n) for n in (1, 2, 4, 8)],
+    "moving parameters": [("layers", layers, None) for layers in (r"adn\.N", r"bias$|adn\.N", r"model\.[02]", r".*")],
+}
+
+
+def measure(point):
+    """Seconds and MiB of GraTa at one point, and how many parameters moved."""
+    torch.set_num_threads(2)
+    chosen = START | point
+    network = load_bundle(BUNDLE).network
+    method = GraTa(select=Matching(chosen["layers"])) if chosen["layers"] else GraTa()
+    inferer = AdaptiveInferer((32, 32, 32), chosen["batch"], 0.25, method=method, head="softmax")
+    images = [torch.rand(1, 1, *[chosen["size"]] * 3) for _ in range(chosen["cases"])]
+    with torch.no_grad():
+        inferer(images[0][..., :40, :40, :40], network)  # what is loaded at the first call
+        with resident() as grown:
+            began = time.perf_counter()
+            for image in images:
+                inferer(image, network)
+            seconds = time.perf_counter() - began
+    assert inferer.cases[-1].reason is None, inferer.cases[-1].reason
+    return {"seconds": seconds, "memory": grown[0], "moving": inferer.cases[-1].moving}
+
+
+def fitted(found):
+    """The slopes of straight lines through the points, both axes logarithmic."""
+    for rows in found.values():
+        for what in ("seconds", "memory"):
+            along, measured = [log(r["along"]) for r in rows["rows"]], [log(max(r[what], 1e-3)) for r in rows["rows"]]
+            rows[f"exponent of {what}"] = round(linear_regression(along, measured).slope, 2)
+    return found
+
+
+def draw(found, file):
+    """One column for each thing that grows: seconds above, memory below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.fonttype"] = "none"
+    figure, axes = plt.subplots(2, len(found), figsize=(14, 6))
+    for column, (name, rows) in enumerate(found.items()):
+        for axis, (what, unit) in zip(axes[:, column], (("seconds", "s"), ("memory", "MiB")), strict=True):
+            measured = [r[what] for r in rows["rows"]]
+            axis.loglog([r["along"] for r in rows["rows"]], measured, "o-")
+            axis.set_ylim(min(measured) / 4, max(measured) * 4)  # a wide scale, lest noise look like growth
+            axis.minorticks_off()
+            axis.set_title(f"exponent {rows[f'exponent of {what}']}")
+            axis.set_xlabel(name)
+            axis.set_ylabel(unit)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main(folder):
+    """Measure, fit and draw."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for name, points in POINTS.items():
+        found[name] = {"rows": []}
+        for key, value, along in points:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                row = pool.submit(measure, {key: value}).result()
+            found[name]["rows"].append(row | {"along": along or row["moving"]})
+            sys.stdout.write(f"{name}: {json.dumps(row)}\n")
+            sys.stdout.flush()
+    (folder / "growth.json").write_text(json.dumps(fitted(found), indent=1))
+    draw(found, folder / "growth.svg")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
