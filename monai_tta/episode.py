@@ -14,10 +14,9 @@ from torch import Tensor
 
 from monai_tta.containers import leafwise, main_output
 from monai_tta.guards import finite_answer
-from monai_tta.network import Stand
-from monai_tta.normalization import TooFewVoxels
+from monai_tta.network import Stand, in_words
 from monai_tta.objectives import labels
-from monai_tta.precision import uncached, widened
+from monai_tta.precision import Precision, uncached, widened, without_kernel
 from monai_tta.recompute import short_of_memory
 from monai_tta.record import Case, Step, peak_memory
 from monai_tta.shadow import CannotAdapt, Shadow
@@ -25,16 +24,7 @@ from monai_tta.survey import Enough, Glance, Survey, clean, particular
 from monai_tta.teaching import Teachers, usable
 from monai_tta.updates import everyone, together
 
-_SAID = (CannotAdapt, TooFewVoxels, FloatingPointError)
 _log = logging.getLogger(__name__)
-
-
-def _why(failure: Exception) -> str:
-    """A failure in words for a record, which holds no paths."""
-    if isinstance(failure, _SAID):
-        return str(failure)
-    words = "" if isinstance(failure, OSError) else f": {failure}"
-    return f"adapting failed with {type(failure).__name__}{words}"
 
 
 class Episode:
@@ -49,6 +39,7 @@ class Episode:
         self.seed = inferer.seed if inferer.reset != "never" else inferer.seed + number
         self.extra: tuple[Any, Any] = ((), {})
         self.survey = Survey(network, source, inferer.head)
+        self.precision: Precision = inferer.precision
         self.seconds_plain: float | None = None
         self.changed: float | None = None
         self.began = time.perf_counter()
@@ -74,8 +65,10 @@ class Episode:
                 plain = self._plain(inputs, args, kwargs)
             reason = self._verdict(plain, adapted)
         except Exception as failure:  # whatever a network or a method does, the plain answer can be had
+            if self.precision == "fast" and without_kernel(failure) and not self.agreed:
+                return self._exactly(inputs, args, kwargs, None if self.touched else shadow)
             _log.debug("adapting failed", exc_info=failure)
-            reason = _why(failure)
+            reason = in_words(failure)
         if self.inferer.together:
             self._agree(False)  # the others may still be waiting to hear whether all can learn
             if not everyone(reason is None or not self.touched):
@@ -89,6 +82,11 @@ class Episode:
             return self.plain(inputs, args, kwargs, reason)
         self._note(inputs, reason)
         return plain
+
+    def _exactly(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
+        """Begin again in the network's own arithmetic."""
+        self.precision, self.steps, self.taught, self.touched = "exact", [], 0, False
+        return self.answer(inputs, args, kwargs, shadow)
 
     def _plain(self, inputs: Tensor, args: Any, kwargs: Any) -> Any:
         """The source's answer of the whole image."""
@@ -111,7 +109,7 @@ class Episode:
             self.network,
             self.source,
             self.inferer.head,
-            precision=self.inferer.precision,
+            precision=self.precision,
             see=teachers.offer if teachers else None,
             spatial=tuple(inputs.shape[2:]) if simple else None,
         )
@@ -122,7 +120,7 @@ class Episode:
     def _take(self, shadow: Shadow) -> None:
         """Adapt with this shadow from now on."""
         shadow.seed(self.seed)
-        shadow.precision = self.inferer.precision
+        shadow.precision = self.precision
         if self.inferer.recompute:
             shadow.recompute()
         self.shadow = shadow
@@ -231,7 +229,7 @@ class Episode:
             learn=self.inferer.learn,
             reset=self.inferer.reset,
             seed=self.seed,
-            precision=self.inferer.precision,
+            precision=self.precision,
             shape=tuple(inputs.shape),
             budget=self.inferer.budget,
             taught=self.taught,

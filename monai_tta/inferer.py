@@ -57,7 +57,8 @@ class AdaptiveInferer(SlidingWindowInferer):
             answer of the whole image.
         seed: the only source of randomness.
         precision: "exact" answers and learns in the network's own arithmetic; "fast" in bfloat16 where the machine
-            multiplies that natively (a GPU without it: float16, for what takes no gradient); elsewhere the two are one.
+            multiplies that natively (a GPU without it: float16, for what takes no gradient); elsewhere, or for a network with
+            an operation that has no such form, the two are one, and the record says "exact".
         recompute: learn in less memory and more time, by gradient checkpointing.
         together: learn one continual stream in all processes of `torch.distributed`: each learns from a case of its own at the
             same time, gradients are averaged, all take the same step. All must answer equally many cases.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_tta.normalization import TooFewVoxels
 from monai_tta.shadow import CannotAdapt
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -80,6 +81,14 @@ def explain_channels(error: RuntimeError, windows: Tensor, network: Any) -> str 
         return None
     found = f"found {windows.shape[1]} in windows {tuple(windows.shape)}"
     return f"{type(module).__name__} takes {convolution.in_channels} channel(s), {found}"
+
+
+def in_words(failure: Exception) -> str:
+    """Why adapting failed, for a record, which holds no paths."""
+    if isinstance(failure, CannotAdapt | TooFewVoxels | FloatingPointError):
+        return str(failure)
+    words = "" if isinstance(failure, OSError) else f": {failure}"
+    return f"adapting failed with {type(failure).__name__}{words}"
 
 
 class Stand:

@@ -31,6 +31,11 @@ def arithmetic(precision: Precision, windows: torch.Tensor) -> AbstractContextMa
     return torch.autocast(windows.device.type, dtype=kind, cache_enabled=False)
 
 
+def without_kernel(error: Exception) -> bool:
+    """Whether a network failed because torch has no half-width form of one of its operations."""
+    return isinstance(error, RuntimeError) and any(f"not implemented for '{kind}'" in str(error) for kind in ("BFloat16", "Half"))
+
+
 def uncached(device: torch.device) -> AbstractContextManager[Any]:
     """The caller's autocast as it is, but with its weight cache off: it would answer with weights from before they moved."""
     kind = device.type

@@ -127,6 +127,21 @@ def test_fast_is_exact_on_a_machine_without_half_width_arithmetic(row, monkeypat
     assert torch.equal(*answers)
 
 
+@pytest.mark.skipif(not NATIVE, reason="this machine has no native bfloat16")
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_network_that_half_width_arithmetic_does_not_know_adapts_exactly(backward):
+    def work(self, x):
+        y = self.net(x)
+        if y.dtype == torch.bfloat16 and (y.requires_grad or not backward):
+            raise NotImplementedError("\"histc\" not implemented for 'BFloat16'")
+        return y
+
+    fast, case = run(around(work), x=image(), head="softmax")
+    exact, _ = run(network(), x=image(), head="softmax", precision="exact")
+    assert case.reason is None and case.precision == "exact" and case.taught == 4 and len(case.steps) == 1
+    torch.testing.assert_close(fast, exact)
+
+
 def test_float16_takes_no_gradient(monkeypatch):
     monkeypatch.setattr(arithmetics, "narrow", lambda device: torch.float16)
     x = image(size=8)
