@@ -64,7 +64,7 @@ def draw(found, file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams["svg.fonttype"] = "none"
+    plt.rcParams |= {"svg.fonttype": "none", "axes.unicode_minus": False}
     figure, axes = plt.subplots(2, len(found), figsize=(14, 6))
     for column, (name, rows) in enumerate(found.items()):
         for axis, (what, unit) in zip(axes[:, column], (("seconds", "s"), ("memory", "MiB")), strict=True):
