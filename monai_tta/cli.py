@@ -24,7 +24,7 @@ from monai_tta.tables import Row, markdown, write_rows
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
 console = Console(stderr=True)
-PRECISION = "fast"
+PRECISION = "exact"
 
 
 @contextmanager

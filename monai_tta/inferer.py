@@ -97,7 +97,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         budget: int | None = 4,
         guard: Callable[[Tensor, Tensor, str], str | None] | None = None,
         seed: int = 0,
-        precision: Precision = "fast",
+        precision: Precision = "exact",
         recompute: bool = False,
         together: bool = False,
         inferer: Any = None,

@@ -15,6 +15,7 @@ from monai_tta import AdaptiveInferer, GraTa, Source, Statistics, ViewAverage
 from monai_tta import precision as arithmetics
 from monai_tta.cli import app
 from monai_tta.demo import BUNDLE
+from monai_tta.profile import Job
 from monai_tta.recompute import recomputed
 from monai_tta.shadow import Shadow
 from monai_tta.teaching import Candidate, Candidates, Teachers, interest
@@ -136,7 +137,7 @@ def test_a_network_that_half_width_arithmetic_does_not_know_adapts_exactly(backw
             raise NotImplementedError("\"histc\" not implemented for 'BFloat16'")
         return y
 
-    fast, case = run(around(work), x=image(), head="softmax")
+    fast, case = run(around(work), x=image(), head="softmax", precision="fast")
     exact, _ = run(network(), x=image(), head="softmax", precision="exact")
     assert case.reason is None and case.precision == "exact" and case.taught == 4 and len(case.steps) == 1
     torch.testing.assert_close(fast, exact)
@@ -275,3 +276,12 @@ def test_profile_of_a_bundle(tmp_path):
 def test_profile_refuses_what_it_cannot_time(tmp_path):
     told = CliRunner().invoke(app, ["profile", str(tmp_path)])
     assert told.exit_code == 2 and "configs/inference.yaml" in told.output
+
+
+@pytest.mark.parametrize(("bundle", "size"), [("hippocampus_mri", (32, 32, 32)), ("vessel_fundus", (256, 256))])
+def test_exact_answers_as_the_paper_order_does(bundle, size):
+    job = Job(BUNDLE.parent / bundle, GraTa(), size)
+    with torch.no_grad():
+        paper, exact, plain = (job.way(way)() for way in ("paper order", "exact", "plain"))
+    torch.testing.assert_close(exact, paper, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(plain, paper, atol=1e-2, rtol=1e-2)
