@@ -78,7 +78,8 @@ def test_images_of_a_batch_do_not_mix():
     assert len(run.cases) == 2
 
 
-def test_windows_are_private_copies():
+@pytest.mark.parametrize("head", ["softmax", "auto"])  # without a head told the source is asked, too
+def test_windows_are_private_copies(head):
     """With one window per batch MONAI hands over views of the image itself; a network may write into what it is given."""
 
     class Scribbler(nn.Module):
@@ -93,7 +94,7 @@ def test_windows_are_private_copies():
 
     x = image(size=16)
     given = x.clone()
-    run = AdaptiveInferer(8, 1, 0, method=TENT, head="softmax", learn="window")
+    run = AdaptiveInferer(8, 1, 0, method=TENT, head=head, learn="window")
     with torch.no_grad():
         run(x, Scribbler().eval())
     assert torch.equal(x, given) and run.cases[-1].reason is None
