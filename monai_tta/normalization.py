@@ -108,6 +108,16 @@ class PresentNorm(_NormBase):
         var, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), axes, correction=0)
         return mean, var
 
+    def distance(self, x: Tensor) -> float:
+        """How far these features' statistics are from the source's, in its standard deviations: the mean over channels of
+        ``|m - m_s| / s_s + |log(s / s_s)|``; 0 is as the source was. NaN for a layer without memory."""
+        if self.running_mean is None or self.running_var is None:
+            return float("nan")
+        mean, var = self._moments(x, pool=True)
+        scale = (self.running_var + self.eps).sqrt()
+        moved = (mean - self.running_mean).abs() / scale
+        return float((moved + 0.5 * ((var + self.eps) / (self.running_var + self.eps)).log().abs()).mean())
+
     def _mixed(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Blend present statistics with the source's memory."""
         b = self.blend

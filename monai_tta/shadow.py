@@ -162,6 +162,20 @@ class Shadow:
         with _gathering(layers), torch.no_grad():
             self(windows)
 
+    def distances(self, windows: Tensor) -> list[float]:
+        """How far these windows' normalisation statistics, pooled, are from the source's: one figure (see
+        `PresentNorm.distance`) for each layer with memory, in the order in which they are asked."""
+        found: list[float] = []
+        layers = [m for m in self.module.modules() if isinstance(m, PresentNorm) and m.remembers]
+        hooks = [m.register_forward_pre_hook(lambda layer, x: found.append(layer.distance(x[0]))) for m in layers]
+        try:
+            with torch.no_grad():
+                self(windows)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
 
 @contextmanager
 def _gathering(layers: list[PresentNorm]) -> Iterator[None]:
