@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import cos, sin
 
 import torch
 from monai.transforms import GaussianSmooth
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,32 @@ def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str
     colour[:, cup] = torch.tensor([1.0, 0.9, 0.7])[:, None]
     image = _scan(colour, seed, scanner).clamp(0, 1) * view
     return Phantom(image, torch.stack([disc | cup, cup]).float())
+
+
+def lesion_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
+    """Mucosa in colour, values in [0, 1], uneven and folded, with one lesion of any size (a hundredth to a third of the image)
+    and faint or strong contrast: what is hard about it is that no two images are alike."""
+    draw, grid = _start(size, (0.1, 0.1), seed)
+    generator = torch.Generator().manual_seed(seed + 10_000)
+
+    def texture(cells: int) -> Tensor:
+        coarse = torch.randn(1, 1, cells, cells, generator=generator)
+        return interpolate(coarse, tuple(size), mode="bicubic", align_corners=False)[0, 0]
+
+    radius, angle = 0.35 + draw(0.25), draw(3.14)
+    centre, stretch = (draw(0.6), draw(0.6)), 1 + draw(0.25)
+    along = (grid[0] - centre[0]) * cos(angle) + (grid[1] - centre[1]) * sin(angle)
+    across = (grid[1] - centre[1]) * cos(angle) - (grid[0] - centre[0]) * sin(angle)
+    depth = 1 - ((along / stretch) ** 2 + (across * stretch) ** 2).sqrt() / radius * (1 + 0.08 * texture(6))
+    colour = torch.tensor([0.7, 0.4, 0.35]) + 0.08 * torch.randn(3, generator=generator)
+    image = colour.view(3, 1, 1) + 0.05 * texture(10) + 0.03 * texture(40)
+    image = image + torch.sigmoid(12 * depth) * torch.tensor([1.0, 0.3, 0.1]).view(3, 1, 1) * (0.2 + draw(0.1))
+    for _ in range(3):
+        way, width = draw(3.14), 0.08 + draw(0.05)
+        fold = (grid[0] * cos(way) + grid[1] * sin(way) - draw(1.0)) / width
+        image = image + draw(0.12) * torch.exp(-(fold**2))
+    image = image * (1 - (0.15 + draw(0.1)) * ((grid[0] - draw(0.4)) ** 2 + (grid[1] - draw(0.4)) ** 2))
+    return Phantom(_scan(image, seed, scanner).clamp(0, 1), (depth > 0).float()[None])
 
 
 def _start(size: Sequence[int], radii: Sequence[float], seed: int) -> tuple[Callable[[float], float], tuple[Tensor, ...]]:

@@ -1,0 +1,118 @@
+"""Small source centres: labelled images of several tasks, real where a folder with them is given, drawn otherwise."""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from monai_tta import phantoms
+
+SIDE = 160
+Pair = tuple[Tensor, Tensor]  # image (C, x, y), one channel for each structure (K, x, y)
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Labelled images of one task: the first ``train`` of them train a network, the rest (and they) calibrate."""
+
+    task: str
+    images: Callable[[], Sequence[Pair]]
+    train: int
+    head: str = "sigmoid"
+    keep: str = "range"
+
+
+def photographs(folder: Path) -> list[Pair]:
+    """Fundus photographs and masks (``images``, ``labels``, in the same order by name), padded to squares of `SIDE` pixels."""
+    files = [sorted((folder / part).iterdir()) for part in ("images", "labels")]
+    return [_photograph(a, b) for a, b in zip(*files, strict=True)]
+
+
+def _photograph(image: Path, label: Path) -> Pair:
+    picture, mask = Image.open(image).convert("RGB"), Image.open(label).convert("L")
+    side, (w, h) = max(picture.size), picture.size
+    box = ((w - side) // 2, (h - side) // 2, (w + side) // 2, (h + side) // 2)
+    x = np.asarray(picture.crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
+    y = np.asarray(mask.crop(box).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    # Vessels are thinner than a pixel of this size: a fifth of one is enough.
+    return torch.from_numpy(x.transpose(2, 0, 1).copy()), torch.from_numpy(y > 0.2 * max(float(y.max()), 1))[None].float()
+
+
+def hippocampi(folder: Path, split: str = "source_train") -> list[Pair]:
+    """The sagittal slice with the most hippocampus of each case, z-scored, as 64 x 64 pixels; anterior and posterior."""
+    with (folder / "split.csv").open(newline="") as file:
+        names = [row["id"] for row in csv.DictReader(file) if row["split"] == split]
+    pairs = []
+    for name in names:
+        x, y = (np.asarray(nib.load(folder / part / f"{name}.nii.gz").dataobj) for part in ("images", "labels"))
+        place = int((y > 0).sum((1, 2)).argmax())
+        image = torch.from_numpy((x - x.mean()) / x.std()).float()[place]
+        mask = torch.from_numpy(np.stack([y[place] == 1, y[place] == 2]).astype(np.float32))
+        pairs.append((sized(image[None], 64, "bilinear"), sized(mask, 64, "nearest")))
+    return pairs
+
+
+def sized(x: Tensor, side: int, mode: str) -> Tensor:
+    """``(C, x, y)`` in this many pixels a side."""
+    return interpolate(x[None], (side, side), mode=mode)[0]
+
+
+def fundi() -> list[Pair]:
+    """Drawn retinas: disc and cup."""
+    made = [phantoms.fundus_phantom((SIDE, SIDE), k) for k in range(60)]
+    return [(p.image, p.label) for p in made]
+
+
+def lesions() -> list[Pair]:
+    """Drawn lesions of all sizes."""
+    made = [phantoms.lesion_phantom((SIDE, SIDE), k) for k in range(120)]
+    return [(p.image, p.label) for p in made]
+
+
+def heads() -> list[Pair]:
+    """Slices of drawn heads: the nuclei, z-scored."""
+    pairs = []
+    for k in range(60):
+        p = phantoms.mri_phantom((48, 48, 48), k)
+        place = int(p.label[0].sum((0, 1)).argmax())
+        x = (p.image - p.image.mean()) / p.image.std()
+        pairs.append((sized(x[..., place], 96, "bilinear"), sized((p.label[..., place] > 0).float(), 96, "nearest")))
+    return pairs
+
+
+def abdomens() -> list[Pair]:
+    """Slices of drawn abdomens: liver and spleen, in an HU window."""
+    pairs = []
+    for k in range(60):
+        p = phantoms.ct_phantom((64, 64, 32), k)
+        mask = torch.stack([p.label[0] == 1, p.label[0] == 2]).float()
+        place = int((mask * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1)).sum((0, 1, 2)).argmax())
+        x = ((p.image + 160) / 400).clamp(0, 1)
+        pairs.append((sized(x[..., place], 96, "bilinear"), sized(mask[..., place], 96, "nearest")))
+    return pairs
+
+
+def centres(vessels: Path | None, discs: Path | None, hippocampus: Path | None) -> dict[str, Centre]:
+    """All source centres that there are images for."""
+    found = {
+        "drawn-fundus": Centre("drawn-fundus", cache(fundi), 40),
+        "drawn-lesion": Centre("drawn-lesion", cache(lesions), 90),
+        "drawn-head": Centre("drawn-head", cache(heads), 40, keep="moments"),
+        "drawn-abdomen": Centre("drawn-abdomen", cache(abdomens), 40, head="softmax"),
+    }
+    if vessels is not None:
+        found["chase_db1"] = Centre("vessels", cache(lambda: photographs(vessels / "chase_db1")), 20)
+        found["hrf"] = Centre("vessels", cache(lambda: photographs(vessels / "hrf")), 22)
+    if discs is not None:
+        found["idrid"] = Centre("disc", cache(lambda: photographs(discs)), 14)
+    if hippocampus is not None:
+        found["hippocampus"] = Centre("hippocampus", cache(lambda: hippocampi(hippocampus)), 80, "softmax", "moments")
+    return found
