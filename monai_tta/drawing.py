@@ -1,0 +1,67 @@
+"""All tables and plots of a comparison, drawn from its rows alone: neither bundle nor data are needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from monai_tta.rows import RowFile, RowsError
+from monai_tta.summary import SOURCE, Table, tables_of
+from monai_tta.tables import comma_separated, markdown, page, title
+
+
+def redraw(folder: Path, csv: bool = False) -> list[Path]:
+    """Write ``table.md``, ``table.html`` and, where matplotlib is installed, ``plots/*.png`` from ``rows.sqlite`` in a folder.
+
+    Args:
+        folder: what was given to `monai-tta compare` as ``--out``.
+        csv: whether the raw rows are written as ``rows.csv``, too.
+
+    Returns:
+        what was written.
+
+    Raises:
+        RowsError: when there are no rows.
+    """
+    path = folder / "rows.sqlite"
+    if not path.is_file():
+        raise RowsError(f"{folder} has no rows.sqlite; give the folder that was --out of monai-tta compare")
+    file = RowFile(path)
+    try:
+        rows, settings = file.rows(), file.settings()
+    finally:
+        file.close()
+    if not rows:
+        raise RowsError(f"{path} has no rows yet; run monai-tta compare again, it goes on where it was stopped")
+    tables = tables_of(rows)
+    plots = list(_plots(tables))
+    written = {"table.md": markdown(tables, settings).encode(), "table.html": page(tables, settings, plots).encode()}
+    written |= {f"plots/{_slug(caption)}.png": png for caption, png in plots}
+    written |= {"rows.csv": comma_separated(rows).encode()} if csv else {}
+    for name, content in written.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    return [folder / name for name in written]
+
+
+def _plots(tables: Sequence[Table]) -> Iterator[tuple[str, bytes]]:
+    """What each plot shows, and its PNG; none without matplotlib, which is an extra."""
+    try:
+        from monai_tta import plots
+    except ImportError:
+        return
+    for table in tables:
+        if any(line.pairs for line in table.lines if line.contender != SOURCE):
+            yield f"Case by case: {title(table)}", plots.png(plots.slopes(table))
+            yield f"Harm and gain: {title(table)}", plots.png(plots.harm_and_gain(table))
+    for (checkpoint, domain), several in groupby(tables, lambda t: (t.checkpoint, t.domain)):
+        of = list(several)
+        if len(of) > 1:
+            yield f"Budget: {checkpoint}, {domain}", plots.png(plots.budgets(of))
+
+
+def _slug(caption: str) -> str:
+    """A file name made of a caption."""
+    return re.sub(r"[^\w.-]+", "_", caption).strip("_")
