@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from monai_tta.rows import RowFile, RowsError
-from monai_tta.summary import SOURCE, Table, tables_of
-from monai_tta.tables import comma_separated, markdown, page, title
+from monai_tta.summary import SOURCE, Table, tables_of, title
+from monai_tta.tables import comma_separated, markdown, page
 
 
 def redraw(folder: Path, csv: bool = False) -> list[Path]:

@@ -33,7 +33,7 @@ class Plan:
         precision: of `AdaptiveInferer`.
 
     Raises:
-        ValueError: for a metric that is none, or a negative budget.
+        ValueError: for a metric, budget, precision, contender, domain or severity that there is not.
     """
 
     root: Path
@@ -56,6 +56,8 @@ class Plan:
             raise ValueError(f"the tables are about changes of Dice; give dice besides {', '.join(self.metrics)}")
         if wrong := [b for b in self.budgets if b < 0]:
             raise ValueError(f"a budget is a number of windows, or 0 for all; found {wrong[0]}")
+        if self.precision not in ("exact", "fast"):
+            raise ValueError(f"precision must be one of ('exact', 'fast'), found {self.precision!r}")
         self.contenders()
         self.places()
 

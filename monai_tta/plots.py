@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from monai_tta.significance import HARM
-from monai_tta.summary import SOURCE, Line, Table
+from monai_tta.summary import SOURCE, Line, Table, title
 
 GAIN, LOSS, SAME = "#1f6fb4", "#c44e20", "#b5b5b5"  # told apart by colour-blind readers, too
 COLUMNS = 5
@@ -48,6 +48,7 @@ def slopes(table: Table) -> Figure:
         panel.tick_params(axis="y", labelsize=8)
     for panel in panels[::COLUMNS]:
         panel.set_ylabel("mean Dice of a case", fontsize=8)
+    figure.suptitle(title(table), fontsize=9)
     return figure
 
 
@@ -63,6 +64,7 @@ def harm_and_gain(table: Table) -> Figure:
     panel.set_xlabel("cases, from the one that fared worst (%)")
     panel.set_ylabel("change of the mean Dice (points)")
     panel.set_xlim(0, 100)
+    panel.set_title(title(table), fontsize=9)
     return _finished(figure, panel)
 
 
@@ -86,6 +88,7 @@ def budgets(tables: Sequence[Table]) -> Figure:
     panel.set_xticks(range(len(ordered)), [str(t.budget) if t.budget else "all" for t in ordered])
     panel.set_xlabel("teaching windows of a volume")
     panel.set_ylabel("mean change of the mean Dice (points)")
+    panel.set_title(f"{tables[0].checkpoint}, {tables[0].domain} ({tables[0].cases} cases)", fontsize=9)
     return _finished(figure, panel)
 
 

@@ -79,6 +79,13 @@ def tables_of(rows: Sequence[Row]) -> list[Table]:
     return [_table(*where, list(own)) for where, own in groupby(ordered, place)]
 
 
+def title(table: Table) -> str:
+    """What a table is about, in one line."""
+    budget = f"{table.budget} teaching window{'s' * (table.budget != 1)}" if table.budget else "all windows teach"
+    seeds = f", {table.seeds} seeds" if table.seeds > 1 else ""
+    return f"{table.checkpoint}, {table.domain}, {budget} ({table.cases} case{'s' * (table.cases != 1)}{seeds})"
+
+
 def _table(checkpoint: str, domain: str, budget: int, rows: list[Row]) -> Table:
     source = {(r.key.seed, r.key.number): quality(r) for r in rows if r.key.contender == SOURCE}
     names = dict.fromkeys(r.key.contender for r in rows)

@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from monai_tta.rows import METRICS, Row
-from monai_tta.summary import Table
+from monai_tta.summary import Table, title
 
 ABOUT = (
     "Change is the mean over cases of the change of the mean Dice against Source, in points (hundredths), with a 95 % bootstrap "
@@ -71,13 +71,6 @@ def group_cells(table: Table) -> list[list[str]]:
     words = sorted({word for line in table.lines for word in line.groups})
     rows = [[line.contender, *(_points(line.groups.get(word, float("nan"))) for word in words)] for line in table.lines]
     return [["change (points) in group", *words], *rows] if words else []
-
-
-def title(table: Table) -> str:
-    """What a table is about, in one line."""
-    budget = f"{table.budget} teaching window{'s' * (table.budget != 1)}" if table.budget else "all windows teach"
-    seeds = f", {table.seeds} seeds" if table.seeds > 1 else ""
-    return f"{table.checkpoint}, {table.domain}, {budget} ({table.cases} case{'s' * (table.cases != 1)}{seeds})"
 
 
 def notes(table: Table) -> list[str]:
