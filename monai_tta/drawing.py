@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from monai_tta.rows import RowFile, RowsError
-from monai_tta.summary import SOURCE, Table, tables_of, title
-from monai_tta.tables import comma_separated, markdown, page
+from monai_tta.summary import SOURCE, Table, tables_of
+from monai_tta.tables import Plot, comma_separated, markdown, page
 
 
 def redraw(folder: Path, csv: bool = False) -> list[Path]:
@@ -38,7 +38,7 @@ def redraw(folder: Path, csv: bool = False) -> list[Path]:
     tables = tables_of(rows)
     plots = list(_plots(tables))
     written = {"table.md": markdown(tables, settings).encode(), "table.html": page(tables, settings, plots).encode()}
-    written |= {f"plots/{_slug(caption)}.png": png for caption, png in plots}
+    written |= {f"plots/{plot.name}.png": plot.png for plot in plots}
     written |= {"rows.csv": comma_separated(rows).encode()} if csv else {}
     for name, content in written.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -46,22 +46,23 @@ def redraw(folder: Path, csv: bool = False) -> list[Path]:
     return [folder / name for name in written]
 
 
-def _plots(tables: Sequence[Table]) -> Iterator[tuple[str, bytes]]:
-    """What each plot shows, and its PNG; none without matplotlib, which is an extra."""
+def _plots(tables: Sequence[Table]) -> Iterator[Plot]:
+    """None without matplotlib, which is an extra."""
     try:
         from monai_tta import plots
     except ImportError:
         return
     for table in tables:
         if any(line.pairs for line in table.lines if line.contender != SOURCE):
-            yield f"Case by case: {title(table)}", plots.png(plots.slopes(table))
-            yield f"Harm and gain: {title(table)}", plots.png(plots.harm_and_gain(table))
-    for (checkpoint, domain), several in groupby(tables, lambda t: (t.checkpoint, t.domain)):
+            where = _slug(table.checkpoint, table.domain, str(table.budget or "all"))
+            yield Plot(f"cases_{where}", "Case by case", plots.png(plots.slopes(table)), table)
+            yield Plot(f"harm_{where}", "Harm and gain", plots.png(plots.harm_and_gain(table)), table)
+    for where, several in groupby(tables, lambda t: (t.checkpoint, t.domain)):
         of = list(several)
         if len(of) > 1:
-            yield f"Budget: {checkpoint}, {domain}", plots.png(plots.budgets(of))
+            yield Plot(f"budgets_{_slug(*where)}", f"Budget: {', '.join(where)}", plots.png(plots.budgets(of)))
 
 
-def _slug(caption: str) -> str:
-    """A file name made of a caption."""
-    return re.sub(r"[^\w.-]+", "_", caption).strip("_")
+def _slug(*words: str) -> str:
+    """A file's name made of words."""
+    return re.sub(r"[^\w.-]+", "-", "_".join(words))

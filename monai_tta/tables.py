@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from html import escape
 from importlib.resources import files
 from io import StringIO
@@ -109,21 +109,30 @@ def markdown(tables: Sequence[Table], settings: Mapping[str, Any]) -> str:
     return "\n".join(said)
 
 
-def page(tables: Sequence[Table], settings: Mapping[str, Any], plots: Sequence[tuple[str, bytes]] = ()) -> str:
+@dataclass(frozen=True)
+class Plot:
+    """A picture on a page: its file's name, what it shows, a PNG's content, and the table it stands under (None: the end)."""
+
+    name: str
+    caption: str
+    png: bytes
+    table: Table | None = None
+
+
+def page(tables: Sequence[Table], settings: Mapping[str, Any], plots: Sequence[Plot] = ()) -> str:
     """One HTML page with all tables and plots inside; it asks for nothing else, on the disk or on the net.
 
     Args:
         tables: of `monai_tta.summary.tables_of`.
         settings: of the rows' file.
-        plots: what each shows, and a PNG file's content.
+        plots: of any of the tables, or of several.
     """
     parts = []
     for table in tables:
         parts += [f"<h2>{escape(title(table))}</h2>", _html(cells(table, settings)), _html(group_cells(table))]
         parts += [f"<p>{escape(note)}</p>" for note in notes(table)]
-    for caption, png in plots:
-        data = base64.b64encode(png).decode()
-        parts.append(f'<h2>{escape(caption)}</h2>\n<img alt="{escape(caption)}" src="data:image/png;base64,{data}">')
+        parts += [_picture(plot) for plot in plots if plot.table == table]
+    parts += [_picture(plot) for plot in plots if plot.table is None]
     versions = ", ".join(f"{name} {number}" for name, number in settings.get("versions", {}).items())
     said = [f"{name} {settings[name]}" for name in ("bundle", "begun", "precision") if name in settings]
     footer = "; ".join([*said, versions])
@@ -131,6 +140,11 @@ def page(tables: Sequence[Table], settings: Mapping[str, Any], plots: Sequence[t
     heading = f"Comparison on {settings.get('bundle', 'a bundle')}"
     filled = {"title": escape(heading), "about": escape(ABOUT), "footer": escape(footer)}
     return template.substitute(filled, body="\n".join(parts))
+
+
+def _picture(plot: Plot) -> str:
+    data = base64.b64encode(plot.png).decode()
+    return f'<h3>{escape(plot.caption)}</h3>\n<img alt="{escape(plot.caption)}" src="data:image/png;base64,{data}">'
 
 
 def _html(rows: list[list[str]]) -> str:

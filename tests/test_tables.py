@@ -18,7 +18,7 @@ from monai_tta.drawing import redraw
 from monai_tta.rows import Key, Row, RowFile, RowsError, Score
 from monai_tta.significance import mean_interval, paired_p
 from monai_tta.summary import mean_of_numbers, tables_of
-from monai_tta.tables import cells, group_cells, markdown, notes, page
+from monai_tta.tables import Plot, cells, group_cells, markdown, notes, page
 
 SETTINGS = {"labels": ["cyst", "rim"], "unit": "mm", "metrics": ["dice", "nsd", "hd95", "assd"], "bundle": "b", "begun": "today"}
 GAINS = (0.1, 0.0, -0.005, -0.2)
@@ -50,10 +50,7 @@ def test_a_table_counts_harm_against_source():
     low, high = mean_interval(GAINS)
     assert column(table, "95 % interval") == f"{100 * low:+.1f} to {100 * high:+.1f}"
     assert column(table, "p") == f"{paired_p(GAINS):.3f}" and column(table, "MiB") == "10"
-    assert (
-        "Dice 1" in cells(table, SETTINGS | {"labels": []})[0]
-        and "HD95 (pixels)" in cells(table, SETTINGS | {"unit": "pixels"})[0]
-    )
+    assert {"Dice 1", "HD95 (pixels)"} <= set(cells(table, SETTINGS | {"labels": [], "unit": "pixels"})[0])
     assert "| Other |" in markdown([table], SETTINGS) and "(4 cases)" in markdown([table], SETTINGS)
     assert mean_of_numbers([0.5, nan, None]) == 0.5 and isnan(mean_of_numbers([nan]))
 
@@ -112,10 +109,12 @@ class Links(HTMLParser):
 def test_the_page_needs_nothing_else_and_shows_names_as_they_are():
     evil = '<script>alert(1)</script> & "x" $body'
     rows = some(domain=evil)
-    text = page(tables_of(rows), SETTINGS | {"bundle": evil}, [(evil, b"png")])
+    text = page(
+        tables_of(rows), SETTINGS | {"bundle": evil}, [Plot("p", evil, b"png", tables_of(rows)[0]), Plot("q", evil, b"png")]
+    )
     links = Links()
     links.feed(text)
-    assert links.found == ["data:image/png;base64,cG5n"] and not links.open and not links.tags & {"script", "link", "iframe"}
+    assert links.found == ["data:image/png;base64,cG5n"] * 2 and not links.open and not links.tags & {"script", "link", "iframe"}
     assert not re.search(r"https?:|@import|url\(", text) and "&lt;script&gt;" in text and "$body" in text
     assert "\\|" in markdown(tables_of(some(domain="a")), SETTINGS | {"labels": ["a|b", "c"]})
 
@@ -134,7 +133,7 @@ def test_tables_and_plots_are_drawn_from_the_rows_alone(tmp_path):
     assert result.exit_code == 0 and "table.html" in result.output
     assert (folder / "table.md").read_text().count("**m, d, ") == 3
     plots = sorted((folder / "plots").glob("*.png"))
-    assert len(plots) == 7 and "Budget_m_d.png" in [p.name for p in plots]
+    assert len(plots) == 7 and {"budgets_m_d.png", "cases_m_d_all.png", "harm_m_d_1.png"} <= {p.name for p in plots}
     for path in plots:
         pixels = np.asarray(Image.open(path).convert("L"))
         edges = [pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]]
@@ -178,7 +177,7 @@ def test_settings_may_grow_but_not_change(tmp_path):
 
 def test_what_is_no_file_of_rows_is_said(tmp_path):
     result = CliRunner().invoke(app, ["tables", str(tmp_path)])
-    assert result.exit_code == 2 and "has no rows.sqlite" in result.output
+    assert result.exit_code == 2 and "has no rows.sqlite" in result.output.replace("\n", "")
     RowFile(tmp_path / "rows.sqlite").close()
     with pytest.raises(RowsError, match="no rows yet"):
         redraw(tmp_path)
