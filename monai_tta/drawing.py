@@ -57,10 +57,10 @@ def _plots(tables: Sequence[Table]) -> Iterator[Plot]:
             where = _slug(table.checkpoint, table.domain, str(table.budget or "all"))
             yield Plot(f"cases_{where}", "Case by case", plots.png(plots.slopes(table)), table)
             yield Plot(f"harm_{where}", "Harm and gain", plots.png(plots.harm_and_gain(table)), table)
-    for where, several in groupby(tables, lambda t: (t.checkpoint, t.domain)):
+    for place, several in groupby(tables, lambda t: (t.checkpoint, t.domain)):
         of = list(several)
         if len(of) > 1:
-            yield Plot(f"budgets_{_slug(*where)}", f"Budget: {', '.join(where)}", plots.png(plots.budgets(of)))
+            yield Plot(f"budgets_{_slug(*place)}", f"Budget: {', '.join(place)}", plots.png(plots.budgets(of)))
 
 
 def _slug(*words: str) -> str:
