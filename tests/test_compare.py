@@ -152,6 +152,21 @@ def test_several_processes_give_the_rows_of_one_and_the_rest_goes_on(phantom_set
     assert "phantoms" not in kept and "c3" not in kept and str(tmp_path) not in kept and ".nii" not in kept
 
 
+def test_a_process_that_dies_costs_its_own_case_alone(phantom_set, bundle_copy, tmp_path):
+    file = bundle_copy / "configs" / "evaluate.yaml"
+    dies = "$lambda image: os._exit(9) if 'c3' in image.meta['filename_or_obj'] else image"
+    step = f'- {{_target_: Lambdad, keys: image, func: "{dies}"}}\n  - {{_target_: NormalizeIntensityd, keys: image}}'
+    text = file.read_text()
+    file.write_text(text.replace("- {_target_: NormalizeIntensityd, keys: image}", step))
+    assert file.read_text() != text
+    plan = Plan(
+        root=bundle_copy, dataset_dir=phantom_set, only=("View average",), domains=("source_val", "target"), metrics=("dice",)
+    )
+    lines = [line for *_, lines in compare(plan, tmp_path / "o", 1) for line in lines]
+    assert len(lines) == 1 and "source_val" in lines[0] and "BrokenProcessPool" in lines[0]
+    assert len(rows_of(tmp_path / "o")) == 2 * 3
+
+
 def test_another_bundle_data_set_or_precision_is_refused(phantom_set, tmp_path):
     plan = Plan(root=BUNDLE, dataset_dir=phantom_set, only=("View average",), domains=("target",), metrics=("dice",))
     list(compare(plan, tmp_path / "o", 1))
