@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
-from itertools import cycle, islice
+from itertools import cycle
 from math import ceil, isnan
 from typing import Any
 
@@ -108,11 +108,10 @@ def _finished(figure: Figure, panel: Axes) -> Figure:
     return figure
 
 
-def _styles() -> list[dict[str, Any]]:
-    """Forty that differ in colour or dashes, the colours of matplotlib's tab10."""
+def _styles() -> Iterator[dict[str, Any]]:
+    """Forty that differ in colour or dashes, the colours of matplotlib's tab10; then the same again."""
     colours = matplotlib.color_sequences["tab10"]
-    dashes = [dash for dash in ("-", "--", ":", "-.") for _ in colours]
-    return [{"color": c, "linestyle": d} for c, d in zip(islice(cycle(colours), len(dashes)), dashes, strict=True)]
+    return cycle([{"color": colour, "linestyle": dash} for dash in ("-", "--", ":", "-.") for colour in colours])
 
 
 def _wrapped(label: str) -> str:

@@ -171,4 +171,4 @@ def _place(key: Key, ranks: Sequence[dict[str, int]]) -> tuple[Any, ...]:
     checkpoint, domain, contender = (
         (rank.get(name, len(rank)), name) for rank, name in zip(ranks, (key.checkpoint, key.domain, key.contender), strict=True)
     )
-    return checkpoint, domain, key.budget, contender, key.seed, key.number
+    return checkpoint, domain, key.budget == 0, key.budget, contender, key.seed, key.number
