@@ -67,10 +67,10 @@ def _head(metric: str, unit: str) -> str:
 
 
 def group_cells(table: Table) -> list[list[str]]:
-    """The mean change of each group of cases, in points; nothing where the cases have no groups."""
+    """The mean change of each group of cases, in points; nothing where there are not two groups."""
     words = sorted({word for line in table.lines for word in line.groups})
     rows = [[line.contender, *(_points(line.groups.get(word, float("nan"))) for word in words)] for line in table.lines]
-    return [["change (points) in group", *words], *rows] if words else []
+    return [["change (points) in group", *words], *rows] if len(words) > 1 else []
 
 
 def notes(table: Table) -> list[str]:

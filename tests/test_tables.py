@@ -74,7 +74,8 @@ def test_groups_and_what_figures_hide():
     (table,) = tables_of(some())
     head, _, other = group_cells(table)
     assert head[1:] == ["A", "B"] and other[1:] == ["+5.0", "-10.2"]
-    assert not group_cells(tables_of(some(groups=(None,) * 4))[0])
+    for groups in ((None,) * 4, ("A",) * 4):
+        assert not group_cells(tables_of(some(groups=groups))[0])
     odd = some()
     odd[-1] = replace(odd[-1], scores=(Score(0.0, 0.0, reason="missed"), Score(nan, reason="invented")), reason="constant")
     (table,) = tables_of(odd)
