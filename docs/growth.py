@@ -17,7 +17,7 @@ import torch
 from monai_tta import AdaptiveInferer, GraTa
 from monai_tta.bundle import load_bundle
 from monai_tta.demo import BUNDLE
-from monai_tta.profile import resident
+from monai_tta.memory import grown
 from monai_tta.selection import Matching
 
 START = {"size": 96, "cases": 1, "batch": 4, "layers": ""}
@@ -39,13 +39,13 @@ def measure(point):
     images = [torch.rand(1, 1, *[chosen["size"]] * 3) for _ in range(chosen["cases"])]
     with torch.no_grad():
         inferer(images[0][..., :40, :40, :40], network)  # what is loaded at the first call
-        with resident() as grown:
+        with grown() as rise:
             began = time.perf_counter()
             for image in images:
                 inferer(image, network)
             seconds = time.perf_counter() - began
     assert inferer.cases[-1].reason is None, inferer.cases[-1].reason
-    return {"seconds": seconds, "memory": grown[0], "moving": inferer.cases[-1].moving}
+    return {"seconds": seconds, "memory": rise[0], "moving": inferer.cases[-1].moving}
 
 
 def fitted(found):

@@ -13,10 +13,10 @@ from monai.transforms import ResampleToMatch
 from torch import Tensor
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
-from monai_tta.compare import labelled, scoring
 from monai_tta.distortion import Distortion
 from monai_tta.fitting import fitted
 from monai_tta.judge import Judge
+from monai_tta.labelled import Cohort
 from monai_tta.lessons import Cases, Lessons
 from monai_tta.methods.careful import UNIVERSAL, Careful, Council
 from monai_tta.protocol import Domain, Protocol
@@ -68,11 +68,10 @@ def heard(
 ) -> Iterator[int | Cases]:
     """Distort a bundle's labelled images and hear all candidates on them; yields as `calibrate`, at last the cases."""
     bundle = load_bundle(root, checkpoint)
-    domain = Domain("source", keys or {})
-    parser = scoring(root, dataset_dir, domain)
-    head: Any = head_of(parser.get_parsed_content("postprocessing"))
+    cohort = Cohort(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
+    head: Any = head_of(cohort.postprocessing())
     cases = Cases(f"{root.resolve().name}/{checkpoint}")
-    images = [(d["image"].as_tensor().float(), on_the_grid(d)) for d in labelled(parser, domain, Protocol(()))]
+    images = [(d["image"].as_tensor().float(), on_the_grid(d)) for d in map(cohort.case, range(len(cohort)))]
     distort = Distortion(kept_by(image for image, _ in images))
     for k in range(trial.size):
         image, label = distort(*images[k % len(images)], trial.seed + k)

@@ -14,7 +14,7 @@ from monai_tta import bundle as bundles
 from monai_tta import methods as exported
 from monai_tta import overlay as overlays
 from monai_tta.commands.calibrate import calibrate
-from monai_tta.commands.compare import compare
+from monai_tta.commands.compare import compare, tables
 from monai_tta.commands.profile import profile
 from monai_tta.commands.saying import PRECISION, console, refusing
 from monai_tta.demo import make_demo
@@ -23,6 +23,7 @@ from monai_tta.scans import find_images
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
 app.command()(calibrate)
 app.command()(compare)
+app.command()(tables)
 app.command()(profile)
 
 

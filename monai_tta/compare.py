@@ -1,110 +1,161 @@
-"""The evaluation protocol: methods by domains by checkpoints, per case and in a table. Labels never reach an adapter."""
+"""The evaluation protocol: methods by domains by checkpoints by seeds, a row per case. Labels never reach an adapter."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from datetime import date
+from functools import lru_cache
+from hashlib import sha256
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
-from monai.metrics import DiceMetric
-from monai.transforms import Compose
 
-from monai_tta.bundle import BundleError, SourceBundle, load_bundle
+from monai_tta.bundle import SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
-from monai_tta.protocol import Domain, Protocol, chosen_contenders, chosen_domains, protocol_of
+from monai_tta.labelled import Cohort
+from monai_tta.memory import grown
+from monai_tta.plan import Job, Plan, jobs_of
+from monai_tta.protocol import Contender, Domain
 from monai_tta.reading import head_of
-from monai_tta.tables import Row
-from monai_tta.transforms.shift import ScannerShiftd
+from monai_tta.rows import Row, RowFile
+from monai_tta.scoring import scores_of
 
 
-def scoring(root: Path, dataset_dir: Path, domain: Domain) -> ConfigParser:
-    """The bundle's evaluate config over its inference config, with the domain's keys set."""
-    parser = ConfigParser()
-    parser.read_config([str(root / "configs" / "inference.yaml"), str(root / "configs" / "evaluate.yaml")])
-    parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir)})
-    parser.update({k: _filled(v, dataset_dir) for k, v in domain.keys.items()})
-    return parser
+@lru_cache(maxsize=1)
+def _bundle(root: Path, checkpoint: str) -> SourceBundle:
+    return load_bundle(root, checkpoint)
 
 
-def labelled(parser: ConfigParser, domain: Domain, protocol: Protocol) -> Iterator[dict[str, Any]]:
-    """The domain's cases through the bundle's own preprocessing, the simulated scanner before its normalisation."""
-    cases = parser.get_parsed_content("datalist")
-    if not cases:
-        raise BundleError(f"{parser['dataset_dir']} has no case for {domain.label!r} ({domain.keys})")
-    steps = list(parser.get_parsed_content("preprocessing").transforms)
-    place = next((i for i, t in enumerate(steps) if type(t).__name__ in protocol.before), len(steps))
-    kind = locate(domain.shift) if domain.shift else None
-    for number, case in enumerate(cases):
-        scanner = [ScannerShiftd("image", kind(domain.severity, number))] if callable(kind) else []
-        yield Compose([*steps[:place], *scanner, *steps[place:]])(case)
+@lru_cache(maxsize=1)
+def _cohort(root: Path, dataset_dir: Path, domain: str) -> Cohort:
+    return Cohort(root, dataset_dir, Domain(**json.loads(domain)))
 
 
-def _filled(value: Any, dataset_dir: Path) -> Any:
-    """DATA in a protocol's text stands for the folder given on the command line."""
-    return value.replace("DATA", str(dataset_dir)) if isinstance(value, str) else value
+def work(job: Job) -> tuple[list[Row], list[str]]:
+    """Do a job: its rows, and a line for each case that failed, whose neighbours go on.
 
-
-def dice(data: dict[str, Any]) -> tuple[float, ...]:
-    """Dice of each foreground label by MONAI's metric, once the bundle's postprocessing is through; NaN for a label that is
-    not in the image. Several one-hot channels begin with the background, which is left out; nested channels don't."""
-    pred, label = (torch.as_tensor(data[k]) for k in ("pred", "label"))
-    exclusive = len(pred) > 1 and bool((pred.sum(0) == 1).all())
-    scores = DiceMetric(include_background=not exclusive)(pred[None], label[None])
-    return tuple(float(s) for s in scores[0])
-
-
-def score(
-    root: Path, dataset_dir: Path, checkpoint: str, domain: Domain, only: Sequence[str] = (), choices: Any = None
-) -> list[Row]:
-    """Every contender (or those named, and Source) on every case of a domain, in the same order.
-
-    ``choices`` are keyword arguments of `AdaptiveInferer` for all; a contender's own come before them.
+    Raises:
+        BundleError: when the bundle or the domain can't be had at all.
     """
-    torch.set_num_threads(1)
-    bundle: SourceBundle = load_bundle(root, checkpoint)
-    protocol = protocol_of(root)
-    parser = scoring(root, dataset_dir, domain)
-    post = parser.get_parsed_content("postprocessing")
-    cases = list(labelled(parser, domain, protocol))
-    rows = []
-    for contender in chosen_contenders(protocol, only):
-        chosen = dict(choices or {}) | contender.choices
-        inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, head=head_of(post), **chosen)
-        for number, data in enumerate(cases):
-            with torch.no_grad():
-                logits = inferer(data["image"][None].as_tensor(), bundle.network)
-            scores, case = dice(post(dict(data) | {"pred": logits[0]})), inferer.cases[-1]
-            rows.append(Row(checkpoint, domain.label, contender.label, number, scores, case.seconds, case.reason))
-    return rows
+    bundle = _bundle(job.plan.root, job.checkpoint)
+    cohort = _cohort(job.plan.root, job.plan.dataset_dir, json.dumps(asdict(job.domain)))
+    post = cohort.postprocessing()
+    given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}
+    inferers = [
+        AdaptiveInferer(method=c.method, inferer=bundle.inferer, head=head_of(post), **given | c.choices) for c in job.contenders
+    ]
+    rows, failures = [], []
+    for number in job.numbers:
+        where = f"{job.checkpoint}, {job.domain.label}, case {number}"
+        try:
+            data = cohort.case(number, job.seed)
+        except Exception as error:  # one file that can't be read must not cost the others' hours
+            failures.append(f"{where}: {type(error).__name__}: {error}")
+            continue
+        for contender, inferer in zip(job.contenders, inferers, strict=True):
+            try:
+                rows.append(_row(job, contender, number, cohort, inferer, data))
+            except Exception as error:  # nor one method that fails
+                failures.append(f"{where}, {contender.label}: {type(error).__name__}: {error}")
+    return rows, failures
 
 
-def compare(
-    root: Path,
-    dataset_dir: Path,
-    checkpoints: Iterable[str],
-    only: Sequence[str] = (),
-    places: Sequence[str] = (),
-    workers: int | None = None,
-    **choices: Any,
-) -> Iterator[tuple[list[Row], str | None]]:
-    """Run the whole protocol, or the contenders and domains named, one process per checkpoint and domain at a time.
+def _row(job: Job, contender: Contender, number: int, cohort: Cohort, inferer: AdaptiveInferer, data: dict[str, Any]) -> Row:
+    """One answer and what it is worth. The inferer is handed the image and nothing else."""
+    bundle = _bundle(job.plan.root, job.checkpoint)
+    image = data["image"][None].as_tensor().to(bundle.device)
+    with torch.no_grad(), grown(bundle.device) as memory:
+        logits = inferer(image, bundle.network)[0].cpu()
+    found = cohort.postprocessing()(dict(data) | {"pred": logits.clone()})
+    scores = scores_of(found, job.plan.metrics, cohort.protocol.tolerance)
+    case = inferer.cases[-1]
+    digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]
+    shift = job.domain.shift and job.domain.shift.rsplit(".", 1)[-1]
+    of = (shift, job.domain.severity if shift else None, cohort.groups[number])
+    return Row(job.key(contender, number), scores, *of, case.seconds, memory[0], digest, case.reason)
 
-    ``choices`` are keyword arguments of `AdaptiveInferer`, such as ``budget`` and ``precision``.
+
+def compare(plan: Plan, out: Path, workers: int | None = None) -> Iterator[tuple[int, int, list[str]]]:
+    """Do what is not done yet, in parallel over cases, and keep each job's rows in ``out/rows.sqlite`` as it is done.
+
+    The same call again goes on where it was stopped. No more is lost by a kill than what was being answered.
+
+    Args:
+        plan: what is to be compared.
+        out: the folder.
+        workers: processes, of one thread each; one per core by default.
 
     Yields:
-        the rows of a checkpoint and domain as it is done, in the order of the protocol; or none, and what went wrong.
+        how many jobs are done, of how many, and what went wrong in the last one.
+
+    Raises:
+        RowsError: when the file was begun with other settings.
     """
-    todo = [(c, d) for c in checkpoints for d in chosen_domains(protocol_of(root), places)]
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(score, root, dataset_dir, c, d, only, choices) for c, d in todo]
-        for (checkpoint, domain), job in zip(todo, jobs, strict=True):
+    out.mkdir(parents=True, exist_ok=True)
+    file = RowFile(out / "rows.sqlite")
+    try:
+        file.settle({"begun": file.settings().get("begun", date.today().isoformat())} | plan.settings())
+        sizes: dict[str, int] = {}
+        for domain in plan.places():
             try:
-                yield job.result(), None
-            except Exception as error:  # the other domains' hours must not be lost
-                yield [], f"{checkpoint}, {domain.label}: {type(error).__name__}: {error}"
+                cohort = Cohort(plan.root, plan.dataset_dir, domain)
+            except Exception as error:  # the other domains' data are there
+                yield 0, 0, [f"{domain.label}: {type(error).__name__}: {error}"]
+                continue
+            file.settle({"domains": {domain.label: [len(cohort), cohort.digest]}})
+            sizes[domain.label] = len(cohort)
+        jobs = list(jobs_of(plan, file.done(), sizes))
+        for number, (rows, failures) in enumerate(_pooled(jobs, workers or os.cpu_count() or 1), 1):
+            file.add(rows)
+            yield number, len(jobs), failures
+    finally:
+        file.close()
+
+
+def _pooled(jobs: Sequence[Job], workers: int) -> Iterator[tuple[list[Row], list[str]]]:
+    """Every job's outcome, in the order in which they come. Jobs whose process died (of memory, most of all) are tried once
+    more, each in a process of its own."""
+    lost = []
+    pool = ProcessPoolExecutor(max(1, min(workers, len(jobs))), get_context("spawn"), _begin)
+    try:
+        doing = {pool.submit(work, job): job for job in jobs}
+        for future in as_completed(doing):
+            if isinstance(future.exception(), BrokenProcessPool):
+                lost.append(doing[future])
+            else:
+                yield _outcome(future, doing[future])
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for job in lost:
+        with ProcessPoolExecutor(1, get_context("spawn"), _begin) as alone:
+            yield _outcome(alone.submit(work, job), job)
+
+
+def _outcome(future: Any, job: Job) -> tuple[list[Row], list[str]]:
+    try:
+        done: tuple[list[Row], list[str]] = future.result()
+        return done
+    except Exception as error:  # the other jobs' hours must not be lost
+        return [], [f"{job.checkpoint}, {job.domain.label}: {type(error).__name__}: {error}"]
+
+
+def _begin() -> None:
+    """A worker has one thread for its arithmetic, and ends with the process that began it, however that ended."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    """Otherwise a worker waits for ever for a parent that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

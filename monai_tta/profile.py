@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
+from monai_tta.memory import grown
 from monai_tta.method import AdaptationMethod
 from monai_tta.network import Stand
 from monai_tta.precision import narrow
@@ -199,10 +199,9 @@ def _count(job: Job) -> int:
 def _memory(job: Job, way: str) -> float | None:
     """Peak memory of one answer, in MiB."""
     if job.image.is_cuda:
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        _timed(job.way(way), job.image.device)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        with grown(job.image.device) as rise:
+            _timed(job.way(way), job.image.device)
+        return rise[0]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         given = (job.root, job.method, job.size, job.budget, job.seed, job.checkpoint)
         return pool.submit(_alone, given, way, torch.get_num_threads()).result()
@@ -212,26 +211,6 @@ def _alone(given: Any, way: str, threads: int) -> float | None:
     """In a process of its own: how far one answer raises the resident size."""
     torch.set_num_threads(threads)
     job = Job(*given)
-    with resident() as grown:
+    with grown() as rise:
         _timed(job.way(way), job.image.device)
-    return grown[0]
-
-
-@contextmanager
-def resident() -> Iterator[list[float | None]]:
-    """Puts into the list, at the end, how far the process's resident size rose at its highest, in MiB (Linux; None elsewhere)."""
-    forget = Path("/proc/self/clear_refs")
-    grown: list[float | None] = []
-    if forget.exists():
-        forget.write_text("5")  # the highest so far was that of loading
-    before = _status("VmRSS")
-    yield grown
-    after = _status("VmHWM")
-    grown.append(None if before is None or after is None else after - before)
-
-
-def _status(what: str) -> float | None:
-    """A line of /proc/self/status, in MiB."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(what)), None)
+    return rise[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from monai_tta.bundle import BundleError
 from monai_tta.method import AdaptationMethod
 from monai_tta.methods import Consistency, GraTa, Source, Statistics, Tent, ViewAverage
 from monai_tta.tasks import ConsistencyTask
-from monai_tta.updates import Adam
+from monai_tta.updates import Adam, RandomSign
 from monai_tta.views import Restyling, Views
 
 BETA = 1e-4  # the rate of the GraTa paper
+# GraTa without its gradients; without its look-ahead, also at the rate of a cosine of 0; without the sign of its cosine.
+ABLATIONS = ("Statistics, window, blend 1.0", "Consistency, beta", "Consistency, beta/4", "GraTa, random sign")
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,16 @@ class Domain:
 @dataclass(frozen=True)
 class Protocol:
     """A bundle's ``configs/compare.yaml``: domains, the restyling's style, the mirrors the source was trained with, before
-    which transforms of the bundle's preprocessing the simulated scanner stands, the labels' names."""
+    which transforms of the bundle's preprocessing the simulated scanner stands, the labels' names, how far off a border is
+    still right for NSD (``tolerance``), and the unit of lengths ("mm", or "pixels" where images know no spacing)."""
 
     domains: tuple[Domain, ...]
     style: Any = "auto"
     mirrors: tuple[int, ...] | None = None
     before: tuple[str, ...] = ("NormalizeIntensityd", "ScaleIntensityRanged")
     labels: tuple[str, ...] = ()
+    tolerance: float = 1.0
+    unit: str = "mm"
 
 
 def protocol_of(root: Path) -> Protocol:
@@ -67,31 +72,49 @@ def protocol_of(root: Path) -> Protocol:
     said = ConfigParser.load_config_file(str(file))
     try:
         said["domains"] = tuple(Domain(**d) for d in said["domains"])
-        return Protocol(**{k: tuple(v) if isinstance(v, list) else v for k, v in said.items()})
+        entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+        return Protocol(**entries)
     except (KeyError, TypeError) as error:
         raise BundleError(f"{file}: {error}") from error
 
 
-def chosen_domains(protocol: Protocol, names: Sequence[str] = ()) -> list[Domain]:
-    """The protocol's domains: all, or those named.
+def chosen_domains(protocol: Protocol, names: Sequence[str] = (), severities: Sequence[int] = ()) -> list[Domain]:
+    """The protocol's domains: all, or those named; simulated scanners at these severities instead of their own.
 
     Raises:
-        BundleError: for a name that is no domain's.
+        BundleError: for a name that is no domain's, or a severity that is none of 1 to 5.
     """
     known = {d.label: d for d in protocol.domains}
     _refuse_unknown("domain", names, known)
-    return [known[name] for name in names or known]
+    if wrong := [s for s in severities if s not in range(1, 6)]:
+        raise BundleError(f"no severity {wrong[0]}; there are: 1; 2; 3; 4; 5")
+    chosen = [known[name] for name in dict.fromkeys(names or known)]
+    several = [[at_severity(d, s) for s in severities] if d.shift and severities else [d] for d in chosen]
+    return list({d.label: d for domains in several for d in domains}.values())
 
 
-def chosen_contenders(protocol: Protocol, names: Sequence[str] = ()) -> list[Contender]:
-    """Source and the contenders named, or all.
+def at_severity(domain: Domain, severity: int) -> Domain:
+    """The same simulated scanner at another severity, which its label says: "HazeShift 3" becomes "HazeShift 5"."""
+    label = domain.label.removesuffix(f" {domain.severity}")
+    return replace(domain, label=f"{label} {severity}", severity=severity)
+
+
+def chosen_contenders(protocol: Protocol, names: Sequence[str] = (), ablations: bool = False) -> list[Contender]:
+    """Source and the contenders named, or all of `contenders`; with ``ablations``, the rows of `ABLATIONS`, too.
 
     Raises:
         BundleError: for a name that is no contender's.
     """
-    known = {c.label: c for c in contenders(protocol)}
+    known = {c.label: c for c in [*contenders(protocol), *ablated(protocol)]}
     _refuse_unknown("row", names, known)
-    return [c for label, c in known.items() if not names or label in ("Source", *names)]
+    named = {"Source", *(names or [c.label for c in contenders(protocol)]), *(ABLATIONS if ablations else ())}
+    return [c for label, c in known.items() if label in named]
+
+
+def ablated(protocol: Protocol) -> list[Contender]:
+    """What is run only when asked for: GraTa that forgets whether its gradients agree or oppose each other."""
+    task = ConsistencyTask(restyling=Restyling(protocol.style))
+    return [Contender("GraTa, random sign", GraTa(pseudo=task, trust=RandomSign()))]
 
 
 def _refuse_unknown(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from hashlib import sha256
 from math import exp, isfinite, log1p
+from struct import pack
 
 import torch
 import torch.distributed as dist
@@ -207,3 +209,19 @@ class SoftplusTrust(Trust):
     def __call__(self, cosine: float) -> float:
         """Factor on the learning rate."""
         return log1p(exp(cosine))
+
+
+@dataclass(frozen=True)
+class RandomSign(Trust):
+    """``inner(c)`` or ``inner(-c)``, by a coin: an ablation that keeps how strongly gradients agree and forgets whether.
+
+    The coin is a digest of seed and cosine, so that the same cosine always gets the same side and nothing is remembered.
+    """
+
+    seed: int = 0
+    inner: Trust = SquaredTrust()
+
+    def __call__(self, cosine: float) -> float:
+        """Factor on the learning rate."""
+        heads = sha256(pack("<qd", self.seed, cosine)).digest()[0] % 2
+        return self.inner(cosine if heads else -cosine)

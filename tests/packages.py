@@ -21,7 +21,7 @@ import monai_tta, monai_tta.bundles, monai_tta.methods, monai_tta.transforms.shi
 home = Path(monai_tta.__file__).parent
 inside = sys.argv[1] == "editable"
 assert inside or "site-packages" in str(home), home
-assert (home / "py.typed").is_file()
+assert (home / "py.typed").is_file() and (home / "tables.html").is_file()
 root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
 ours = {"abdomen_ct", "disc_cup_fundus", "hippocampus_mri", "vessel_fundus"}
 assert {p.parent.name for p in root.parent.glob("*/configs")} == ours

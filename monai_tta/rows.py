@@ -1,0 +1,174 @@
+"""Raw rows of a comparison, and the one SQLite file they are kept in: no paths, no names, no pixels."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+METRICS = ("dice", "nsd", "hd95", "assd")
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cases (
+    id INTEGER PRIMARY KEY, checkpoint TEXT NOT NULL, domain TEXT NOT NULL, contender TEXT NOT NULL, budget INTEGER NOT NULL,
+    seed INTEGER NOT NULL, number INTEGER NOT NULL, shift TEXT, severity INTEGER, case_group TEXT, seconds REAL, memory REAL,
+    answer TEXT, reason TEXT, UNIQUE (checkpoint, domain, contender, budget, seed, number));
+CREATE TABLE IF NOT EXISTS scores (
+    row INTEGER NOT NULL, label INTEGER NOT NULL, dice REAL, nsd REAL, hd95 REAL, assd REAL, reason TEXT,
+    PRIMARY KEY (row, label)) WITHOUT ROWID;
+"""
+
+
+class RowsError(ValueError):
+    """A file of rows can't be read or gone on with; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One label of one case: Dice and NSD in [0, 1], HD95 and ASSD in the bundle's unit of length; NaN where there is none.
+
+    ``reason`` says why: "absent" (neither in the truth nor found), "invented" (found, not in the truth), "missed" (in the
+    truth, not found); None where all could be computed.
+    """
+
+    dice: float
+    nsd: float = nan
+    hd95: float = nan
+    assd: float = nan
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a row is the answer to; ``budget`` is 0 where all windows teach."""
+
+    checkpoint: str
+    domain: str
+    contender: str
+    budget: int
+    seed: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case answered by one contender.
+
+    ``shift`` is the simulated scanner's class and ``severity`` its strength (None without); ``seconds`` and ``memory`` (MiB
+    above what was held before; None where the system doesn't say) are of the answer alone; ``answer`` is a digest of the
+    logits, equal where they are equal bit for bit; ``reason`` says why the image was answered plainly.
+    """
+
+    key: Key
+    scores: tuple[Score, ...]
+    shift: str | None = None
+    severity: int | None = None
+    group: str | None = None
+    seconds: float = nan
+    memory: float | None = None
+    answer: str | None = None
+    reason: str | None = None
+
+
+class RowFile:
+    """The rows of a comparison in a file that survives being killed at any moment: rows come in together or not at all.
+
+    Raises:
+        RowsError: for a file that is no file of rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = sqlite3.connect(path, timeout=60)
+            with self._file:
+                self._file.executescript(_TABLES)
+        except sqlite3.DatabaseError as error:
+            raise RowsError(f"{path} is not a file of a comparison's rows ({error}); give another folder") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def settings(self) -> dict[str, Any]:
+        """What `settle` has written."""
+        return {name: json.loads(value) for name, value in self._file.execute("SELECT name, value FROM run ORDER BY rowid")}
+
+    def settle(self, settings: dict[str, Any]) -> None:
+        """Write down what all rows must have in common; on a file that has rows already, add what is new and refuse what differs.
+
+        A setting that is a mapping may get new entries, e.g. a checkpoint more; those it has must stay as they are.
+
+        Raises:
+            RowsError: naming the first setting that differs.
+        """
+        before = self.settings()
+        merged = before | settings
+        for name, value in settings.items():
+            old = before.get(name, value)
+            if isinstance(value, dict):
+                for entry in old.keys() & value.keys():
+                    self._same(f"{name} {entry!r}", old[entry], value[entry])
+                merged[name] = old | value
+            else:
+                self._same(name, old, value)
+        with self._file:
+            texts = [(name, json.dumps(value)) for name, value in merged.items()]
+            self._file.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", texts)
+
+    def _same(self, name: str, old: Any, new: Any) -> None:
+        if json.loads(json.dumps(new)) != json.loads(json.dumps(old)):
+            said = "" if len(f"{old}{new}") > 200 else f": {old!r} there, {new!r} now"
+            raise RowsError(f"{self.path} was begun with another {name}{said}; go on with what it was, or give another --out")
+
+    def done(self) -> set[Key]:
+        """Which rows are there."""
+        columns = ", ".join(f.name for f in fields(Key))
+        return {Key(*found) for found in self._file.execute(f"SELECT {columns} FROM cases")}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows, all or none; a row that is there already is replaced."""
+        with self._file:
+            for row in rows:
+                key = astuple(row.key)
+                same = " AND ".join(f"{f.name} = ?" for f in fields(Key))
+                self._file.execute(f"DELETE FROM scores WHERE row = (SELECT id FROM cases WHERE {same})", key)
+                values = (None, *key, row.shift, row.severity, row.group, row.seconds, row.memory, row.answer, row.reason)
+                marks = ", ".join("?" * len(values))
+                at = self._file.execute(f"INSERT OR REPLACE INTO cases VALUES ({marks})", values).lastrowid
+                found = [(at, label, *map(_null, astuple(score))) for label, score in enumerate(row.scores, 1)]
+                self._file.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", found)
+
+    def rows(self) -> list[Row]:
+        """All rows, by checkpoint, domain, budget, contender, seed and case in the order of the settings."""
+        scores: dict[int, list[Score]] = {}
+        for at, *values, reason in self._file.execute(
+            "SELECT row, dice, nsd, hd95, assd, reason FROM scores ORDER BY row, label"
+        ):
+            dice, nsd, hd95, assd = (nan if v is None else float(v) for v in values)
+            scores.setdefault(at, []).append(Score(dice, nsd, hd95, assd, reason))
+        columns = ", ".join(f.name for f in fields(Key)) + ", shift, severity, case_group, seconds, memory, answer, reason"
+        found = []
+        for at, *values in self._file.execute(f"SELECT id, {columns} FROM cases"):
+            key, rest = Key(*values[: len(fields(Key))]), values[len(fields(Key)) :]
+            found.append(Row(key, tuple(scores.get(at, ())), *rest))
+        known = self.settings()
+        ranks = [{n: i for i, n in enumerate(known.get(kind, {}))} for kind in ("checkpoints", "domains", "contenders")]
+        return sorted(found, key=lambda row: _place(row.key, ranks))
+
+
+def _null(value: Any) -> Any:
+    """SQLite has no NaN."""
+    return None if isinstance(value, float) and isnan(value) else value
+
+
+def _place(key: Key, ranks: Sequence[dict[str, int]]) -> tuple[Any, ...]:
+    checkpoint, domain, contender = (
+        (rank.get(name, len(rank)), name) for rank, name in zip(ranks, (key.checkpoint, key.domain, key.contender), strict=True)
+    )
+    return checkpoint, domain, key.budget == 0, key.budget, contender, key.seed, key.number
