@@ -18,6 +18,7 @@ from monai_tta.commands.compare import compare, tables
 from monai_tta.commands.profile import profile
 from monai_tta.commands.saying import PRECISION, console, refusing
 from monai_tta.demo import make_demo
+from monai_tta.methods.careful import with_own_judge
 from monai_tta.scans import find_images
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
@@ -47,7 +48,7 @@ def run_images(
     records.json has an entry for each image in the order in which they were taken, null where one failed.
     """
     with refusing(ValueError, OSError):
-        chosen = bundles.named_method(method, choose)
+        chosen = with_own_judge(bundles.named_method(method, choose), bundle, checkpoint)
         source = bundles.load_bundle(bundle, checkpoint)
         files = find_images(images)
         choices = {"head": head, "learn": learn, "reset": reset, "budget": budget or None, "seed": seed, "precision": precision}

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from docs.universal.networks import KINDS, work
 from docs.universal.sources import centres
+from monai_tta.calibrate import Trial
 from monai_tta.fitting import pooled
 
 console = Console()
@@ -37,17 +38,22 @@ def jobs(places: dict[str, Path | None], size: int) -> list[tuple[str, Any]]:
     return todo
 
 
-def main() -> None:
-    """See the top of this file."""
-    parser = argparse.ArgumentParser(prog="python -m docs.universal")
+def options(program: str) -> tuple[argparse.Namespace, dict[str, Path | None]]:
+    """The command line: what was said, and the folders among it."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}")
     parser.add_argument("out", type=Path)
     for place in ("vessels", "discs", "hippocampus"):
         parser.add_argument(f"--{place}", type=Path)
     parser.add_argument("--size", type=int, default=120)
-    parser.add_argument("--harm", type=float, default=0.02)
+    parser.add_argument("--harm", type=float, default=Trial().harm)
     said = parser.parse_args()
-    places = {place: getattr(said, place) for place in ("vessels", "discs", "hippocampus")}
     said.out.mkdir(parents=True, exist_ok=True)
+    return said, {place: getattr(said, place) for place in ("vessels", "discs", "hippocampus")}
+
+
+def main() -> None:
+    """See the top of this file."""
+    said, places = options("docs.universal")
     todo = jobs(places, said.size)
     files = [said.out / f"{k:02d}.pickle" for k in range(len(todo))]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:

@@ -29,6 +29,9 @@ KINDS = {
 }
 
 
+SHORT, LONG = 400, 1000  # iterations; the longer for few or difficult images
+
+
 def network(centre: Centre, kind: str) -> UNet:
     """A small U-Net for a centre's images."""
     image, label = centre.images()[0]
@@ -75,17 +78,21 @@ def trained(centre: Centre, kind: str, iterations: int) -> UNet:
 
 def listen(name: str, centre: Centre, kind: str, size: int) -> Cases:
     """All candidates on distorted images of a centre, those that trained the network last."""
-    net = trained(centre, kind, 1000 if name in ("hrf", "idrid") else 400)
+    net = trained(centre, kind, LONG if name in ("hrf", "idrid") else SHORT)
     cases, distort, method = Cases(f"{centre.task}/{name} {kind}"), Distortion(centre.keep), Careful()
     pairs = [*centre.images()[centre.train :], *centre.images()[: centre.train]]
     for k in range(size):
         image, label = distort(*pairs[k % len(pairs)], k)
-        council = Council(net, centre.head)
-        council.seed(k)
-        said = method.hear(council, image[None])
-        answers = torch.stack([a.said.p for a in said.answers])
-        cases.add(k % len(pairs), said.table, answers, said.plain, label[None] > 0.5, centre.head)
+        ask(net, method, image, label, centre.head, cases, k % len(pairs), k)
     return cases
+
+
+def ask(net: UNet, method: Careful, image: Any, label: Any, head: str, cases: Cases, group: int, seed: int) -> None:
+    """Hear all candidates on one image ``(C, x, y)`` and add it to the cases."""
+    council = Council(net, head)
+    council.seed(seed)
+    said = method.hear(council, image[None])
+    cases.add(group, said.table, torch.stack([a.said.p for a in said.answers]), said.plain, label[None] > 0.5, head)
 
 
 def bundled(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> Cases:

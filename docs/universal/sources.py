@@ -1,7 +1,7 @@
 """Small source centres: labelled images of several tasks, real where a folder with them is given, drawn otherwise."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from monai_tta import phantoms
+from monai_tta.transforms import shift_fundus
 
 SIDE = 160
 Pair = tuple[Tensor, Tensor]  # image (C, x, y), one channel for each structure (K, x, y)
@@ -65,34 +66,34 @@ def sized(x: Tensor, side: int, mode: str) -> Tensor:
     return interpolate(x[None], (side, side), mode=mode)[0]
 
 
-def fundi() -> list[Pair]:
+def fundi(scanner: str = "reference", seeds: Sequence[int] = range(60)) -> list[Pair]:
     """Drawn retinas: disc and cup."""
-    made = [phantoms.fundus_phantom((SIDE, SIDE), k) for k in range(60)]
+    made = [phantoms.fundus_phantom((SIDE, SIDE), k, scanner) for k in seeds]
     return [(p.image, p.label) for p in made]
 
 
-def lesions() -> list[Pair]:
+def lesions(scanner: str = "reference", seeds: Sequence[int] = range(120)) -> list[Pair]:
     """Drawn lesions of all sizes."""
-    made = [phantoms.lesion_phantom((SIDE, SIDE), k) for k in range(120)]
+    made = [phantoms.lesion_phantom((SIDE, SIDE), k, scanner) for k in seeds]
     return [(p.image, p.label) for p in made]
 
 
-def heads() -> list[Pair]:
+def heads(scanner: str = "reference", seeds: Sequence[int] = range(60)) -> list[Pair]:
     """Slices of drawn heads: the nuclei, z-scored."""
     pairs = []
-    for k in range(60):
-        p = phantoms.mri_phantom((48, 48, 48), k)
+    for k in seeds:
+        p = phantoms.mri_phantom((48, 48, 48), k, scanner)
         place = int(p.label[0].sum((0, 1)).argmax())
         x = (p.image - p.image.mean()) / p.image.std()
         pairs.append((sized(x[..., place], 96, "bilinear"), sized((p.label[..., place] > 0).float(), 96, "nearest")))
     return pairs
 
 
-def abdomens() -> list[Pair]:
+def abdomens(scanner: str = "reference", seeds: Sequence[int] = range(60)) -> list[Pair]:
     """Slices of drawn abdomens: liver and spleen, in an HU window."""
     pairs = []
-    for k in range(60):
-        p = phantoms.ct_phantom((64, 64, 32), k)
+    for k in seeds:
+        p = phantoms.ct_phantom((64, 64, 32), k, scanner)
         mask = torch.stack([p.label[0] == 1, p.label[0] == 2]).float()
         place = int((mask * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1)).sum((0, 1, 2)).argmax())
         x = ((p.image + 160) / 400).clamp(0, 1)
@@ -116,3 +117,30 @@ def centres(vessels: Path | None, discs: Path | None, hippocampus: Path | None) 
     if hippocampus is not None:
         found["hippocampus"] = Centre("hippocampus", cache(lambda: hippocampi(hippocampus)), 80, "softmax", "moments")
     return found
+
+
+DRAWN = {"drawn-fundus": fundi, "drawn-lesion": lesions, "drawn-head": heads, "drawn-abdomen": abdomens}
+CAMERAS = ("Illumination", "ColourCast", "Haze", "Focus", "CameraGamma", "Compression")
+
+
+def targets(name: str, all_of_them: dict[str, Centre], hippocampus: Path | None) -> Iterator[tuple[str, bool, Sequence[Pair]]]:
+    """Where a centre's networks are asked: a label, whether it is another scanner, and labelled images.
+
+    The centre's own images that did not train; drawn patients before other scanners; the other centre of the same task; six
+    simulated cameras before the centre's own photographs.
+    """
+    centre = all_of_them[name]
+    own = centre.images()[centre.train :]
+    yield "its own", False, own
+    for scanner in ("dim", "uneven", "noisy", "soft") if name in DRAWN else ():
+        yield f"drawn, {scanner}", True, DRAWN[name](scanner, range(1000, 1030))
+    for other, found in all_of_them.items():
+        if other != name and found.task == centre.task:
+            yield other, True, found.images()
+    if name == "idrid":
+        yield "drawn-fundus", True, [(x, y[:1]) for x, y in fundi("reference", range(1000, 1030))]
+    if name == "hippocampus" and hippocampus is not None:
+        yield "target (no shift)", False, hippocampi(hippocampus, "target")
+    if name in ("chase_db1", "hrf", "idrid"):
+        kinds = [getattr(shift_fundus, f"{kind}Shift") for kind in CAMERAS]
+        yield "six cameras", True, [(torch.as_tensor(kind(3, k)(x)), y) for k, (x, y) in enumerate(own[:6]) for kind in kinds]

@@ -13,6 +13,7 @@ from rich.table import Table
 from monai_tta import calibrate as calibrating
 from monai_tta.commands.saying import console, refusing
 from monai_tta.judge import Judge
+from monai_tta.methods.careful import judge_file
 
 
 def calibrate(
@@ -35,7 +36,7 @@ def calibrate(
             for done in progress.track(todo, total=size + 1, description="calibrating"):
                 last = done
         assert isinstance(last, Judge)
-        file = out or bundle / "models" / f"judge{'' if checkpoint == 'model.pt' else '_' + Path(checkpoint).stem}.npz"
+        file = out or judge_file(bundle, checkpoint)
         file.parent.mkdir(parents=True, exist_ok=True)
         last.save(file)
     table = Table("of", "found")
@@ -43,4 +44,4 @@ def calibrate(
         table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
     table.add_row("margin", f"{last.margin:g} spreads")
     Console().print(table)
-    Console().print(f"written: {file}; use it as --method careful --choose judge={file}", soft_wrap=True, markup=False)
+    Console().print(f"written: {file}; monai-tta run --method careful finds it in its bundle; elsewhere --choose judge=FILE", soft_wrap=True, markup=False)

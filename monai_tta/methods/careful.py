@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,14 @@ class Careful(AdaptationMethod):
     what became of such answers. One decision per volume. Trees: Geurts et al. 2006; margin by conformal risk control:
     Angelopoulos et al. 2024, arXiv 2208.02814. The recipe is this project's own (docs/careful.md).
 
-    ``judge`` is the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated.
+    ``judge`` is the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated; "auto" is the
+    file that belongs to a bundle's checkpoint where `monai-tta` knows of one, else "universal".
     ``candidates`` are tried in place of `usual_candidates` (the source first); ``views`` must be the judge's.
     Cost: a teaching window takes (candidates x views) forward passes and each learning candidate's own; the rest of a volume
     one for each front answer that has a say, and one per view for each average.
     """
 
-    judge: str = "universal"
+    judge: str = "auto"
     candidates: tuple[AdaptationMethod, ...] = ()
     views: Views = Views()
 
@@ -175,13 +176,26 @@ def marks(candidate: AdaptationMethod) -> tuple[float, float]:
     return float(getattr(candidate, "blend", 0.0)), reach
 
 
+def judge_file(root: Path, checkpoint: str) -> Path:
+    """Where the judge of a bundle's checkpoint is kept."""
+    stem = Path(checkpoint).stem
+    return root / "models" / ("judge.npz" if stem == "model" else f"judge_{stem}.npz")
+
+
+def with_own_judge(method: AdaptationMethod, root: Path, checkpoint: str) -> AdaptationMethod:
+    """A method whose judge is to be found ("auto") with the one that belongs to a bundle's checkpoint, if there is one."""
+    file = judge_file(root, checkpoint)
+    wanted = isinstance(method, Careful) and method.judge == "auto" and file.is_file()
+    return replace(method, judge=str(file)) if isinstance(method, Careful) and wanted else method
+
+
 def judge_of(name: str) -> Judge:
     """The judge in a file, or the universal one.
 
     Raises:
         CannotAdapt: when there is none, or one that this version cannot ask.
     """
-    path = UNIVERSAL if name == "universal" else Path(name)
+    path = UNIVERSAL if name in ("auto", "universal") else Path(name)
     try:
         judge = _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
     except NoJudge as error:
