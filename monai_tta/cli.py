@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,8 @@ from monai_tta import bundle as bundles
 from monai_tta import methods as exported
 from monai_tta import overlay as overlays
 from monai_tta.commands.compare import compare
+from monai_tta.commands.guarding import named_guard
+from monai_tta.commands.norms import norms as norms_command
 from monai_tta.commands.profile import profile
 from monai_tta.commands.saying import PRECISION, console, refusing
 from monai_tta.demo import make_demo
@@ -22,6 +24,7 @@ from monai_tta.scans import find_images
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
 app.command()(compare)
 app.command()(profile)
+app.command("norms")(norms_command)
 
 
 @app.command("run")
@@ -37,6 +40,8 @@ def run_images(
     budget: Annotated[int, typer.Option(help="how many windows of a volume teach; 0 for all")] = 4,
     seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
     precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
+    guard: Annotated[list[str], typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times")] = [],  # noqa: B006
+    norms: Annotated[Path | None, typer.Option(help="what `monai-tta norms` wrote, for guards that need it")] = None,
     checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
 ) -> None:
     """Segment images with a bundle's network, adapted to each; masks are in each image's own space.
@@ -47,7 +52,8 @@ def run_images(
         chosen = bundles.named_method(method, choose)
         source = bundles.load_bundle(bundle, checkpoint)
         files = find_images(images)
-        choices = {"head": head, "learn": learn, "reset": reset, "budget": budget or None, "seed": seed, "precision": precision}
+        choices: dict[str, Any] = {"head": head, "learn": learn, "reset": reset, "budget": budget or None, "seed": seed}
+        choices |= {"precision": precision, "guard": named_guard(guard, norms)}
         with Progress(console=console) as progress:
             todo = bundles.segment(source, files, out, chosen, **choices)
             outcomes = list(progress.track(todo, total=len(files), description="segmenting"))

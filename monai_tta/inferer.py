@@ -5,6 +5,7 @@ Every trap of MONAI and torch (docs/architecture.md) is handled here, so that no
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 import weakref
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from monai_tta.containers import leafwise
 from monai_tta.episode import Episode
+from monai_tta.guard import Guard, as_guard
 from monai_tta.method import AdaptationMethod
 from monai_tta.methods import GraTa
 from monai_tta.network import check_input, fingerprint, unwrap
@@ -53,8 +55,8 @@ class AdaptiveInferer(SlidingWindowInferer):
             from each batch of windows right before answering it.
         reset: forget everything at each "volume" (episodic), at each "window", or "never" (continual).
         budget: how many windows of a volume teach; None for all.
-        guard: callable ``(plain, adapted, head) -> reason or None``; a reason refuses the adapted answer. It costs a plain
-            answer of the whole image.
+        guard: a `monai_tta.guards.Guard`, such as ``VolumeChange(0.5)``, or a callable ``(plain, adapted, head) -> reason or
+            None``; a reason refuses the adapted answer. A callable costs a plain answer of the whole image.
         seed: the only source of randomness.
         precision: "exact" answers and learns in the network's own arithmetic; "fast" in bfloat16 where the machine
             multiplies that natively (a GPU without it: float16, for what takes no gradient); elsewhere, or for a network with
@@ -95,7 +97,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         learn: Literal["window", "volume"] = "volume",
         reset: Literal["window", "volume", "never"] = "volume",
         budget: int | None = 4,
-        guard: Callable[[Tensor, Tensor, str], str | None] | None = None,
+        guard: Guard | Callable[[Tensor, Tensor, str], str | None] | None = None,
         seed: int = 0,
         precision: Precision = "exact",
         recompute: bool = False,
@@ -138,8 +140,8 @@ class AdaptiveInferer(SlidingWindowInferer):
             raise ValueError(f"budget is a number of windows, at least 1, or None for all; found {self.budget}")
         if not isinstance(self.seed, int):
             raise ValueError(f"seed is a whole number, found {self.seed!r}")
-        if self.guard is not None and not callable(self.guard):
-            raise ValueError(f"guard is a callable (plain, adapted, head) -> reason or None, found {self.guard!r}")
+        if self.guard is not None:
+            as_guard(self.guard)
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """Answer a batch of images ``(N, C, *spatial)``; each image is a case of its own.
@@ -202,8 +204,9 @@ class AdaptiveInferer(SlidingWindowInferer):
         if self.records is not None:
             with _lock, Path(self.records).open("a") as file:
                 file.write(case.to_json() + "\n")
-        if case.reason is not None and case.reason not in self._warned:
-            self._warned.add(case.reason)
+        kind = re.sub(r"\d[\d.,%]*", "#", case.reason or "")  # a reason with other figures is no new one
+        if case.reason is not None and kind not in self._warned:
+            self._warned.add(kind)
             warnings.warn(f"answered without adaptation: {case.reason}", stacklevel=4)
 
 
