@@ -18,12 +18,14 @@ from monai_tta.commands.guarding import named_guard
 from monai_tta.commands.norms import norms as norms_command
 from monai_tta.commands.profile import profile
 from monai_tta.commands.saying import PRECISION, console, refusing
+from monai_tta.commands.stream import stream
 from monai_tta.demo import make_demo
 from monai_tta.scans import find_images
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
 app.command()(compare)
 app.command()(profile)
+app.command()(stream)
 app.command("norms")(norms_command)
 
 
@@ -66,6 +68,8 @@ def _say(outcomes: list[bundles.Outcome], out: Path) -> None:
     for outcome in outcomes:
         if outcome.case and outcome.case.reason:
             console.print(f"{outcome.image.name}: answered plainly: {outcome.case.reason}", markup=False)
+        if outcome.case and outcome.case.reborn:
+            console.print(f"{outcome.image.name}: the stream was begun anew: {outcome.case.reborn}", markup=False)
     bad = [o for o in outcomes if o.error]
     console.print(f"{len(outcomes) - len(bad)} of {len(outcomes)} segmented; masks and records.json in {out}", markup=False)
     for outcome in bad:

@@ -20,7 +20,7 @@ from monai_tta.shadow import CannotAdapt, Shadow
 from monai_tta.survey import Glance, Survey, clean, glance, particular
 from monai_tta.teaching import Teachers, usable
 from monai_tta.updates import everyone, together
-from monai_tta.verdict import evidence_of, record_of, verdict
+from monai_tta.verdict import collapsed, evidence_of, record_of, verdict
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Episode:
         self.changed: float | None = None
         self.whole: Any = None  # the plain answer of the whole image, once somebody has asked for it
         self.chosen: list[Tensor] = []
+        self.carried = False
+        self.reborn: str | None = None
         self.began = time.perf_counter()
 
     def plain(self, inputs: Tensor, args: Any, kwargs: Any, reason: str | None = None) -> Any:
@@ -52,8 +54,8 @@ class Episode:
 
     def answer(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
         """The adapted answer, or the plain one where adapting fails or is refused."""
-        carried = shadow is not None
-        self.shadow = shadow
+        self.carried = shadow is not None
+        self.shadow, anew = shadow, None
         try:
             teachers = self._glance(inputs, args, kwargs)
             with torch.inference_mode(False):
@@ -61,12 +63,19 @@ class Episode:
                 if teachers is not None:
                     self._teach(teachers)
             adapted = self.inferer.plainly(inputs, Stand(self.network, self._adapted), args, kwargs)
-            reason = verdict(self, evidence_of(self, adapted, inputs, args, kwargs))
+            evidence = evidence_of(self, adapted, inputs, args, kwargs)
+            anew = collapsed(self, evidence)
+            reason = verdict(self, evidence) if anew is None else anew
         except Exception as failure:  # whatever a network or a method does, the plain answer can be had
             if self.precision == "fast" and without_kernel(failure) and not self.agreed:
-                return self._exactly(inputs, args, kwargs, None if self.touched else shadow)
+                self.precision = "exact"
+                return self._again(inputs, args, kwargs, None if self.touched else shadow)
             _log.debug("adapting failed", exc_info=failure)
             reason = in_words(failure)
+        if anew is not None:
+            self.reborn = anew
+            if not self.inferer.together:  # the others don't learn this case again
+                return self._again(inputs, args, kwargs, None)
         if self.inferer.together:
             self._agree(False)  # the others may still be waiting to hear whether all can learn
             if not everyone(reason is None or not self.touched):
@@ -74,13 +83,13 @@ class Episode:
         if reason is None:
             self._note(inputs, None)
             return adapted
-        if self.touched or not carried:
+        if self.touched or not self.carried:
             self.shadow = None
         return self.plain(inputs, args, kwargs, reason)
 
-    def _exactly(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
-        """Begin again in the network's own arithmetic."""
-        self.precision, self.steps, self.taught, self.touched, self.chosen = "exact", [], 0, False, []
+    def _again(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
+        """Begin the case again with this shadow, or a newborn one."""
+        self.steps, self.taught, self.touched, self.chosen = [], 0, False, []
         return self.answer(inputs, args, kwargs, shadow)
 
     def plainly(self, inputs: Tensor, args: Any, kwargs: Any) -> Any:

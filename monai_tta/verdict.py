@@ -75,6 +75,12 @@ def evidence_of(episode: Any, adapted: Any, inputs: Tensor, args: Any, kwargs: A
     )
 
 
+def collapsed(episode: Any, evidence: Evidence) -> str | None:
+    """Why the continual stream that this episode carries on should begin anew."""
+    collapse = episode.inferer.collapse
+    return collapse.judge(evidence) if collapse is not None and episode.carried and episode.method.learns else None
+
+
 def verdict(episode: Any, evidence: Evidence) -> str | None:
     """Why not to keep the adapted answer; notes how many labels it changes where the plain answer is known."""
     inferer = episode.inferer
@@ -115,4 +121,5 @@ def record_of(episode: Any, shape: Sequence[int], reason: str | None) -> Case:
         seconds_plain=episode.seconds_plain,
         peak_memory=peak_memory(),
         reason=reason,
+        reborn=episode.reborn,
     )

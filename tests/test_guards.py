@@ -335,6 +335,20 @@ def test_view_agreement_fires_where_adapting_ruins_it():
         run(image(2), net)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_network_of_single_voxels_answers_every_pose_alike(dims):
+    conv, norm = ((torch.nn.Conv2d, torch.nn.BatchNorm2d), (torch.nn.Conv3d, torch.nn.BatchNorm3d))[dims - 2]
+    seen = []
+
+    class Look(Guard):
+        def judge(self, evidence):
+            seen.extend([evidence.plain_views(Views()), evidence.adapted_views(Views())])
+
+    net = torch.nn.Sequential(conv(1, 4, 1), norm(4), torch.nn.ReLU(), conv(4, 3, 1)).eval()
+    inferer(TENT, guard=Look())(image(dims), net)
+    assert seen == pytest.approx([1, 1], abs=1e-5)
+
+
 def test_norms_there_and_back(tmp_path):
     assert SourceNorms.from_json(BALL.to_json()) == BALL
     (tmp_path / "n.json").write_text(BALL.to_json())
