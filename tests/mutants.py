@@ -78,10 +78,14 @@ MUTANTS = {
     "volumes compared one way": ("guards.py", "abs(a - b) > self.most * max(a, b)", "b - a > self.most * max(a, b)"),
     "norms' range not widened": ("norms.py", "more = slack * max", "more = 0 * max"),
     "specks counted as pieces": ("shapes.py", "[1:] >= small", "[1:] >= 1"),
+    "a collapsed stream goes on": ("episode.py", "return self._again(inputs, args, kwargs, None)\n        if self", "return self._again(inputs, args, kwargs, shadow)\n        if self"),
+    "suspicions never forgotten": ("collapse.py", "suspicions = 0 if why is None else", "suspicions = evidence.shadow.suspicions if why is None else"),
+    "collapse measured against the source": ("collapse.py", "(evidence.shadow, evidence.newborn)", "(evidence.shadow, evidence.source)"),
+    "newborns judged, too": ("verdict.py", "and episode.carried and episode.method.learns", "and episode.method.learns"),
     "processes step alone": ("updates.py", "_shared(value, total) if _TOGETHER.get() else", "(value, total) if True else"),
 }  # fmt: skip
 
-TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes guards shapes".split()
+TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes guards shapes collapse".split()
 SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant
 
 

@@ -22,7 +22,7 @@ def stream(method, cases=4, collapse=EAGER, dims=3, head="softmax", **choices):
     with torch.no_grad():
         for seed in range(cases):
             answer = run(image(dims, seed=seed), net)
-    return list(run.cases), answer, _streams[run].shadows[net][1]
+    return list(run.cases), answer, _streams[run].shadows.get(net, (None, None))[1]
 
 
 @pytest.mark.parametrize("choice", [{"share": 1}, {"entropy": 0.5}, {"patience": 0}, {"travelled": 0}])
@@ -112,10 +112,26 @@ def test_what_statistics_mend_is_no_collapse():
 
     net = network()
     with torch.no_grad():
-        net[1].running_mean.add_(5)
-        net[4].running_mean.add_(5)
+        net[4].running_mean.add_(20)  # the source sees nothing behind it, and is certain of nothing
+        net[6].weight.mul_(8)
     run = inferer(dataclasses.replace(ROWS["Tent"], optimizer=Adam(rate=1e-4)), reset="never", collapse=EAGER)
     with torch.no_grad():
         answers = [run(image(seed=s), net) for s in range(3)]
         plain = AdaptiveInferer.__mro__[1](8, 2, 0.5)(image(seed=2), net)
     assert not torch.allclose(answers[-1].softmax(1), plain.softmax(1), atol=0.2) and not any(c.reborn for c in run.cases)
+
+
+def test_processes_that_learn_together_answer_plainly_and_begin_anew_together(tmp_path):
+    """None of them learns the case again by itself: the others would wait for it."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        with pytest.warns(UserWarning):
+            cases, _, _ = stream(HASTY, 4, together=True)
+    finally:
+        dist.destroy_process_group()
+    anew = [case for case in cases if case.reborn]
+    assert anew and all(case.reason == case.reborn for case in anew)
+    after = [case for case in cases if case.number == anew[0].number + 1]
+    assert all(case.travelled == pytest.approx(cases[0].travelled, rel=1e-3) for case in after)
