@@ -42,7 +42,8 @@ class Collapse:
     def judge(self, evidence: Evidence) -> str | None:
         """Why the stream should begin anew, or None. Counts suspicious cases in a row on the shadow.
 
-        Costs two forward passes of each window; nothing where the weights themselves went too far.
+        Costs two forward passes of each window, and choosing them with learn="window"; nothing where the weights themselves went
+        too far.
         """
         if not bool(evidence.adapted.isfinite().all()) and bool(evidence.plain.isfinite().all()):
             return "the shadow's answer is not finite"

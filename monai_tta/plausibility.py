@@ -23,6 +23,8 @@ class Entropy(Guard):
 
     def __post_init__(self) -> None:
         _one_of(self, most=self.most, norms=self.norms)
+        demand(self.most is None or self.most >= 0, "most", "nats per voxel, at least 0", self.most)
+        _check(self.norms, self.slack)
 
     def judge(self, evidence: Evidence) -> str | None:
         """Needs the adapted answer alone."""
@@ -46,8 +48,11 @@ class Distance(Guard):
     slack: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.most is None and self.norms is None:
-            demand(self.least > 0, "least, most or norms", "needed", None)
+        given = self.least > 0 or self.most is not None or self.norms is not None
+        demand(given, "least, most or norms", "needed by Distance", None)
+        demand(self.least >= 0, "least", "in standard deviations, at least 0", self.least)
+        demand(self.most is None or self.most > 0, "most", "in standard deviations, above 0", self.most)
+        _check(self.norms, self.slack)
 
     def judge(self, evidence: Evidence) -> str | None:
         """Needs one forward pass of each window."""
@@ -83,7 +88,7 @@ class Components(Guard):
     small: int = SMALL
 
     def __post_init__(self) -> None:
-        demand(self.most >= 1, "most", "a number of pieces, at least 1", self.most)
+        demand(self.most == int(self.most) >= 1, "most", "a whole number of pieces, at least 1", self.most)
 
     def judge(self, evidence: Evidence) -> str | None:
         """Needs the adapted answer alone."""
@@ -100,6 +105,10 @@ class Shape(Guard):
 
     norms: SourceNorms
     slack: float = 1.0
+
+    def __post_init__(self) -> None:
+        demand(self.norms is not None, "norms", "needed by Shape", None)
+        _check(self.norms, self.slack)
 
     def judge(self, evidence: Evidence) -> str | None:
         """Needs the adapted answer alone."""
@@ -126,6 +135,13 @@ class Shape(Guard):
 def _one_of(guard: Guard, **choices: Any) -> None:
     if sum(value is not None for value in choices.values()) != 1:
         raise ValueError(f"{type(guard).__name__} needs one of {', '.join(choices)}; found {choices!r}")
+
+
+def _check(norms: Any, slack: float) -> None:
+    """Refuse norms of another kind and a slack below 0."""
+    if not isinstance(norms, SourceNorms | None):
+        raise ValueError(f"norms are what monai_tta.guards.read_norms reads from a file of `monai-tta norms`; found {norms!r}")
+    demand(slack >= 0, "slack", "in widths of the source's range, at least 0", slack)
 
 
 def _limits(norms: SourceNorms | None, slack: float) -> tuple[float, float]:

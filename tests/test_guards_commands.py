@@ -29,6 +29,8 @@ def test_guards_by_name():
     [
         ("luck", "no guard 'luck'; choose of finite, volume-change"),
         ("agreement:much", "takes a number, found 'much'"),
+        ("components:inf", "takes a number, found 'inf'"),
+        ("components:1.5", "whole number of pieces"),
         ("agreement:3", "least is a soft Dice"),
         ("finite:1", "takes no value"),
         ("shape", "needs --norms FILE"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ _NUMBERS: dict[str, Callable[[float], Guard]] = {
     "agreement": guards.Agreement,
     "viewagreement": guards.ViewAgreement,
     "travelled": guards.Travelled,
-    "components": lambda most: guards.Components(int(most)),
+    "components": lambda most: guards.Components(int(most) if most.is_integer() else most),  # type: ignore[arg-type]
     "entropy": lambda most: guards.Entropy(most=most),
     "distance": lambda most: guards.Distance(most=most),
 }
@@ -62,8 +63,10 @@ def _one(words: str, norms: SourceNorms | None) -> Guard:
             raise ValueError(f"guard {name} takes no value, found {value!r}")
         try:
             number = float(value)
-        except ValueError as error:
-            raise ValueError(f"guard {name} takes a number, found {value!r}") from error
+        except ValueError:
+            number = nan
+        if not isfinite(number):
+            raise ValueError(f"guard {name} takes a number, found {value!r}")
         return _NUMBERS[key](number)
     if key in _NORMS and norms is not None:
         return _NORMS[key](norms)
