@@ -52,7 +52,7 @@ MUTANTS = {
     "meta data dropped": ("survey.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if False else outputs"),
     "meta data added": ("survey.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if isinstance(windows, MetaTensor) else outputs"),
     "a failure of adapting ends the run": ("episode.py", "except Exception as failure:", "except CannotAdapt as failure:"),
-    "a failed case empties the stream": ("episode.py", "if self.touched or not carried:", "if True:"),
+    "a failed case empties the stream": ("episode.py", "if self.touched or not self.carried:", "if True:"),
     "coordinates of another window": ("episode.py", "if particular(*self.extra) and", "if False and"),
     "arguments not split like the images": ("inferer.py", "own = tuple(_of_one(value, i, n) for value in args)", "own = args"),
     "named tuples rebuilt from a list": ("containers.py", 'if hasattr(first, "_fields")', "if False"),
