@@ -13,6 +13,7 @@ from rich.table import Table
 from monai_tta import bundle as bundles
 from monai_tta import methods as exported
 from monai_tta import overlay as overlays
+from monai_tta.commands.calibrate import calibrate
 from monai_tta.commands.compare import compare
 from monai_tta.commands.guarding import named_guard
 from monai_tta.commands.norms import norms as norms_command
@@ -23,6 +24,7 @@ from monai_tta.demo import make_demo
 from monai_tta.scans import find_images
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
+app.command()(calibrate)
 app.command()(compare)
 app.command()(profile)
 app.command()(stream)

@@ -51,6 +51,12 @@ def present(module: nn.Module, statistics: Whose, blend: float, name: str = "") 
     return module
 
 
+def remembers(module: nn.Module) -> bool:
+    """Whether a network has a normalisation layer with the source's statistics in memory."""
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm | _InstanceNorm)]
+    return any(m.running_mean is not None for m in layers)
+
+
 @cache
 def _mixed_in(kind: Any, mine: Any) -> type:
     """A layer's type with one of ours in it: before torch's ``forward``, behind the layer's own."""

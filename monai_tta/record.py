@@ -22,11 +22,13 @@ def peak_memory() -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of learning: the losses in nats, the cosine of the two gradients, and the learning rate used."""
+    """One step of learning: the losses in nats, the cosine of the two gradients, and the learning rate used; ``notes`` are
+    other figures that a method wants on record."""
 
     losses: dict[str, float] = field(default_factory=dict)
     cosine: float | None = None
     rate: float = 0.0
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

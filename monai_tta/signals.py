@@ -18,6 +18,14 @@ def structures(p: Tensor, head: Any) -> Tensor:
     return p[:, 1:] if head == "softmax" else p
 
 
+def hard(p: Tensor, head: Any) -> Tensor:
+    """The foreground channels ``(N, K', *spatial)`` as the mask they stand for, boolean."""
+    if head == "softmax":
+        best = p.argmax(1, keepdim=True)
+        return best == torch.arange(1, p.shape[1], device=p.device).view(1, -1, *[1] * (p.ndim - 2))
+    return p > 0.5
+
+
 def agreement(p: Tensor, q: Tensor, head: Any) -> float:
     """Soft Dice of two answers in [0, 1], ``2 sum(min(p, q)) / sum(p + q)``, averaged over the structures that at least one of
     them shows (more than half a voxel of probability); 1 where neither shows any."""

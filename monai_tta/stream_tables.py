@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 
 from monai_tta.streams import BACK, StreamRow
-from monai_tta.tables import HARM, mean_of_numbers
 
+HARM = 1.0  # an answer is harmed when it loses more points of Dice
 RUNNING = 20  # so many cases make a point of the running mean
+
+
+def _mean(dice: Sequence[float]) -> float:
+    """The mean of those that are numbers (a label that is not in an image has no Dice); NaN when none is."""
+    numbers = [d for d in dice if not isnan(d)]
+    return fmean(numbers) if numbers else nan
 
 
 def changes(rows: Sequence[StreamRow]) -> list[tuple[StreamRow, float]]:
@@ -20,10 +26,10 @@ def changes(rows: Sequence[StreamRow]) -> list[tuple[StreamRow, float]]:
     Raises:
         ValueError: when Source is not among the rows.
     """
-    source = {(r.domain, r.case): mean_of_numbers(r.dice) for r in rows if r.contender == "Source"}
+    source = {(r.domain, r.case): _mean(r.dice) for r in rows if r.contender == "Source"}
     if not source:
         raise ValueError("changes are measured against Source, of which there is no row")
-    found = ((r, 100 * (mean_of_numbers(r.dice) - source[r.domain, r.case])) for r in rows)
+    found = ((r, 100 * (_mean(r.dice) - source[r.domain, r.case])) for r in rows)
     return [(row, change) for row, change in found if not isnan(change)]
 
 
@@ -47,7 +53,7 @@ def stream_markdown(rows: Sequence[StreamRow]) -> str:
             own = [(r, c) for r, c in here if r.contender == name]
             cells = [_points([c for r, c in own if r.round == k]) for k in (*rounds, BACK)]
             means = [fmean(c for r, c in own if r.order == order) for order in dict.fromkeys(r.order for r, _ in own)]
-            cells += [f"{max(means) - min(means):.1f}", f"{fmean(c < -100 * HARM for _, c in own):.0%}"]
+            cells += [f"{max(means) - min(means):.1f}", f"{fmean(c < -HARM for _, c in own):.0%}"]
             cells += [_points([min(c for _, c in own)]), f"{sum(r.reborn is not None for r, _ in own) / streams:.1f}"]
             cells += [f"{fmean(r.reason is not None for r, _ in own):.0%}", f"{fmean(r.seconds for r, _ in own):.2f}"]
             lines += [f"| {name} | {' | '.join(cells)} |"]

@@ -122,12 +122,15 @@ class RotationTask(HeadTask):
 @torch.no_grad()
 def average(shadow: Shadow, windows: Tensor, views: Views) -> Tensor:
     """Mean over views of the probabilities, each brought back to the window's own pose; in float32 at least."""
+    return torch.stack(posed_answers(shadow, windows, views)).mean(0)
+
+
+@torch.no_grad()
+def posed_answers(shadow: Shadow, windows: Tensor, views: Views) -> list[Tensor]:
+    """The probabilities of each view, brought back to the window's own pose; in float32 at least."""
     poses = views.of(windows.shape[2:])
-    posed = [pose.apply(windows) for pose in poses]
-    answers = [
-        pose.undo(probabilities(widened(logits), shadow.head)) for pose, logits in zip(poses, _each(shadow, posed), strict=True)
-    ]
-    return torch.stack(answers).mean(0)
+    answers = _each(shadow, [pose.apply(windows) for pose in poses])
+    return [pose.undo(probabilities(widened(logits), shadow.head)) for pose, logits in zip(poses, answers, strict=True)]
 
 
 def _each(shadow: Shadow, posed: list[Tensor]) -> Iterator[Tensor]:

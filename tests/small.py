@@ -1,9 +1,16 @@
 """What the tests of adaptation share: the methods' rows, a small network and image, an inferer, a network's whole state."""
 
+import tempfile
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import AdaptiveInferer, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta import AdaptiveInferer, Careful, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta.judge import Forest, Judge
+from monai_tta.method import Descent
+from monai_tta.panel import FEATURES
 from monai_tta.tasks import ConsistencyTask
 from monai_tta.updates import Adam
 from monai_tta.views import Restyling
@@ -11,7 +18,28 @@ from monai_tta.views import Restyling
 FAST = Adam(rate=0.05)
 TENT = Tent(optimizer=FAST)
 CON = ConsistencyTask(restyling=Restyling("mri"))
+
+
+def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES):
+    """A judge of one tree with one question: ``low`` where the feature is at most ``at``, else ``high``."""
+    arrays = ([0], [features.index(feature), -1, -1], [at, 0, 0], [1, 0, 0], [2, 0, 0], [0, low, high])
+    kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
+    return Judge(Forest(*[np.array(a, k) for a, k in zip(arrays, kinds, strict=True)]), tuple(features), margin)
+
+
+_FOLDER = tempfile.TemporaryDirectory()
+
+
+def judged(name, **choices):
+    """The file of a stump."""
+    file = Path(_FOLDER.name) / f"{name}.npz"
+    stump(**choices).save(file)
+    return str(file)
+
+
+BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
 ROWS = {
+    "Careful": Careful(judge=judged("hopeful"), candidates=BLENDED),
     "Source": Source(),
     "Statistics": Statistics(blend=0.3),
     "Tent": Tent(optimizer=FAST),
@@ -19,7 +47,7 @@ ROWS = {
     "ViewAverage": ViewAverage(),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
 }
-LEARNERS = [name for name, method in ROWS.items() if method.learns]
+LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]
 NORMS = ["batch", "group", "instance", "layer"]
 
 

@@ -1,5 +1,6 @@
 """One paper per file. What is exported here is what the command line, the docs and the laws know."""
 
+from monai_tta.methods.careful import Careful
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.source import Source
@@ -7,4 +8,4 @@ from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
 
-__all__ = ["Consistency", "GraTa", "Source", "Statistics", "Tent", "ViewAverage"]
+__all__ = ["Careful", "Consistency", "GraTa", "Source", "Statistics", "Tent", "ViewAverage"]

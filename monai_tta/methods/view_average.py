@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from monai_tta.method import Still
+from monai_tta.panel import as_logits
 from monai_tta.shadow import Shadow
 from monai_tta.tasks import average
 from monai_tta.views import Views
@@ -24,5 +24,4 @@ class ViewAverage(Still):
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
         """Logits ``(N, K, *spatial)`` whose probabilities are the views' mean."""
-        p = average(shadow, windows, self.views)
-        return p.clamp_min(1e-12).log() if shadow.head == "softmax" else torch.logit(p, eps=1e-6)
+        return as_logits(average(shadow, windows, self.views), shadow.head)

@@ -1,0 +1,172 @@
+"""Make a judge where the labels are: distort the source's own images, try the candidates, learn what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.transforms import ResampleToMatch
+from torch import Tensor
+
+from monai_tta.bundle import BundleError, SourceBundle, load_bundle
+from monai_tta.compare import labelled, scoring
+from monai_tta.distortion import Distortion
+from monai_tta.fitting import fitted
+from monai_tta.judge import Judge
+from monai_tta.lessons import Cases, Lessons
+from monai_tta.methods.careful import UNIVERSAL, Careful, Council
+from monai_tta.protocol import Domain, Protocol
+from monai_tta.reading import head_of
+from monai_tta.shadow import evaluated
+from monai_tta.survey import clean
+from monai_tta.teaching import Teachers
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a judge is made.
+
+    ``size`` distorted images, ``budget`` teaching windows of each; ``harm`` is the share of cases that may lose more than a
+    point of Dice on held-out distortions.
+    """
+
+    size: int = 160
+    budget: int = 4
+    harm: float = 0.02
+    seed: int = 0
+    method: Careful = Careful()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.harm < 1:
+            raise ValueError(f"harm is a share of cases, between 0 and 1, found {self.harm}")
+        if (needed := round(1 / self.harm)) > self.size + 1:
+            raise ValueError(f"a rate of {self.harm:g} cannot be shown on {self.size} cases: at least {needed - 1} are needed")
+
+
+def calibrate(
+    root: Path, dataset_dir: Path, checkpoint: str = "model.pt", trial: Trial = Trial(), keys: dict[str, Any] | None = None
+) -> Iterator[int | Judge]:
+    """Calibrate a bundle's judge on its labelled source data, read by its evaluate config (with ``keys`` set).
+
+    Yields:
+        the number of cases done, after each; at last the judge.
+
+    Raises:
+        BundleError: where there are no labelled cases, or labels that do not fit the answers.
+        ValueError: where too few images have anything to find.
+    """
+    for done in heard(root, dataset_dir, checkpoint, trial, keys):
+        yield fitted(done, trial.harm, universal_lessons()) if isinstance(done, Cases) else done
+
+
+def heard(
+    root: Path, dataset_dir: Path, checkpoint: str, trial: Trial, keys: dict[str, Any] | None = None
+) -> Iterator[int | Cases]:
+    """Distort a bundle's labelled images and hear all candidates on them; yields as `calibrate`, at last the cases."""
+    bundle = load_bundle(root, checkpoint)
+    domain = Domain("source", keys or {})
+    parser = scoring(root, dataset_dir, domain)
+    head: Any = head_of(parser.get_parsed_content("postprocessing"))
+    cases = Cases(f"{root.resolve().name}/{checkpoint}")
+    images = [(d["image"].as_tensor().float(), on_the_grid(d)) for d in labelled(parser, domain, Protocol(()))]
+    distort = Distortion(kept_by(image for image, _ in images))
+    for k in range(trial.size):
+        image, label = distort(*images[k % len(images)], trial.seed + k)
+        windows, truth = cut(bundle, image[None], label[None], head, trial.budget)
+        if windows is not None and truth is not None:
+            table, answers, plain = tried(trial.method, bundle, windows, head, trial.seed + k)
+            cases.add(k % len(images), table, answers, plain, structured(truth, plain.shape[1], head), head)
+        yield k + 1
+    yield cases
+
+
+def keys_of(settings: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as keys of a config.
+
+    Raises:
+        ValueError: for one without a name or a value.
+    """
+    keys = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if not key or not value:
+            raise ValueError(f"--set takes KEY=VALUE, found {setting!r}")
+        keys[key] = int(value) if value.isdigit() else value
+    return keys
+
+
+def kept_by(images: Any) -> str:
+    """What a bundle's normalisation keeps the same in every image: "moments" (z-scores) or else the "range"."""
+    moments = [(float(x.mean()), float(x.std())) for x in images]
+    return "moments" if all(abs(m) < 0.1 and abs(s - 1) < 0.1 for m, s in moments) else "range"
+
+
+def on_the_grid(shown: dict[str, Any]) -> Tensor:
+    """The label ``(K, *spatial)`` on the grid of the image that the network is given."""
+    label = shown["label"]
+    if label.shape[1:] != shown["image"].shape[1:]:
+        label = ResampleToMatch(mode="nearest", padding_mode="zeros")(label, shown["image"])
+    return torch.as_tensor(label.as_tensor() if hasattr(label, "as_tensor") else label).float()
+
+
+def structured(label: Tensor, channels: int, head: str) -> Tensor:
+    """A label ``(N, L, *spatial)`` as one channel per structure: as many as the answer has foreground channels.
+
+    Raises:
+        BundleError: when it is neither class numbers nor one channel per structure.
+    """
+    wanted = channels - 1 if head == "softmax" else channels
+    if label.shape[1] == wanted and (wanted > 1 or float(label.max()) <= 1):
+        return label > 0.5
+    if label.shape[1] == channels:
+        return label[:, 1:] > 0.5
+    if label.shape[1] == 1 and float(label.max()) <= wanted:
+        return F.one_hot(label[:, 0].long(), wanted + 1).movedim(-1, 1)[:, 1:] > 0
+    found = f"{label.shape[1]} channel(s) with values up to {float(label.max()):g}"
+    raise BundleError(f"the labels have {found}, the network answers {wanted} structures: give class numbers or one channel each")
+
+
+def universal_lessons() -> Lessons | None:
+    """What the universal judge was made from; None where it isn't there (before the first was made)."""
+    file = UNIVERSAL.with_name("lessons.npz")
+    return Lessons.load(file) if file.is_file() else None
+
+
+def cut(bundle: SourceBundle, image: Tensor, label: Tensor, head: str, budget: int) -> tuple[Tensor | None, Tensor | None]:
+    """The teaching windows ``(N, C, *spatial)`` of an image, chosen as `AdaptiveInferer` chooses, and their labels; None where
+    none can teach."""
+    pieces: list[Tensor] = []
+    teachers, channels = Teachers(budget), image.shape[1]
+
+    def see(windows: Tensor, *_: Any, **__: Any) -> Tensor:
+        pieces.extend(clean(windows).split(1))
+        teachers.offer(clean(windows)[:, :channels].contiguous())
+        return windows[:, :1]
+
+    with torch.no_grad():
+        bundle.inferer(torch.cat([image, label], 1).to(bundle.device), see)
+        chosen = teachers.chosen(lambda w: _logits(bundle.network, w), head)
+    whole = [next(p for p in pieces if torch.equal(p[:, :channels], c)) for c in chosen]
+    if not whole:
+        return None, None
+    both = torch.cat(whole)
+    return both[:, :channels].contiguous(), both[:, channels:]
+
+
+def _logits(network: Any, windows: Tensor) -> Tensor:
+    answer = network(windows)
+    return next(iter(answer.values())) if isinstance(answer, dict) else answer[0] if isinstance(answer, list | tuple) else answer
+
+
+def tried(method: Careful, bundle: SourceBundle, windows: Tensor, head: Any, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What a case shows of each answer ``(answers, features)``, the answers ``(answers, N, K, *spatial)``, and the source's
+    plain one ``(N, K, *spatial)``, as probabilities."""
+    council = Council(evaluated(bundle.network), head)
+    council.seed(seed)
+    with torch.enable_grad():
+        heard = method.hear(council, windows)
+    return heard.table, torch.stack([a.said.p for a in heard.answers]), heard.plain

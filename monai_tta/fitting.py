@@ -1,0 +1,133 @@
+"""Fit a judge to calibration cases, and find the caution that kept harm below the stated rate on cases held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tta._version import __version__
+from monai_tta.judge import Floats, Forest, Judge, preferred, worthwhile
+from monai_tta.lessons import Cases, Known, Lessons
+from monai_tta.panel import FEATURES
+
+HARM = 0.01  # a case is harmed when it loses more than a point of Dice
+GRAVE = 0.05
+MARGINS = tuple(k / 4 for k in range(25))
+FOLDS = 5
+TREES, LEAF, TEMPERATURE = 100, 8, 0.03
+
+
+def grown(table: Floats, gains: Floats, seed: int = 0) -> Forest:
+    """Extremely randomised trees (Geurts et al. 2006) from rows ``(rows, features)`` to gains, by scikit-learn."""
+    try:
+        from sklearn.ensemble import ExtraTreesRegressor
+    except ImportError as error:
+        raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'") from error
+    model = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=seed, n_jobs=1).fit(table, gains)
+    return flattened([tree.tree_ for tree in model.estimators_])
+
+
+def rows_of(cases: Sequence[Known], others: Lessons | None = None) -> tuple[Floats, Floats]:
+    """All rows of some cases, and of the lessons of other networks, as one table and its gains."""
+    tables, gains = [k.table for k in cases], [k.gains for k in cases]
+    if others is not None:
+        tables, gains = [*tables, others.table], [*gains, others.gains]
+    return np.concatenate(tables), np.concatenate(gains)
+
+
+def flattened(trees: Sequence[Any]) -> Forest:
+    """scikit-learn's trees as one set of arrays."""
+    sizes = [tree.node_count for tree in trees]
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+    leaf = np.concatenate([tree.children_left < 0 for tree in trees])
+
+    def joined(name: str, kind: Any, shift: bool = False) -> NDArray[Any]:
+        return np.concatenate([getattr(t, name).ravel() + (r if shift else 0) for t, r in zip(trees, roots, strict=True)]).astype(
+            kind
+        )
+
+    feature = np.where(leaf, -1, joined("feature", np.int16)).astype(np.int16)
+    # scikit-learn compares float32 features with float64 thresholds; the next float32 below decides alike.
+    exact = np.concatenate([t.threshold for t in trees])
+    threshold = exact.astype(np.float32)
+    threshold = np.where(threshold > exact, np.nextafter(threshold, np.float32(-np.inf)), threshold)
+    left, right = joined("children_left", np.int32, True), joined("children_right", np.int32, True)
+    return Forest(roots, feature, threshold, left, right, joined("value", np.float32))
+
+
+def held_out(cases: Sequence[Known], folds: Sequence[int], others: Lessons | None = None) -> list[tuple[Floats, Floats]]:
+    """Gains and spreads of each case, as judged by a forest that has not seen its fold."""
+    said: dict[int, tuple[Floats, Floats]] = {}
+    for fold in sorted(set(folds)):
+        forest = grown(*rows_of([k for k, f in zip(cases, folds, strict=True) if f != fold], others))
+        for i, (case, own) in enumerate(zip(cases, folds, strict=True)):
+            if own == fold:
+                each = forest.each(case.table)
+                said[i] = (each.mean(0), each.std(0))
+    return [said[i] for i in range(len(cases))]
+
+
+def cautious(cases: Sequence[Known], said: Sequence[tuple[Floats, Floats]], harm: float) -> tuple[float, list[float]]:
+    """The least margin that keeps the share of harmed cases below ``harm``, and the gains that it leaves.
+
+    Conformal risk control (Angelopoulos et al. 2024, arXiv 2208.02814, eq. 4): ``(n R + 1) / (n + 1) <= harm``, R being the
+    share of the held-out cases that lose more than `HARM`; and at most a quarter of that rate may lose more than `GRAVE`. Where
+    no margin does, the largest.
+    """
+    n = len(cases)
+    full = [k.gain_of(preferred(g, TEMPERATURE)) for k, (g, _) in zip(cases, said, strict=True)]
+    left: list[float] = []
+    for margin in MARGINS:
+        left = [v if worthwhile(g, s, margin) else 0.0 for v, (g, s) in zip(full, said, strict=True)]
+        harmed, gravely = (sum(v < -limit for v in left) for limit in (HARM, GRAVE))
+        if (harmed + 1) / (n + 1) <= harm and gravely / n <= harm / 4:
+            return margin, left
+    return MARGINS[-1], left
+
+
+def fitted(cases: Cases, harm: float, others: Lessons | None = None) -> Judge:
+    """A network's own judge: margin from folds of its images (cases made from one image are never on both sides), forest from
+    all of its cases and the lessons of other networks.
+
+    Raises:
+        ValueError: for fewer than `FOLDS` images.
+    """
+    folds = [k.group % FOLDS for k in cases.known]
+    if len(set(folds)) < FOLDS:
+        raise ValueError(
+            f"{cases.name}: {len({k.group for k in cases.known})} labelled images can teach; at least {FOLDS} are needed"
+        )
+    return _judge([cases], folds, harm, others)
+
+
+def pooled(many: Sequence[Cases], harm: float) -> tuple[Judge, Lessons]:
+    """A judge for networks that were never calibrated: margin from leaving out all networks of one task (``name`` up to a slash)
+    in turn; and the lessons for `fitted`."""
+    tasks = list(dict.fromkeys(c.name.split("/")[0] for c in many))
+    folds = [tasks.index(c.name.split("/")[0]) for c in many for _ in c.known]
+    table, gains = rows_of([k for c in many for k in c.known])
+    return _judge(many, folds, harm, None), Lessons(table, gains)
+
+
+def _judge(many: Sequence[Cases], folds: Sequence[int], harm: float, others: Lessons | None) -> Judge:
+    known = [k for c in many for k in c.known]
+    margin, left = cautious(known, held_out(known, folds, others), harm)
+    plain, best = np.array([k.plain for k in known]), np.array([max(k.gains.max(), 0.0) for k in known])
+    about = {
+        "made": f"monai_tta {__version__}, {date.today().isoformat()}",
+        "networks": [c.name for c in many],
+        "cases": len(known),
+        "lessons of other networks": 0 if others is None else len(others.gains),
+        "wanted harm": harm,
+        "harm held out": float(np.mean(np.array(left) < -HARM)),
+        "worst held out": float(min(left)),
+        "mean gain held out": float(np.mean(left)),
+        "mean gain of the best answers": float(best.mean()),
+        "mean Dice of the source": float(plain.mean()),
+        "answered plainly": float(np.mean(np.array(left) == 0)),
+    }
+    return Judge(grown(*rows_of(known, others)), FEATURES, margin, TEMPERATURE, about)

@@ -1,0 +1,133 @@
+"""The calibrated judge: what a case shows of its candidates -> how much Dice each is expected to gain, and how surely.
+
+A judge is a small forest of regression trees, fitted where the labels are (`monai_tta.calibrate`), with the margin that kept
+harm below a stated rate on distorted source images it had not seen. Its file holds numbers only: no images, no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+FORMAT = 1
+
+
+class NoJudge(ValueError):
+    """A judge's file is missing, damaged or made for other features."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """Regression trees in flat arrays: node k asks whether ``table[:, feature[k]] <= threshold[k]`` and goes on at ``left[k]``
+    or ``right[k]``; a leaf has feature -1. ``roots`` are the trees' first nodes."""
+
+    roots: NDArray[np.int32]
+    feature: NDArray[np.int16]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    value: NDArray[np.float32]
+
+    def each(self, table: Floats) -> Floats:
+        """What each tree says of each row of a table ``(rows, features)``: ``(trees, rows)``."""
+        rows = np.arange(len(table))
+        x = table.astype(np.float32)
+        at = np.repeat(self.roots[:, None], len(table), axis=1)
+        while True:
+            asks = self.feature[at]
+            if (asks < 0).all():
+                return self.value[at].astype(np.float64)
+            below = x[rows, np.maximum(asks, 0)] <= self.threshold[at]
+            at = np.where(asks < 0, at, np.where(below, self.left[at], self.right[at]))
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A forest, the features it was fitted to, and how cautious it has to be.
+
+    ``margin`` k: a candidate is worth considering when ``gain - k * spread > 0``, spread being the standard deviation over the
+    trees. ``temperature`` (in Dice) says how sharply candidates with a higher gain are preferred. ``about`` says how the judge
+    came to be, in words and figures, and the harm rate measured on held-out distortions.
+    """
+
+    forest: Forest
+    features: tuple[str, ...]
+    margin: float
+    temperature: float = 0.03
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def gains(self, table: Floats) -> tuple[Floats, Floats]:
+        """Expected gain in Dice over the plain source answer of each row ``(rows, features)``, and its spread."""
+        said = self.forest.each(table)
+        return said.mean(0), said.std(0)
+
+    def best(self, table: Floats) -> float:
+        """The largest expected gain, in Dice."""
+        return float(self.gains(table)[0].max())
+
+    def weigh(self, table: Floats) -> Floats:
+        """Shares of the candidates in the answer, summing to 1; all zero: give the plain source answer."""
+        gain, spread = self.gains(table)
+        return preferred(gain, self.temperature) if worthwhile(gain, spread, self.margin) else np.zeros_like(gain)
+
+    def save(self, path: Path) -> None:
+        """Write the judge as arrays and JSON (.npz), aside first and then in one move."""
+        aside = path.with_name(f".{path.name}.partial")
+        said = {"format": FORMAT, "features": self.features, "margin": self.margin, "temperature": self.temperature}
+        text = np.frombuffer(json.dumps(said | {"about": self.about}).encode(), np.uint8)
+        with aside.open("wb") as file:
+            np.savez_compressed(file, **vars(self.forest), said=text)
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Judge:
+        """Read `save` back.
+
+        Raises:
+            NoJudge: for a file that isn't there, can't be read, or was written by another version.
+        """
+        if not path.is_file():
+            raise NoJudge(f"{path} does not exist: `monai-tta calibrate BUNDLE` makes a judge, or choose judge='universal'")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                said = json.loads(arrays["said"].tobytes().decode())
+                forest = Forest(**{name: arrays[name] for name in Forest.__annotations__})
+            if said["format"] != FORMAT:
+                raise ValueError(f"format {said['format']}, this version reads {FORMAT}")
+            _sound(forest, len(said["features"]))
+            return cls(forest, tuple(said["features"]), float(said["margin"]), float(said["temperature"]), said["about"])
+        except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a judge's file
+            raise NoJudge(f"{path} cannot be read as a judge: {type(error).__name__}: {error}") from error
+
+
+def preferred(gain: Floats, temperature: float) -> Floats:
+    """Shares in proportion to ``exp(gain / temperature)``, summing to 1."""
+    raised = np.exp((gain - gain.max()) / temperature)
+    return raised / raised.sum()
+
+
+def worthwhile(gain: Floats, spread: Floats, margin: float) -> bool:
+    """Whether the gain of at least one candidate is larger than ``margin`` spreads."""
+    return bool(np.any(gain - margin * spread > 0))
+
+
+def _sound(forest: Forest, features: int) -> None:
+    """Refuse a forest that could not be walked through: every way must lead down to a leaf."""
+    n = len(forest.feature)
+    inner = forest.feature >= 0
+    if any(len(v) != n for v in (forest.threshold, forest.left, forest.right, forest.value)) or not n:
+        raise ValueError("its arrays differ in length or are empty")
+    if forest.feature.max() >= features or not np.isfinite(forest.value).all():
+        raise ValueError("it asks for features that it does not name, or says what is not finite")
+    here = np.arange(n)[inner]
+    for way in (forest.left[inner], forest.right[inner]):
+        if (way <= here).any() or (way >= n).any():
+            raise ValueError("its branches lead nowhere")
+    if forest.roots.min() < 0 or forest.roots.max() >= n:
+        raise ValueError("its roots lead nowhere")

@@ -1,0 +1,128 @@
+"""`Careful`: the judge's word is followed, plainly where it says so, and an answer costs what is said."""
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+
+from monai_tta import AdaptiveInferer, Careful, Statistics, ViewAverage
+from monai_tta.methods.careful import usual_candidates
+from monai_tta.panel import FEATURES, describe, opinions, plain_answer
+from monai_tta.shadow import Shadow
+from monai_tta.views import Views
+from tests.small import BLENDED, image, inferer, judged, network, run, stump
+
+
+def careful(name, **choices):
+    return Careful(judge=judged(name, **choices), candidates=BLENDED)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_a_judge_who_expects_nothing_leaves_the_source_alone(head):
+    net, x = network(head=head), image()
+    made = inferer(careful("hopeless", low=-0.1, high=-0.1), head)
+    torch.testing.assert_close(made(x, net), SlidingWindowInferer(8, 2, 0.5)(x, net), rtol=1e-5, atol=1e-5)
+    assert made.cases[-1].reason is None
+    assert made.cases[-1].steps[0].notes == {"expected gain": pytest.approx(-0.1)}
+
+
+def test_a_margin_makes_a_hopeful_judge_wary():
+    sure, wary = stump(low=0.1, high=0.3), stump(low=0.1, high=0.3, margin=1e9)
+    table = torch.zeros(2, len(FEATURES)).numpy()
+    assert sure.weigh(table).sum() == pytest.approx(1) and wary.weigh(table).sum() == pytest.approx(1)  # one tree: no spread
+
+
+@pytest.mark.parametrize("size", [8, 12])
+def test_the_preferred_candidate_answers(size):
+    """One candidate's views, by a judge who has eyes for averages of the blended one alone."""
+    net, x = network(dims=2), image(2, size=size)
+    blended = careful("blended", low=-5.0, high=0.1, feature="blend", at=0.2)
+    answer, case = run(net, blended, x, sw_batch_size=1, head="softmax")
+    names = [n for n in case.steps[0].notes if n != "expected gain"]
+    assert len(names) == 2 and all("blend=0.5" in n for n in names)
+    if size == 8:
+        pooled = Statistics(blend=0.5, statistics="volume").begin(net, "softmax")
+        pooled.gather(x)
+        front, averaged = opinions(pooled, x, Views())
+        torch.testing.assert_close(answer.softmax(1), (front.p + averaged.p) / 2, rtol=1e-4, atol=1e-5)
+    else:  # several windows: statistics are the teaching windows', the answer is every window's
+        assert answer.shape == (1, 3, 12, 12)
+        assert not torch.allclose(answer, run(net, Statistics(blend=0.5, statistics="volume"), x, head="softmax")[0], atol=1e-4)
+
+
+def test_view_average_of_the_source_alone_is_view_average():
+    net, x = network(dims=2), image(2, size=8)
+    alone = Careful(judge=judged("average", low=-5.0, high=0.1, feature="averaged", at=0.5), candidates=(Statistics(blend=0.0),))
+    torch.testing.assert_close(
+        run(net, alone, x, head="softmax")[0].softmax(1),
+        run(net, ViewAverage(), x, head="softmax")[0].softmax(1),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_a_missing_judge_is_named_and_the_plain_answer_given():
+    net, x = network(), image()
+    with pytest.warns(UserWarning, match=r"nowhere\.npz does not exist"):
+        answer, case = run(net, Careful(judge="nowhere.npz"), x, head="softmax")
+    torch.testing.assert_close(answer, SlidingWindowInferer(8, 2, 0.5)(x, net))
+    assert "monai-tta calibrate" in case.reason
+
+
+def test_a_judge_of_other_features_is_refused():
+    with pytest.warns(UserWarning, match="calibrate again"):
+        _, case = run(network(), careful("other", features=("blend", "charm")), head="softmax")
+    assert case.reason
+
+
+def test_networks_with_memory_try_blends_and_others_steps():
+    assert [c.blend for c in usual_candidates(network("batch"))] == [0, 0.05, 0.1, 0.2, 0.3, 0.5, 1]
+    steps = usual_candidates(network("instance"))
+    assert not steps[0].learns and all(c.learns for c in steps[1:])
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance", "group"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_usual_candidates_answer(kind, dims):
+    made = inferer(Careful(judge=judged("hopeful")), "softmax")
+    answer = made(image(dims), network(kind, dims))
+    assert answer.isfinite().all() and made.cases[-1].reason is None
+    assert (made.cases[-1].travelled > 0) == (kind != "batch")
+
+
+def test_window_by_window_is_refused_as_it_decides_once_for_a_volume():
+    with pytest.raises(ValueError, match="learn='volume'"):
+        AdaptiveInferer(8, method=Careful(), learn="window")
+
+
+def test_cost_is_what_the_docstring_says():
+    """Forward passes: plain and distances of the teaching windows, gathering and views of each candidate; nothing more for an
+    image that is one window."""
+    net, x, counted = network(dims=2), image(2, size=8), []
+    net.register_forward_hook(lambda m, i, o: counted.append(len(i[0])))
+    run(net, careful("hopeful"), x, head="softmax")
+    views = len(Views().of((8, 8)))
+    assert sum(counted) == 2 + 2 * (1 + views)
+
+
+def test_features_are_named_in_order_and_know_the_source():
+    net, x = network(dims=2), image(2, size=8)
+    shadow = Shadow(net, "softmax", None)
+    front, averaged = opinions(shadow, x, Views(), 0.0, 0.0)
+    table = describe([averaged, front], plain_answer(shadow, x), "softmax", shadow.distances(x))
+    assert table.shape == (2, len(FEATURES)) and table.isfinite().all()
+    of = dict(zip(FEATURES, table[1].tolist(), strict=True))
+    assert (
+        of["averaged"] == 0
+        and of["likeness to plain"] == pytest.approx(1, abs=1e-6)
+        and of["growth"] == pytest.approx(0, abs=1e-6)
+    )
+    assert of["late"] > 0 and table[0, FEATURES.index("averaged")] == 1
+    assert all(of[f"{n} - source"] == of[n] - table[0, FEATURES.index(n)] for n in ("agreement", "entropy"))
+
+
+def test_a_poisoned_image_is_answered_plainly():
+    x = image()
+    x[...] = float("nan")
+    with pytest.warns(UserWarning):
+        _, case = run(network(), careful("hopeful"), x, head="softmax")
+    assert case.reason

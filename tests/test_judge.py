@@ -1,0 +1,187 @@
+"""The judge: its trees say what scikit-learn's say, its file holds numbers only, its margin keeps harm where it was promised."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monai_tta.fitting import FOLDS, cautious, fitted, flattened, pooled
+from monai_tta.judge import Judge, NoJudge, preferred, worthwhile
+from monai_tta.lessons import Cases, Lessons
+from monai_tta.panel import FEATURES
+from tests.small import stump
+
+
+def cases(name="a/b", n=60, seed=0, harm=0.0):
+    """Cases of two answers each: the first as good as the plain one, the second better by what its feature says, but for a
+    share ``harm`` of the cases, in which it misses everything."""
+    rng = np.random.default_rng(seed)
+    made = Cases(name)
+    for k in range(n):
+        truth = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
+        truth[..., 2:8, 2:8] = True
+        quality = rng.uniform()
+        plain = truth.float() * 0.9
+        plain[..., 2:5, :] = 0.1
+        better = truth.float() * 0.9
+        better[..., 2 : 5 - int(3 * quality), :] = 0.1
+        if rng.uniform() < harm:
+            better = better * 0
+        table = torch.from_numpy(rng.normal(size=(2, len(FEATURES))))
+        table[:, FEATURES.index("late")] = quality
+        table[:, FEATURES.index("blend")] = torch.tensor([0.0, 1.0])
+        made.add(k % 12, table, torch.stack([plain, better]), plain, truth, "sigmoid")
+    return made
+
+
+def test_trees_say_what_scikit_learn_says():
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 5)), rng.normal(size=300)
+    model = ExtraTreesRegressor(20, min_samples_leaf=3, random_state=0).fit(x, y)
+    ours = flattened([t.tree_ for t in model.estimators_])
+    theirs = np.stack([t.predict(x.astype(np.float32)) for t in model.estimators_])
+    np.testing.assert_allclose(ours.each(x), theirs, atol=1e-6)
+
+
+def test_a_file_gives_the_same_judge_back(tmp_path):
+    judge = fitted(cases(), 0.1)
+    judge.save(tmp_path / "judge.npz")
+    again = Judge.load(tmp_path / "judge.npz")
+    table = cases(seed=3).known[0].table
+    np.testing.assert_array_equal(again.weigh(table), judge.weigh(table))
+    assert (again.margin, again.features, again.about) == (judge.margin, judge.features, judge.about)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x80\x04\x95pickle"])
+def test_a_damaged_file_is_refused(tmp_path, content):
+    (tmp_path / "judge.npz").write_bytes(content)
+    with pytest.raises(NoJudge, match=r"judge\.npz cannot be read"):
+        Judge.load(tmp_path / "judge.npz")
+
+
+def test_a_pickle_in_the_file_is_not_opened(tmp_path):
+    opened = tmp_path / "opened"
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(opened), "w"))
+
+    arrays = {**vars(stump().forest), "said": np.array([Bomb()], dtype=object)}
+    np.savez(tmp_path / "judge.npz", **arrays)
+    with pytest.raises(NoJudge):
+        Judge.load(tmp_path / "judge.npz")
+    assert not opened.exists()
+
+
+@pytest.mark.parametrize(
+    "field, value", [("left", 0), ("right", 99), ("left", -5), ("feature", 999), ("value", np.nan), ("roots", 7)]
+)
+def test_a_forest_that_leads_nowhere_is_refused(tmp_path, field, value):
+    judge = stump()
+    getattr(judge.forest, field)[0] = value
+    judge.save(tmp_path / "judge.npz")
+    with pytest.raises(NoJudge):
+        Judge.load(tmp_path / "judge.npz")
+
+
+def test_another_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("monai_tta.judge.FORMAT", 99)
+    stump().save(tmp_path / "judge.npz")
+    monkeypatch.undo()
+    with pytest.raises(NoJudge, match="format 99"):
+        Judge.load(tmp_path / "judge.npz")
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=8), st.floats(0.005, 1))
+@settings(deadline=None)
+def test_shares_are_a_mixture_that_prefers_the_larger_gain(gains, temperature):
+    gain = np.array(gains)
+    shares = preferred(gain, temperature)
+    assert shares.sum() == pytest.approx(1) and (shares >= 0).all()
+    assert shares[gain.argmax()] == shares.max()
+
+
+def test_a_gain_must_outweigh_its_spread():
+    gain, spread = np.array([0.02, -0.1]), np.array([0.01, 0.0])
+    assert worthwhile(gain, spread, 1.9) and not worthwhile(gain, spread, 2.1)
+    assert not worthwhile(np.zeros(2), np.zeros(2), 0)
+
+
+def test_a_mixture_scores_what_its_mask_scores():
+    case = cases(n=1).known[0]
+    assert case.gain_of(np.zeros(2)) == 0
+    assert case.gain_of(np.array([1.0, 0.0])) == pytest.approx(case.gains[0])
+    assert case.gain_of(np.array([0.0, 1.0])) == pytest.approx(case.gains[1])
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_dice_of_a_case_is_monais(head):
+    from monai.metrics import DiceMetric
+
+    rng = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 2, 8, 8, generator=rng) > 0.6
+    truth[:, 1] &= ~truth[:, 0]
+    p = torch.rand(3, 2, 3 if head == "softmax" else 2, 8, 8, generator=rng)
+    p = p.softmax(2) if head == "softmax" else (p * 50).floor() / 50 + 0.01  # kept in half precision: away from one half
+    made = Cases("a")
+    made.add(0, torch.zeros(2, len(FEATURES)), p[1:], p[0], truth, head)
+    masks = [(q.argmax(1, keepdim=True) == torch.tensor([1, 2]).view(1, 2, 1, 1)) if head == "softmax" else q > 0.5 for q in p]
+    whole = [torch.cat(list(m), 1)[None].float() for m in masks]  # windows side by side are one image
+    expected = [float(DiceMetric()(m, torch.cat(list(truth), 1)[None].float()).mean()) for m in whole]
+    known = made.known[0]
+    assert known.plain == pytest.approx(expected[0], abs=1e-3)
+    np.testing.assert_allclose(known.gains + known.plain, expected[1:], atol=1e-3)
+
+
+def test_a_case_without_anything_to_find_teaches_nothing():
+    made = Cases("a")
+    nothing = torch.zeros(1, 1, 4, 4)
+    made.add(0, torch.zeros(1, len(FEATURES)), nothing[None], nothing, nothing.bool(), "sigmoid")
+    assert not made.known
+
+
+def test_harmless_cases_need_no_margin_and_harmful_ones_do():
+    safe, risky = fitted(cases(n=80), 0.05), fitted(cases(n=80, harm=0.3), 0.05)
+    assert safe.margin == 0 and safe.about["mean gain held out"] > 0.05
+    assert risky.margin > 0 and risky.about["harm held out"] <= 0.05
+
+
+def test_the_margin_is_the_least_that_keeps_the_rate():
+    known = cases(n=100, harm=0.5).known
+    said = [(np.array([-1.0, 0.2]), np.array([0.1, 0.05 + 0.3 * (k.gains[1] < 0)])) for k in known]
+    margin, left = cautious(known, said, 0.02)
+    assert margin == 0.75 and min(left) >= 0 and max(left) > 0  # at 0.75, 0.2 - 0.75 * 0.35 is below zero
+
+
+def test_an_images_cases_are_never_on_both_sides(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "monai_tta.fitting.held_out",
+        lambda known, folds, others: seen.append((known, folds)) or [(np.ones(2), np.ones(2))] * len(known),
+    )
+    fitted(cases(), 0.1)
+    known, folds = seen[0]
+    assert all(len({f for k, f in zip(known, folds, strict=True) if k.group == g}) == 1 for g in range(12))
+    assert len(set(folds)) == FOLDS
+
+
+def test_too_few_images_are_refused():
+    few = cases(n=60)
+    few.known = [k for k in few.known if k.group < 3]
+    with pytest.raises(ValueError, match="3 labelled images"):
+        fitted(few, 0.1)
+
+
+def test_a_pooled_judge_leaves_out_whole_tasks(tmp_path):
+    many = [cases("a/1", 20), cases("a/2", 20, 1), cases("b/1", 20, 2)]
+    judge, lessons = pooled(many, 0.1)
+    assert judge.about["cases"] == 60 and len(lessons.gains) == 120
+    lessons.save(tmp_path / "lessons.npz")
+    again = Lessons.load(tmp_path / "lessons.npz")
+    np.testing.assert_allclose(again.table, lessons.table, rtol=1e-6)
+    own = fitted(cases("c", seed=5), 0.1, again)
+    assert own.about["lessons of other networks"] == 120
