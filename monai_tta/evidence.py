@@ -15,6 +15,7 @@ from monai_tta.objectives import Head, labels, probabilities
 from monai_tta.precision import uncached
 from monai_tta.shadow import Shadow
 from monai_tta.signals import agreement
+from monai_tta.tasks import posed_answers
 from monai_tta.views import Views
 
 WITNESSES = 4  # as many windows at most are looked at for a verdict
@@ -155,7 +156,7 @@ def _between_views(shadow: Shadow, windows: Sequence[Tensor], views: Views) -> f
     """Mean soft Dice of the answer of each window with those of its views; 1 where there is nothing to compare."""
     found = []
     for window in windows:
-        straight = _asked(shadow, window)
-        for view in views.of(window.shape[2:])[1:]:
-            found.append(agreement(straight, view.undo(_asked(shadow, view.apply(window))), shadow.head))
+        with _quietly(window):
+            straight, *posed = posed_answers(shadow, window, views)
+        found += [agreement(straight, other, shadow.head) for other in posed]
     return sum(found) / len(found) if found else 1.0

@@ -73,7 +73,7 @@ MUTANTS = {
     "nothing is computed again": ("recompute.py", "if not torch.is_grad_enabled():", "if True:"),
     "guards asked past the first reason": ("guard.py", "return next((reason for guard in self.guards if (reason := as_guard(guard).judge(evidence)) is not None), None)", "return [as_guard(g).judge(evidence) for g in self.guards][-1] if self.guards else None"),
     "a plain answer for whoever judges": ("verdict.py", "if not bool(evidence.adapted.isfinite().all()):", "if evidence.plain is not None:"),
-    "views judged in their own pose": ("evidence.py", "view.undo(_asked(shadow, view.apply(window)))", "_asked(shadow, view.apply(window))"),
+    "views compared with themselves": ("evidence.py", "agreement(straight, other, shadow.head)", "agreement(other, other, shadow.head)"),
     "plain views by the shadow": ("evidence.py", "_between_views(self.source, self.windows, views)", "_between_views(self.shadow, self.windows, views)"),
     "volumes compared one way": ("guards.py", "abs(a - b) > self.most * max(a, b)", "b - a > self.most * max(a, b)"),
     "norms' range not widened": ("norms.py", "more = slack * max", "more = 0 * max"),
