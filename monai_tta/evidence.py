@@ -102,9 +102,11 @@ class Evidence:
 
     @property
     def travelled(self) -> float:
-        """How far the moving tensors went, as a share of the source's own Euclidean length."""
+        """How far the moving tensors went, as a share of the source's own Euclidean length; numbers that are smaller than a tenth
+        on the whole, biases often, count as a tenth, because a small step is a large share of next to nothing."""
         length = float(sum((t.float() ** 2).sum() for t in self.shadow.start)) ** 0.5
-        return self.shadow.travelled / length if length else self.shadow.travelled
+        least = 0.1 * sum(t.numel() for t in self.shadow.start) ** 0.5
+        return self.shadow.travelled / max(length, least) if self.shadow.start else 0.0
 
     def adapted_views(self, views: Views) -> float:
         """Soft Dice in [0, 1] of the shadow's answers of the windows with those of each of their views, on average. Costs a

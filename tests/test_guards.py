@@ -3,6 +3,7 @@
 import copy
 import pickle
 from math import log
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -340,6 +341,15 @@ def test_view_agreement_fires_where_adapting_ruins_it():
     run = inferer(Ruin(), guard=ViewAgreement(0.02))
     with pytest.warns(UserWarning, match="views agree"):
         run(image(2), net)
+
+
+@pytest.mark.parametrize("start, share", [(torch.ones(4), 0.25), (torch.zeros(4), 2.5), (torch.full((4,), 0.01), 2.5)])
+def test_travelled_is_a_share_that_small_biases_do_not_inflate(start, share):
+    made = evidence(logits())
+    object.__setattr__(made, "shadow", SimpleNamespace(start=[start], travelled=0.5))
+    assert made.travelled == pytest.approx(share)
+    object.__setattr__(made, "shadow", SimpleNamespace(start=[], travelled=0.0))
+    assert made.travelled == 0
 
 
 @pytest.mark.parametrize("dims", [2, 3])
