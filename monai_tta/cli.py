@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,8 +15,11 @@ from monai_tta import methods as exported
 from monai_tta import overlay as overlays
 from monai_tta.commands.calibrate import calibrate
 from monai_tta.commands.compare import compare, tables
+from monai_tta.commands.guarding import named_guard
+from monai_tta.commands.norms import norms as norms_command
 from monai_tta.commands.profile import profile
 from monai_tta.commands.saying import PRECISION, console, refusing
+from monai_tta.commands.stream import stream
 from monai_tta.demo import make_demo
 from monai_tta.methods.careful import with_own_judge
 from monai_tta.scans import find_images
@@ -26,6 +29,8 @@ app.command()(calibrate)
 app.command()(compare)
 app.command()(tables)
 app.command()(profile)
+app.command()(stream)
+app.command("norms")(norms_command)
 
 
 @app.command("run")
@@ -41,6 +46,8 @@ def run_images(
     budget: Annotated[int, typer.Option(help="how many windows of a volume teach; 0 for all")] = 4,
     seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
     precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
+    guard: Annotated[list[str], typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times")] = [],  # noqa: B006
+    norms: Annotated[Path | None, typer.Option(help="what `monai-tta norms` wrote, for guards that need it")] = None,
     checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
 ) -> None:
     """Segment images with a bundle's network, adapted to each; masks are in each image's own space.
@@ -51,7 +58,8 @@ def run_images(
         chosen = with_own_judge(bundles.named_method(method, choose), bundle, checkpoint)
         source = bundles.load_bundle(bundle, checkpoint)
         files = find_images(images)
-        choices = {"head": head, "learn": learn, "reset": reset, "budget": budget or None, "seed": seed, "precision": precision}
+        choices: dict[str, Any] = {"head": head, "learn": learn, "reset": reset, "budget": budget or None, "seed": seed}
+        choices |= {"precision": precision, "guard": named_guard(guard, norms)}
         with Progress(console=console) as progress:
             todo = bundles.segment(source, files, out, chosen, **choices)
             outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
@@ -64,6 +72,8 @@ def _say(outcomes: list[bundles.Outcome], out: Path) -> None:
     for outcome in outcomes:
         if outcome.case and outcome.case.reason:
             console.print(f"{outcome.image.name}: answered plainly: {outcome.case.reason}", markup=False)
+        if outcome.case and outcome.case.reborn:
+            console.print(f"{outcome.image.name}: the stream was begun anew: {outcome.case.reborn}", markup=False)
     bad = [o for o in outcomes if o.error]
     console.print(f"{len(outcomes) - len(bad)} of {len(outcomes)} segmented; masks and records.json in {out}", markup=False)
     for outcome in bad:

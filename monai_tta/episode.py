@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
-from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from monai_tta.containers import leafwise, main_output
-from monai_tta.guards import finite_answer
+from monai_tta.containers import leafwise
+from monai_tta.evidence import witnesses
 from monai_tta.network import Stand, in_words
-from monai_tta.objectives import labels
-from monai_tta.precision import Precision, uncached, widened, without_kernel
+from monai_tta.precision import Precision, uncached, without_kernel
 from monai_tta.recompute import short_of_memory
-from monai_tta.record import Case, Step, peak_memory
+from monai_tta.record import Step
 from monai_tta.shadow import CannotAdapt, Shadow
-from monai_tta.survey import Enough, Glance, Survey, clean, particular
+from monai_tta.survey import Glance, Survey, clean, glance, particular
 from monai_tta.teaching import Teachers, usable
 from monai_tta.updates import everyone, together
+from monai_tta.verdict import collapsed, evidence_of, record_of, verdict
 
 _log = logging.getLogger(__name__)
 
@@ -42,18 +40,22 @@ class Episode:
         self.precision: Precision = inferer.precision
         self.seconds_plain: float | None = None
         self.changed: float | None = None
+        self.whole: Any = None  # the plain answer of the whole image, once somebody has asked for it
+        self.chosen: list[Tensor] = []
+        self.carried = False
+        self.reborn: str | None = None
         self.began = time.perf_counter()
 
     def plain(self, inputs: Tensor, args: Any, kwargs: Any, reason: str | None = None) -> Any:
         """Answer plainly; for a reason, or because the method would not answer otherwise."""
-        answer = self._plain(inputs, args, kwargs)
+        answer = self.plainly(inputs, args, kwargs) if self.whole is None else self.whole
         self._note(inputs, reason)
         return answer
 
     def answer(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
         """The adapted answer, or the plain one where adapting fails or is refused."""
-        carried, plain = shadow is not None, None
-        self.shadow = shadow
+        self.carried = shadow is not None
+        self.shadow, anew = shadow, None
         try:
             teachers = self._glance(inputs, args, kwargs)
             with torch.inference_mode(False):
@@ -61,14 +63,19 @@ class Episode:
                 if teachers is not None:
                     self._teach(teachers)
             adapted = self.inferer.plainly(inputs, Stand(self.network, self._adapted), args, kwargs)
-            if self.inferer.guard is not None or not bool(main_output(adapted, self.survey.key).isfinite().all()):
-                plain = self._plain(inputs, args, kwargs)
-            reason = self._verdict(plain, adapted)
+            evidence = evidence_of(self, adapted, inputs, args, kwargs)
+            anew = collapsed(self, evidence)
+            reason = verdict(self, evidence) if anew is None else anew
         except Exception as failure:  # whatever a network or a method does, the plain answer can be had
             if self.precision == "fast" and without_kernel(failure) and not self.agreed:
-                return self._exactly(inputs, args, kwargs, None if self.touched else shadow)
+                self.precision = "exact"
+                return self._again(inputs, args, kwargs, None if self.touched else shadow)
             _log.debug("adapting failed", exc_info=failure)
             reason = in_words(failure)
+        if anew is not None:
+            self.reborn = anew
+            if not self.inferer.together:  # the others don't learn this case again
+                return self._again(inputs, args, kwargs, None)
         if self.inferer.together:
             self._agree(False)  # the others may still be waiting to hear whether all can learn
             if not everyone(reason is None or not self.touched):
@@ -76,19 +83,16 @@ class Episode:
         if reason is None:
             self._note(inputs, None)
             return adapted
-        if self.touched or not carried:
+        if self.touched or not self.carried:
             self.shadow = None
-        if plain is None:
-            return self.plain(inputs, args, kwargs, reason)
-        self._note(inputs, reason)
-        return plain
+        return self.plain(inputs, args, kwargs, reason)
 
-    def _exactly(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
-        """Begin again in the network's own arithmetic."""
-        self.precision, self.steps, self.taught, self.touched = "exact", [], 0, False
+    def _again(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
+        """Begin the case again with this shadow, or a newborn one."""
+        self.steps, self.taught, self.touched, self.chosen = [], 0, False, []
         return self.answer(inputs, args, kwargs, shadow)
 
-    def _plain(self, inputs: Tensor, args: Any, kwargs: Any) -> Any:
+    def plainly(self, inputs: Tensor, args: Any, kwargs: Any) -> Any:
         """The source's answer of the whole image."""
         began = time.perf_counter()
         survey = Survey(self.network, self.source, self.inferer.head)
@@ -103,18 +107,7 @@ class Episode:
         """Find out what the source's answers are like, and which windows can teach, where windows of the volume do."""
         wanted = self.inferer.learn == "volume" and (self.method.learns or self.method.pools)
         teachers = Teachers(self.inferer.budget) if wanted else None
-        # MONAI's stitcher gives the image's meta data to whatever comes; others may leave that to the network.
-        simple = type(self.inferer.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
-        self.survey = glance = Glance(
-            self.network,
-            self.source,
-            self.inferer.head,
-            precision=self.precision,
-            see=teachers.offer if teachers else None,
-            spatial=tuple(inputs.shape[2:]) if simple else None,
-        )
-        with suppress(Enough):
-            self.inferer.plainly(inputs, Stand(self.network, glance.answer), args, kwargs)
+        self.survey = glance(self, inputs, args, kwargs, teachers.offer if teachers else None)
         return teachers
 
     def _take(self, shadow: Shadow) -> None:
@@ -135,7 +128,7 @@ class Episode:
             raise CannotAdapt("no window can teach: each one is constant or holds NaN or infinity")
         if len({w.shape for w in chosen}) > 1:
             raise CannotAdapt("the inferer asks about windows of several sizes, which can't teach together; use learn='window'")
-        self.extra = self.survey.extra
+        self.extra, self.chosen = self.survey.extra, witnesses(chosen)
         self._learn(torch.cat(chosen))
 
     def _agree(self, able: bool) -> bool:
@@ -177,7 +170,7 @@ class Episode:
         assert self.shadow is not None
         self.shadow.extra = self.extra
         with torch.inference_mode(False), torch.no_grad(), uncached(windows.device):
-            return self._dressed(self._predicted(clean(windows)), windows)
+            return self.survey.dressed(self._predicted(clean(windows)), windows)
 
     def _predicted(self, windows: Tensor) -> Any:
         """The shadow's answer; where memory does not suffice for a batch of windows, in halves of it."""
@@ -189,58 +182,5 @@ class Episode:
         halves = [self._predicted(half) for half in windows.chunk(2)]
         return leafwise(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *halves)
 
-    def _dressed(self, outputs: Any, windows: Tensor) -> Any:
-        """The answer in the precision of the source's, and with the windows' meta data where that carries them."""
-        if isinstance(outputs, dict):
-            self.survey.key = next(iter(outputs))
-        outputs = outputs.to(self.survey.dtype) if isinstance(outputs, Tensor) else leafwise(self._wide, outputs)
-
-        def dress(leaf: Any) -> Any:
-            return MetaTensor(leaf).copy_meta_from(windows, copy_attr=False) if isinstance(leaf, Tensor) else leaf
-
-        return leafwise(dress, outputs) if self.survey.meta and isinstance(windows, MetaTensor) else outputs
-
-    def _wide(self, leaf: Any) -> Any:
-        """A leaf in float32, where the source answers in it and fast arithmetic made it narrower."""
-        return widened(leaf) if isinstance(leaf, Tensor) and self.survey.dtype == torch.float32 else leaf
-
-    def _verdict(self, plain: Any, adapted: Any) -> str | None:
-        """Why not to keep the adapted answer; notes how many labels it changes where the plain answer is known."""
-        if self.inferer.learn == "window" and self.method.learns and not self.taught:
-            return "no window can teach: each one is constant or holds NaN or infinity"
-        if plain is None:
-            return None
-        head: Any = self.survey.head
-        before, after = main_output(plain, self.survey.key), main_output(adapted, self.survey.key)
-        reason = finite_answer(before, after, head)
-        if reason is None and self.inferer.guard is not None:
-            reason = self.inferer.guard(before, after, head)
-        if reason is None:
-            self.changed = float((labels(before, head) != labels(after, head)).any(1).float().mean())
-        return reason
-
     def _note(self, inputs: Tensor, reason: str | None) -> None:
-        shadow = self.shadow
-        case = Case(
-            number=self.number,
-            network=type(self.source or self.network).__name__,
-            method=repr(self.method),
-            head=self.survey.head,
-            learn=self.inferer.learn,
-            reset=self.inferer.reset,
-            seed=self.seed,
-            precision=self.precision,
-            shape=tuple(inputs.shape),
-            budget=self.inferer.budget,
-            taught=self.taught,
-            moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
-            selected=shadow.selected if shadow else None,
-            steps=tuple(self.steps),
-            travelled=shadow.travelled if shadow else 0.0,
-            changed=self.changed,
-            seconds=time.perf_counter() - self.began,
-            seconds_plain=self.seconds_plain,
-            peak_memory=peak_memory(),
-            reason=reason,
-        )
-        self.inferer.note(case)
+        self.inferer.note(record_of(self, inputs.shape, reason))

@@ -1,11 +1,106 @@
-"""Whether to keep what was learnt: a guard sees both answers and returns a reason to refuse the adapted one, or None.
+"""Whether to keep what was learnt: guards that compare the adapted answer with the plain one, and all others by name.
 
-A guard is any callable ``(plain, adapted, head) -> str | None`` of logits ``(N, K, *spatial)``.
+``docs/guards.md`` has a table of them: what each reads, in which unit, at what cost.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monai_tta.evidence import Evidence
+from monai_tta.guard import AllOf, FromAnswers, Guard, as_guard, demand, finite_answer
+from monai_tta.norms import SourceNorms, norms_of, read_norms
+from monai_tta.plausibility import Components, Distance, Entropy, Shape
+from monai_tta.signals import agreement
+from monai_tta.views import Views
+
+__all__ = [
+    "Agreement", "AllOf", "Components", "Distance", "Entropy", "Finite", "FromAnswers", "Guard", "Shape", "SourceNorms",
+    "Travelled", "ViewAgreement", "VolumeChange", "as_guard", "finite_answer", "norms_of", "read_norms",
+]  # fmt: skip
 
 
-def finite_answer(plain: Tensor, adapted: Tensor, head: str) -> str | None:
-    """Refuse an answer with NaN or infinity where the plain one has none (an image's own NaN is not adaptation's fault)."""
-    return "the adapted answer is not finite" if bool((plain.isfinite() & ~adapted.isfinite()).any()) else None
+@dataclass(frozen=True)
+class Finite(Guard):
+    """Refuse NaN and infinity that the plain answer does not have. `AdaptiveInferer` always asks this one, unasked."""
+
+    def judge(self, evidence: Evidence) -> str | None:
+        """Free where the adapted answer is finite."""
+        if bool(evidence.adapted.isfinite().all()):
+            return None
+        return finite_answer(evidence.plain, evidence.adapted, evidence.head)
+
+
+@dataclass(frozen=True)
+class VolumeChange(Guard):
+    """Refuse when a structure's size changes too much: ``most`` in [0, 1] is the change over the larger of the two sizes, 0.5 is
+    half or double. Structures of fewer than ``small`` voxels in both answers are left out."""
+
+    most: float = 0.5
+    small: int = 64
+
+    def __post_init__(self) -> None:
+        demand(0 <= self.most <= 1, "most", "a share of the larger volume, in [0, 1]", self.most)
+
+    def judge(self, evidence: Evidence) -> str | None:
+        """Compares voxel counts."""
+        for number, (before, after) in enumerate(zip(evidence.plain_masks, evidence.adapted_masks, strict=True), 1):
+            a, b = int(before.sum()), int(after.sum())
+            if max(a, b) >= self.small and abs(a - b) > self.most * max(a, b):
+                change = f"from {a} to {b} voxels ({abs(a - b) / max(a, b):.0%} of the larger; at most {self.most:.0%})"
+                return f"structure {number} changes {change}"
+        return None
+
+
+@dataclass(frozen=True)
+class Agreement(Guard):
+    """Refuse when plain and adapted answers have little in common: ``least`` is their soft Dice in [0, 1], averaged over the
+    structures that one of them shows."""
+
+    least: float = 0.5
+
+    def __post_init__(self) -> None:
+        demand(0 <= self.least <= 1, "least", "a soft Dice in [0, 1]", self.least)
+
+    def judge(self, evidence: Evidence) -> str | None:
+        """Compares probabilities."""
+        found = agreement(evidence.plain_probabilities, evidence.adapted_probabilities, evidence.head)
+        return None if found >= self.least else f"plain and adapted answers agree by {found:.3f} only (at least {self.least:g})"
+
+
+@dataclass(frozen=True)
+class ViewAgreement(Guard):
+    """Refuse when adapting makes the answer depend more on the pose: ``drop`` is how much of the soft Dice between a window's
+    answer and its views' may be lost, in [0, 1]. ``views`` should be poses that the network was trained to answer."""
+
+    drop: float = 0.1
+    views: Views = Views()
+
+    def __post_init__(self) -> None:
+        demand(0 <= self.drop <= 1, "drop", "a loss of soft Dice, in [0, 1]", self.drop)
+
+    def judge(self, evidence: Evidence) -> str | None:
+        """Asks source and shadow about each window and each of its views."""
+        before, after = evidence.plain_views(self.views), evidence.adapted_views(self.views)
+        if before - after <= self.drop:
+            return None
+        return f"views agree by {after:.2f} after adapting, {before:.2f} before (a loss of {self.drop:g} at most)"
+
+
+@dataclass(frozen=True)
+class Travelled(Guard):
+    """Refuse weights that went too far: ``most`` as a share of the moving tensors' Euclidean length in the source."""
+
+    most: float = 0.1
+
+    def __post_init__(self) -> None:
+        demand(self.most > 0, "most", "a share of the weights' length, above 0", self.most)
+
+    def judge(self, evidence: Evidence) -> str | None:
+        """Costs nothing."""
+        found = evidence.travelled
+        return (
+            None
+            if found <= self.most
+            else f"the weights travelled {100 * found:.3g}% of their length (at most {100 * self.most:.3g}%)"
+        )

@@ -5,6 +5,7 @@ Every trap of MONAI and torch (docs/architecture.md) is handled here, so that no
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 import weakref
@@ -19,8 +20,10 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
+from monai_tta.collapse import Collapse
 from monai_tta.containers import leafwise
 from monai_tta.episode import Episode
+from monai_tta.guard import Guard, as_guard
 from monai_tta.method import AdaptationMethod
 from monai_tta.methods import GraTa
 from monai_tta.network import check_input, fingerprint, unwrap
@@ -53,8 +56,9 @@ class AdaptiveInferer(SlidingWindowInferer):
             from each batch of windows right before answering it.
         reset: forget everything at each "volume" (episodic), at each "window", or "never" (continual).
         budget: how many windows of a volume teach; None for all.
-        guard: callable ``(plain, adapted, head) -> reason or None``; a reason refuses the adapted answer. It costs a plain
-            answer of the whole image.
+        guard: a `monai_tta.guards.Guard`, such as ``VolumeChange(0.5)``, or a callable ``(plain, adapted, head) -> reason or
+            None``; a reason refuses the adapted answer. A callable costs a plain answer of the whole image.
+        collapse: when a continual stream is begun anew (reset="never" only; see `Collapse`); None for never.
         seed: the only source of randomness.
         precision: "exact" answers and learns in the network's own arithmetic; "fast" in bfloat16 where the machine
             multiplies that natively (a GPU without it: float16, for what takes no gradient); elsewhere, or for a network with
@@ -95,7 +99,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         learn: Literal["window", "volume"] = "volume",
         reset: Literal["window", "volume", "never"] = "volume",
         budget: int | None = 4,
-        guard: Callable[[Tensor, Tensor, str], str | None] | None = None,
+        collapse: Collapse | None = Collapse(),  # noqa: B008
+        guard: Guard | Callable[[Tensor, Tensor, str], str | None] | None = None,
         seed: int = 0,
         precision: Precision = "exact",
         recompute: bool = False,
@@ -108,7 +113,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         super().__init__(*monais)
         self.method = GraTa() if method is None else method
         self.head, self.learn, self.reset = head, learn, reset
-        self.budget, self.guard, self.seed, self.inferer = budget, guard, seed, inferer
+        self.budget, self.guard, self.collapse, self.seed, self.inferer = budget, guard, collapse, seed, inferer
         self.precision: Precision = precision
         self.recompute, self.together = recompute, together
         self.records = records
@@ -138,8 +143,10 @@ class AdaptiveInferer(SlidingWindowInferer):
             raise ValueError(f"budget is a number of windows, at least 1, or None for all; found {self.budget}")
         if not isinstance(self.seed, int):
             raise ValueError(f"seed is a whole number, found {self.seed!r}")
-        if self.guard is not None and not callable(self.guard):
-            raise ValueError(f"guard is a callable (plain, adapted, head) -> reason or None, found {self.guard!r}")
+        if self.guard is not None:
+            as_guard(self.guard)
+        if not isinstance(self.collapse, Collapse | None):
+            raise ValueError(f"collapse is a monai_tta.collapse.Collapse or None, found {self.collapse!r}")
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """Answer a batch of images ``(N, C, *spatial)``; each image is a case of its own.
@@ -202,9 +209,11 @@ class AdaptiveInferer(SlidingWindowInferer):
         if self.records is not None:
             with _lock, Path(self.records).open("a") as file:
                 file.write(case.to_json() + "\n")
-        if case.reason is not None and case.reason not in self._warned:
-            self._warned.add(case.reason)
-            warnings.warn(f"answered without adaptation: {case.reason}", stacklevel=4)
+        for what, why in (("answered without adaptation", case.reason), ("the stream was begun anew", case.reborn)):
+            kind = f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why or "")  # with other figures it is no new reason
+            if why is not None and kind not in self._warned:
+                self._warned.add(kind)
+                warnings.warn(f"{what}: {why}", stacklevel=4)
 
 
 def _of_one(value: Any, i: int, n: int) -> Any:

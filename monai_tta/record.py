@@ -38,6 +38,7 @@ class Case:
     ``moving`` scalars were free to move, found by ``selected``; ``travelled`` is their Euclidean distance from the
     source's; ``changed`` the share of voxels whose label differs from the plain answer's, in [0, 1]; times are in seconds.
     ``changed`` and ``seconds_plain`` are None where nobody asked for a plain answer: a guard does.
+    ``reborn`` says why a continual stream was begun anew with this case (None: it was not).
     ``peak_memory`` is the process's highest resident size so far in MiB (None on Windows). ``reason`` says why an image
     was answered plainly (None: it was adapted).
     """
@@ -62,6 +63,7 @@ class Case:
     seconds_plain: float | None = None
     peak_memory: float | None = None
     reason: str | None = None
+    reborn: str | None = None
 
     @property
     def adapted(self) -> bool:

@@ -108,6 +108,7 @@ class Shadow:
         self.recomputes = False
         self.layout: Callable[[Tensor], Tensor] = laid_out
         self.optimizer: torch.optim.Optimizer | None = None
+        self.suspicions = 0  # of a continual stream's collapse, in so many cases in a row
         self._seeds = 0
         self._drawn = 0
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from monai_tta.containers import leafwise, main_output
-from monai_tta.network import explain_channels
-from monai_tta.precision import Precision, arithmetic
+from monai_tta.network import Stand, explain_channels
+from monai_tta.precision import Precision, arithmetic, widened
 from monai_tta.shadow import laid_out
 
 
@@ -58,6 +60,21 @@ class Survey:
             raise ValueError(why) from error
         self.note(outputs, next(iter(outputs)) if isinstance(outputs, dict) else None)
         return outputs
+
+    def dressed(self, outputs: Any, windows: Tensor) -> Any:
+        """Another network's answer in the precision of the source's, and with the windows' meta data where that carries them."""
+        if isinstance(outputs, dict):
+            self.key = next(iter(outputs))
+        outputs = outputs.to(self.dtype) if isinstance(outputs, Tensor) else leafwise(self._wide, outputs)
+
+        def dress(leaf: Any) -> Any:
+            return MetaTensor(leaf).copy_meta_from(windows, copy_attr=False) if isinstance(leaf, Tensor) else leaf
+
+        return leafwise(dress, outputs) if self.meta and isinstance(windows, MetaTensor) else outputs
+
+    def _wide(self, leaf: Any) -> Any:
+        """A leaf in float32, where the source answers in it and fast arithmetic made it narrower."""
+        return widened(leaf) if isinstance(leaf, Tensor) and self.dtype == torch.float32 else leaf
 
     def note(self, outputs: Any, key: Any = None) -> None:
         """Keep in mind what the source's answers are like; ``key`` is the main one's in a dictionary."""
@@ -115,3 +132,16 @@ class Glance(Survey):
         more, named = self.extra
         with arithmetic(self.precision, windows):
             return clean(main_output(self.network(laid_out(windows), *more, **named))).float()
+
+
+def glance(episode: Any, inputs: Tensor, args: Any, kwargs: Any, see: Callable[[Tensor], None] | None) -> Glance:
+    """Let an episode's inferer cut its image into windows, show them to ``see``, and find out what the source's answers are
+    like."""
+    inferer = episode.inferer
+    # MONAI's stitcher gives the image's meta data to whatever comes; others may leave that to the network.
+    simple = type(inferer.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
+    spatial = tuple(inputs.shape[2:]) if simple else None
+    look = Glance(episode.network, episode.source, inferer.head, precision=episode.precision, see=see, spatial=spatial)
+    with suppress(Enough):
+        inferer.plainly(inputs, Stand(episode.network, look.answer), args, kwargs)
+    return look

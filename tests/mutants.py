@@ -49,10 +49,10 @@ MUTANTS = {
     "noisy image painted, not the clean one": ("heads.py", "torch.stack(noise).to(windows), windows,", "torch.stack(noise).to(windows), windows + deviation * torch.stack(noise).to(windows),"),
     "source statistics kept": ("normalization.py", 'statistics if made.remembers else "window"', '"source" if made.remembers else "window"'),
     "compiled shell not opened": ("network.py", '"_orig_mod" in network._modules', "False"),
-    "meta data dropped": ("episode.py", "if self.survey.meta and isinstance(windows, MetaTensor) else outputs", "if False else outputs"),
-    "meta data added": ("episode.py", "if self.survey.meta and isinstance(windows, MetaTensor) else outputs", "if isinstance(windows, MetaTensor) else outputs"),
+    "meta data dropped": ("survey.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if False else outputs"),
+    "meta data added": ("survey.py", "if self.meta and isinstance(windows, MetaTensor) else outputs", "if isinstance(windows, MetaTensor) else outputs"),
     "a failure of adapting ends the run": ("episode.py", "except Exception as failure:", "except CannotAdapt as failure:"),
-    "a failed case empties the stream": ("episode.py", "if self.touched or not carried:", "if True:"),
+    "a failed case empties the stream": ("episode.py", "if self.touched or not self.carried:", "if True:"),
     "coordinates of another window": ("episode.py", "if particular(*self.extra) and", "if False and"),
     "arguments not split like the images": ("inferer.py", "own = tuple(_of_one(value, i, n) for value in args)", "own = args"),
     "named tuples rebuilt from a list": ("containers.py", 'if hasattr(first, "_fields")', "if False"),
@@ -61,13 +61,13 @@ MUTANTS = {
     "no gradient, no word": ("method.py", "if all(part is None for part in slope):", "if False:"),
     "writes through .data not noticed": ("network.py", "return tuple((*place, total)", "return tuple((*place, str())"),
     "views averaged in half precision": ("precision.py", "return logits.float() if", "return logits if"),
-    "guard not asked": ("episode.py", "if reason is None and self.inferer.guard is not None:", "if False:"),
+    "guard not asked": ("verdict.py", "if reason is None and inferer.guard is not None:", "if False:"),
     "every window asked before one is learnt from": ("survey.py", "if shapes not in self._known:", "if True:"),
     "looks without end": ("teaching.py", "LOOKS = 4", "LOOKS = 400"),
     "the source answers twice": ("inferer.py", "if not self.method.adapts:", "if False:"),
     "gradients through float16": ("precision.py", "kind is None or (kind == torch.float16 and torch.is_grad_enabled())", "kind is None"),
     "no way back from fast": ("precision.py", "isinstance(error, RuntimeError) and any", "False and any"),
-    "fast answers left narrow": ("episode.py", "outputs.to(self.survey.dtype) if", "outputs if"),
+    "fast answers left narrow": ("survey.py", "outputs.to(self.dtype) if", "outputs if"),
     "teaching windows' graphs add up": ("updates.py", "for window in windows.split(1):", "for window in [windows]:"),
     "a shadow is a second network": ("shadow.py", "nn.Parameter(p.detach(), requires_grad=False)", "nn.Parameter(p.detach().clone(), requires_grad=False)"),
     "nothing is computed again": ("recompute.py", "if not torch.is_grad_enabled():", "if True:"),
@@ -80,11 +80,20 @@ MUTANTS = {
     "half a job's rows kept": ("rows.py", "key = astuple(row.key)", "key = astuple(row.key); self._file.commit()"),
     "rows of other settings mixed": ("rows.py", "self._same(name, old, value)", "pass"),
     "processes step alone": ("updates.py", "_shared(value, total) if _TOGETHER.get() else", "(value, total) if True else"),
+    "guards asked past the first reason": ("guard.py", "return next((reason for guard in self.guards if (reason := as_guard(guard).judge(evidence)) is not None), None)", "return [as_guard(g).judge(evidence) for g in self.guards][-1] if self.guards else None"),
+    "a plain answer for whoever judges": ("verdict.py", "if not bool(evidence.adapted.isfinite().all()):", "if evidence.plain is not None:"),
+    "views compared with themselves": ("evidence.py", "agreement(straight, other, shadow.head)", "agreement(other, other, shadow.head)"),
+    "plain views by the shadow": ("evidence.py", "_between_views(self.source, self.windows, views)", "_between_views(self.shadow, self.windows, views)"),
+    "volumes compared one way": ("guards.py", "abs(a - b) > self.most * max(a, b)", "b - a > self.most * max(a, b)"),
+    "norms' range not widened": ("norms.py", "more = slack * max", "more = 0 * max"),
+    "specks counted as pieces": ("shapes.py", "[1:] >= small", "[1:] >= 1"),
+    "a collapsed stream goes on": ("episode.py", "return self._again(inputs, args, kwargs, None)\n        if self", "return self._again(inputs, args, kwargs, shadow)\n        if self"),
+    "suspicions never forgotten": ("collapse.py", "suspicions = 0 if why is None else", "suspicions = evidence.shadow.suspicions if why is None else"),
+    "collapse measured against the source": ("collapse.py", "(evidence.shadow, evidence.newborn)", "(evidence.shadow, evidence.source)"),
+    "newborns judged, too": ("verdict.py", "and episode.carried and episode.method.learns", "and episode.method.learns"),
 }  # fmt: skip
 
-TESTS = (
-    "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes".split()
-)
+TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes guards shapes collapse".split()
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
     "compare.py": ["compare"],

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,13 +15,14 @@ from monai.networks.nets import UNet
 
 from monai_tta import methods
 from monai_tta.demo import BUNDLE
+from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, Travelled, VolumeChange
 from monai_tta.record import Case
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md", "docs/guards.md", "docs/streams.md"])
 def test_code_on_a_page_runs(page):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -31,6 +33,8 @@ def test_code_on_a_page_runs(page):
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+    if not names["inferer"].cases:  # the page shows how to make one
+        names["inferer"](image, network)
     assert names["inferer"].cases[-1].reason is None
 
 
@@ -73,3 +77,31 @@ def test_links_between_pages_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
             inside = (page.parent / target).resolve().is_relative_to(ROOT / "docs")
             assert page.parent.parent != ROOT or inside, f"{page.name} links to {target}, which Sphinx builds no page for"
+
+
+def test_the_page_for_clinicians_has_every_guards_words():
+    from tests.test_guards import BALL, evidence, logits
+
+    page = (ROOT / "docs" / "when-to-trust.md").read_text()
+    said = [s for row in re.findall(r"^\| \*\*plain\*\* \| (.*?) \|", page, re.M) for s in re.findall(r"`([^`]+)`", row)]
+    patterns = [re.escape(s).replace(r"\.\.\.", ".*").replace("1", r"\d+") for s in said]
+    large, small, two = logits((4, 14)), logits((4, 9)), logits((2, 6), (12, 16))
+    far, weights = evidence(large, distances=(0.2, 3.4)), evidence(large)
+    object.__setattr__(weights, "shadow", SimpleNamespace(start=[torch.ones(4)], travelled=3.0))
+    bad = large * float("nan")
+    ways = [
+        (Finite(), evidence(bad, large)),
+        (VolumeChange(0.1), evidence(small, large)),
+        (Agreement(1.0), evidence(small, large)),
+        (Components(1), evidence(two)),
+        (Shape(BALL), evidence(small)),
+        (Entropy(most=0.1), evidence(large * 0)),
+        (Distance(most=1.0), far),
+        (Distance(norms=BALL), far),
+        (Distance(least=9.0), far),
+        (Travelled(0.1), weights),
+    ]
+    for guard, case in ways:
+        reason = guard.judge(case)
+        assert any(re.match(pattern, reason) for pattern in patterns), reason
+    assert sum("view" in s for s in said) == 1 and "views agree by" in (ROOT / "monai_tta" / "guards.py").read_text()

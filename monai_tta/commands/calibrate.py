@@ -44,4 +44,8 @@ def calibrate(
         table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
     table.add_row("margin", f"{last.margin:g} spreads")
     Console().print(table)
-    Console().print(f"written: {file}; monai-tta run --method careful finds it in its bundle; elsewhere --choose judge=FILE", soft_wrap=True, markup=False)
+    Console().print(
+        f"written: {file}; monai-tta run --method careful finds it in its bundle; elsewhere --choose judge=FILE",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,68 @@
+"""When a continual stream has gone wrong: what its shadow has learnt over many cases makes its answers degenerate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from monai_tta.evidence import Evidence
+from monai_tta.guard import demand
+from monai_tta.signals import mean_entropy, share
+
+FLOOR = 1e-3  # added to both sides of a ratio, so that next to nothing beside nothing is no change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collapse:
+    """Drop a stream's shadow when its answers degenerate; the case is answered by a newborn one.
+
+    The shadow's answers of up to four teaching windows are compared with a newborn shadow's of the same windows: same image, same
+    statistics, nothing learnt. So neither a new kind of patient nor what statistics mend counts as collapse, only what was
+    learnt does (entropy minimisation may end in answering one class everywhere; Niu et al., ICLR 2023, arXiv 2302.12400).
+
+    Args:
+        share: the foreground per voxel may be this many times a newborn shadow's, or this part of it, above 1.
+        entropy: the same of the entropy in nats per voxel.
+        patience: how many cases in a row must leave these limits, at least 1.
+        travelled: how far the weights may go, as a share of the moving tensors' Euclidean length in the source; beyond that, or
+            where an answer is not finite, no patience is had.
+    """
+
+    share: float = 3.0
+    entropy: float = 3.0
+    patience: int = 3
+    travelled: float = 0.5
+
+    def __post_init__(self) -> None:
+        demand(self.share > 1, "share", "a ratio above 1", self.share)
+        demand(self.entropy > 1, "entropy", "a ratio above 1", self.entropy)
+        demand(isinstance(self.patience, int) and self.patience >= 1, "patience", "a number of cases, at least 1", self.patience)
+        demand(self.travelled > 0, "travelled", "a share of the weights' length, above 0", self.travelled)
+
+    def judge(self, evidence: Evidence) -> str | None:
+        """Why the stream should begin anew, or None. Counts suspicious cases in a row on the shadow.
+
+        Costs two forward passes of each window, and choosing them with learn="window"; nothing where the weights themselves went
+        too far.
+        """
+        if not bool(evidence.adapted.isfinite().all()) and bool(evidence.plain.isfinite().all()):
+            return "the shadow's answer is not finite"
+        if not evidence.travelled <= self.travelled:
+            return f"the weights travelled {100 * evidence.travelled:.3g}% of their length (at most {100 * self.travelled:.3g}%)"
+        why = self.suspects(evidence)
+        evidence.shadow.suspicions = 0 if why is None else evidence.shadow.suspicions + 1
+        if why is None or evidence.shadow.suspicions < self.patience:
+            return None
+        return f"{why}, {self.patience} cases in a row"
+
+    def suspects(self, evidence: Evidence) -> str | None:
+        """What is odd about this case's answers, or None."""
+        if not evidence.windows:
+            return None
+        own, fresh = (evidence.answers(whose) for whose in (evidence.shadow, evidence.newborn))
+        for what, limit, of in (("foreground", self.share, share), ("entropy", self.entropy, mean_entropy)):
+            found, usual = (fmean(of(p, evidence.head) for p in answers) for answers in (own, fresh))
+            ratio = (found + FLOOR) / (usual + FLOOR)
+            if not 1 / limit <= ratio <= limit:
+                return f"the shadow's {what} per voxel is {found:.3g} where a newborn shadow's is {usual:.3g}"
+        return None
