@@ -22,6 +22,7 @@ from monai_tta.bundle import SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
 from monai_tta.labelled import Cohort
 from monai_tta.memory import grown
+from monai_tta.methods.careful import with_own_judge
 from monai_tta.plan import Job, Plan, jobs_of
 from monai_tta.protocol import Contender, Domain
 from monai_tta.reading import head_of
@@ -49,8 +50,10 @@ def work(job: Job) -> tuple[list[Row], list[str]]:
     cohort = _cohort(job.plan.root, job.plan.dataset_dir, json.dumps(asdict(job.domain)))
     post = cohort.postprocessing()
     given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}
+    methods = [with_own_judge(c.method, job.plan.root, job.checkpoint) for c in job.contenders]
     inferers = [
-        AdaptiveInferer(method=c.method, inferer=bundle.inferer, head=head_of(post), **given | c.choices) for c in job.contenders
+        AdaptiveInferer(method=m, inferer=bundle.inferer, head=head_of(post), **given | c.choices)
+        for m, c in zip(methods, job.contenders, strict=True)
     ]
     rows, failures = [], []
     for number in job.numbers:

@@ -16,6 +16,12 @@ from torch import Tensor
 Draw = Callable[[float, float], float]
 
 
+def _bare(x: object) -> Tensor:
+    """Without meta data, with which networks are several times slower."""
+    plain: Tensor = convert_to_tensor(x, track_meta=False)
+    return plain
+
+
 def _gain(x: Tensor, draw: Draw) -> Tensor:
     """Each channel by a factor of its own."""
     return x * torch.tensor([draw(0.5, 1.6) for _ in x]).view(-1, *[1] * (x.ndim - 1))
@@ -28,7 +34,7 @@ def _contrast(x: Tensor, draw: Draw) -> Tensor:
 
 def _gamma(x: Tensor, draw: Draw) -> Tensor:
     """Darker or brighter middle tones, the ends as they were."""
-    return torch.as_tensor(AdjustContrast(2 ** draw(-1.2, 1.2))(x))
+    return _bare(AdjustContrast(2 ** draw(-1.2, 1.2))(x))
 
 
 def _noise(x: Tensor, draw: Draw) -> Tensor:
@@ -39,7 +45,7 @@ def _noise(x: Tensor, draw: Draw) -> Tensor:
 
 def _blur(x: Tensor, draw: Draw) -> Tensor:
     """Out of focus, by up to a seventieth of the shortest side."""
-    return torch.as_tensor(GaussianSmooth(sigma=draw(0.3, max(0.8, min(x.shape[1:]) / 70)))(x))
+    return _bare(GaussianSmooth(sigma=draw(0.3, max(0.8, min(x.shape[1:]) / 70)))(x))
 
 
 def _light(x: Tensor, draw: Draw) -> Tensor:
@@ -110,5 +116,4 @@ def _framed(image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
     aside = [draw(-0.1, 0.1) * size for size in image.shape[1:]]
     move = Affine(scale_params=[zoom] * spatial, translate_params=aside, padding_mode="border", image_only=True)
     both = (move(image, mode="bilinear"), move(label, mode="nearest"))
-    a, b = (convert_to_tensor(x, track_meta=False) for x in both)
-    return a, b
+    return _bare(both[0]), _bare(both[1])

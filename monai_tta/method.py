@@ -31,6 +31,11 @@ class AdaptationMethod(ABC):
         return False
 
     @property
+    def on_record(self) -> str:
+        """What records call it: its repr, unless that holds a path."""
+        return repr(self)
+
+    @property
     def learns(self) -> bool:
         """Whether `adapt` does anything."""
         return True
@@ -140,6 +145,11 @@ class Wrapper(AdaptationMethod):
     """A plug-in around another method: all verbs are passed on; override the one that it improves."""
 
     inner: AdaptationMethod
+
+    @property
+    def on_record(self) -> str:
+        """With the inner method as records call it."""
+        return repr(self).replace(repr(self.inner), self.inner.on_record)
 
     @property
     def pools(self) -> bool:

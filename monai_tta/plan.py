@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tta import __version__
+from monai_tta.methods.careful import judge_file
 from monai_tta.precision import Precision
 from monai_tta.protocol import Contender, Domain, chosen_contenders, chosen_domains, protocol_of
 from monai_tta.rows import METRICS, Key
@@ -74,6 +75,7 @@ class Plan:
         protocol = protocol_of(self.root)
         configs = [(self.root / "configs" / f"{name}.yaml").read_bytes() for name in ("inference", "evaluate")]
         files = [self.root / "models" / name for name in self.checkpoints]
+        files += [judge_file(self.root, name) for name in self.checkpoints]
         everyone = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,

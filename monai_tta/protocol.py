@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai_tta import methods
 from monai_tta.bundle import BundleError
 from monai_tta.method import AdaptationMethod
-from monai_tta.methods import Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta.methods import Careful, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
 from monai_tta.tasks import ConsistencyTask
 from monai_tta.updates import Adam, RandomSign
 from monai_tta.views import Restyling, Views
@@ -139,6 +139,8 @@ def contenders(protocol: Protocol) -> list[Contender]:
     ]
     chosen = [
         Contender("Source", Source()),
+        Contender("Careful", Careful()),
+        Contender("Careful, universal judge", Careful(judge="universal")),
         Contender("View average", ViewAverage()),
         *[Contender(f"Statistics, window, blend {b}", Statistics(blend=b)) for b in (0.1, 0.3, 1.0)],
         *[Contender(f"Statistics, volume, blend {b}", Statistics(blend=b, statistics="volume")) for b in (0.1, 0.3, 1.0)],

@@ -103,7 +103,7 @@ def record_of(episode: Any, shape: Sequence[int], reason: str | None) -> Case:
     return Case(
         number=episode.number,
         network=type(episode.source or episode.network).__name__,
-        method=repr(episode.method),
+        method=episode.method.on_record,
         head=episode.survey.head,
         learn=inferer.learn,
         reset=inferer.reset,

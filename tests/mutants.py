@@ -91,11 +91,28 @@ MUTANTS = {
     "suspicions never forgotten": ("collapse.py", "suspicions = 0 if why is None else", "suspicions = evidence.shadow.suspicions if why is None else"),
     "collapse measured against the source": ("collapse.py", "(evidence.shadow, evidence.newborn)", "(evidence.shadow, evidence.source)"),
     "newborns judged, too": ("verdict.py", "and episode.carried and episode.method.learns", "and episode.method.learns"),
+    "spread of the trees ignored": ("judge.py", "gain - margin * spread > 0", "gain > 0"),
+    "answers mixed evenly": ("judge.py", "np.exp((gain - gain.max()) / temperature)", "np.ones_like(gain)"),
+    "pickles opened in a judge's file": ("judge.py", "np.load(path, allow_pickle=False)", "np.load(path, allow_pickle=True)"),
+    "an image on both sides of a fold": ("fitting.py", "[k.group % FOLDS for k in cases.known]", "[i % FOLDS for i, _ in enumerate(cases.known)]"),
+    "few cases believed": ("fitting.py", "(harmed + 1) / (n + 1)", "harmed / n"),
+    "grave losses counted like others": ("fitting.py", "and gravely / n <= harm / 4", ""),
+    "a task judges its own networks": ("fitting.py", 'tasks.index(c.name.split("/")[0])', "many.index(c)"),
+    "labels stay where images move": ("distortion.py", 'move(label, mode="nearest")', "label"),
+    "windows cut with other windows' labels": ("calibrate.py", "torch.equal(p[:, :channels], c)", "True"),
+    "the judge's no is not heard": ("methods/careful.py", "if not shadow.members:", "if False:"),
+    "candidates answer by the source's statistics": ("methods/careful.py", "        own.gather(windows)\n", ""),
+    "averaged and front answers mixed up": ("methods/careful.py", "if averaged else plain_answer", "if not averaged else plain_answer"),
 }  # fmt: skip
 
 TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes guards shapes collapse".split()
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
+    "judge.py": ["judge"],
+    "fitting.py": ["judge"],
+    "distortion.py": ["calibrate"],
+    "calibrate.py": ["calibrate"],
+    "methods/careful.py": ["careful"],
     "compare.py": ["compare"],
     "plan.py": ["compare"],
     "rows.py": ["tables"],

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_tta.fitting import FOLDS, cautious, fitted, flattened, pooled
+from monai_tta.fitting import FOLDS, MARGINS, cautious, fitted, flattened, pooled
 from monai_tta.judge import Judge, NoJudge, preferred, worthwhile
 from monai_tta.lessons import Cases, Lessons
 from monai_tta.panel import FEATURES
@@ -185,3 +185,30 @@ def test_a_pooled_judge_leaves_out_whole_tasks(tmp_path):
     np.testing.assert_allclose(again.table, lessons.table, rtol=1e-6)
     own = fitted(cases("c", seed=5), 0.1, again)
     assert own.about["lessons of other networks"] == 120
+
+
+def test_few_cases_cannot_show_a_low_rate():
+    """No case was harmed, but one in forty may be: the rate is only shown with the finite-sample correction."""
+    known = cases(n=40).known
+    said = [(np.array([0.1, 0.2]), np.array([0.01, 0.01]))] * 40
+    assert cautious(known, said, 0.03)[0] == 0 and cautious(known, said, 0.02)[0] == MARGINS[-1]
+
+
+def test_grave_losses_raise_the_margin_before_the_rate_is_used_up():
+    known = cases(n=100, harm=0.03, seed=2).known
+    harmed = sum(k.gains[1] < -0.05 for k in known)
+    assert 0 < harmed < 9
+    said = [(np.array([-1.0, 0.2]), np.array([0.1, 0.05 + 0.3 * (k.gains[1] < 0)])) for k in known]
+    assert cautious(known, said, 0.1)[0] == (0.75 if harmed > 2.5 else 0)
+
+
+def test_no_task_judges_its_own_networks(monkeypatch):
+    seen = []
+
+    def held_out(known, folds, _):
+        seen.append(folds)
+        return [(np.ones(2), np.ones(2))] * len(known)
+
+    monkeypatch.setattr("monai_tta.fitting.held_out", held_out)
+    pooled([cases("a/1", 10), cases("a/2", 10, 1), cases("b/1", 10, 2)], 0.1)
+    assert list(seen[0]) == [0] * 20 + [1] * 10

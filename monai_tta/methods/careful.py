@@ -94,6 +94,11 @@ class Careful(AdaptationMethod):
     views: Views = Views()
 
     @property
+    def on_record(self) -> str:
+        """With the judge's file by name alone: where it lies is nobody's business."""
+        return repr(replace(self, judge=Path(self.judge).name))
+
+    @property
     def pools(self) -> bool:
         """True: decisions are one volume's, from its teaching windows."""
         return True

@@ -1,0 +1,153 @@
+"""Calibration: distortions that leave labels in place, windows cut with their labels, a judge from labelled data."""
+
+import json
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.inferers import SimpleInferer, SlidingWindowInferer
+from typer.testing import CliRunner
+
+from monai_tta.bundle import BundleError
+from monai_tta.calibrate import Trial, cut, kept_by, keys_of, structured
+from monai_tta.cli import app
+from monai_tta.demo import BUNDLE
+from monai_tta.distortion import FAMILIES, Distortion
+from monai_tta.judge import Judge
+from monai_tta.methods.careful import Careful, judge_file, with_own_judge
+from tests.small import image, network
+
+
+def square(dims=2, size=32):
+    label = torch.zeros(1, *[size] * dims)
+    label[(slice(None), *[slice(8, 24)] * dims)] = 1
+    return label * 0.6 + 0.2, label
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("keep", ["range", "moments"])
+def test_a_distortion_is_the_seeds_alone_and_keeps_what_a_bundle_would(dims, keep):
+    x, y = square(dims)
+    generator = torch.get_rng_state()
+    for seed in range(6):
+        a, mask = Distortion(keep)(x, y, seed)
+        b, again = Distortion(keep)(x, y, seed)
+        assert torch.equal(a, b) and torch.equal(mask, again) and a.shape == x.shape and mask.shape == y.shape
+        assert set(mask.unique().tolist()) <= {0.0, 1.0} and a.isfinite().all() and type(a) is torch.Tensor
+        if keep == "range":
+            assert a.min() >= x.min() - 1e-6 and a.max() <= x.max() + 1e-6
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not torch.equal(Distortion(keep)(x, y, 1)[0], Distortion(keep)(x, y, 2)[0])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_label_goes_where_the_image_goes(dims):
+    x, y = square(dims)
+    still = Distortion(families=())
+    for seed in range(8):
+        a, mask = still(x, y, seed)
+        inside, outside = a[mask > 0].mean(), a[mask == 0].mean()
+        assert inside > 0.7 and outside < 0.4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_changes_the_picture(family):
+    x, y = square()
+    x = torch.cat([x, 0.5 * x])
+    alone = Distortion(families=(family,), most=1)
+    plain = Distortion(families=())
+    assert any(not torch.allclose(alone(x, y, s)[0], plain(x, y, s)[0], atol=0.02) for s in range(12))
+
+
+@pytest.mark.parametrize("choices", [{"keep": "nothing"}, {"families": ("gamma", "magic")}])
+def test_nonsense_distortions_are_refused(choices):
+    with pytest.raises(ValueError, match="keep|magic"):
+        Distortion(**choices)
+
+
+def test_what_normalisation_keeps_is_seen_from_the_images():
+    z = [torch.randn(1, 50, 50, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    assert kept_by(z) == "moments" and kept_by([*z, torch.rand(1, 50, 50)]) == "range"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_windows_are_cut_with_their_labels(whole):
+    net = network(dims=2)
+    x = image(2, size=20)
+    inner = SimpleInferer() if whole else SlidingWindowInferer(8, 3, 0.5)
+    bundle = SimpleNamespace(inferer=inner, network=net, device=torch.device("cpu"))
+    windows, truth = cut(bundle, x, 2 * x + 1, "softmax", 2)
+    assert len(windows) == (1 if whole else 2) and torch.equal(truth, 2 * windows + 1)
+
+
+def test_an_image_that_cannot_teach_is_left_out():
+    bundle = SimpleNamespace(inferer=SimpleInferer(), network=network(dims=2), device=torch.device("cpu"))
+    assert cut(bundle, torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), "softmax", 2) == (None, None)
+
+
+@given(st.integers(0, 3))
+@settings(deadline=None, max_examples=4)
+def test_labels_of_all_kinds_become_structures(seed):
+    numbers = torch.randint(0, 3, (1, 1, 5, 5), generator=torch.Generator().manual_seed(seed))
+    numbers[0, 0, 0, 0] = 2
+    channels = torch.cat([numbers == k for k in range(3)], 1)
+    for label in (numbers.float(), channels.float(), channels[:, 1:].float()):
+        assert torch.equal(structured(label, 3, "softmax"), channels[:, 1:])
+    assert torch.equal(structured(channels[:, 1:].float(), 2, "sigmoid"), channels[:, 1:])
+    with pytest.raises(BundleError, match="values up to 2"):
+        structured(numbers.float(), 2, "softmax")
+
+
+def test_settings_of_the_command_line():
+    assert keys_of(["split=source_val", "skip=20"]) == {"split": "source_val", "skip": 20}
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        keys_of(["split"])
+    with pytest.raises(ValueError, match="at least 49"):
+        Trial(size=40, harm=0.02)
+
+
+def test_a_bundle_is_calibrated_and_then_run_with_its_judge(phantom_set, bundle_copy, tmp_path, monkeypatch):
+    """Phantoms by the hippocampus bundle: a file of numbers in the bundle, found by run, compare and nobody else."""
+    lines = (phantom_set / "split.csv").read_text().replace("target", "source_val").replace("source_train", "source_val")
+    (phantom_set / "split.csv").write_text(lines)
+    words = ["calibrate", str(bundle_copy), "--dataset-dir", str(phantom_set), "--set", "split=source_val", "--size", "11"]
+    done = CliRunner().invoke(app, [*words, "--harm", "0.1", "--budget", "1"])
+    assert done.exit_code == 0, done.output
+    file = judge_file(bundle_copy, "model.pt")
+    judge = Judge.load(file)
+    assert judge.about["cases"] == 11 and judge.about["harm held out"] <= 0.1
+    assert str(phantom_set) not in json.dumps(judge.about)
+    assert with_own_judge(Careful(), bundle_copy, "model.pt") == Careful(judge=str(file))
+    assert with_own_judge(Careful(judge="universal"), bundle_copy, "model.pt") == Careful(judge="universal")
+    assert with_own_judge(Careful(), bundle_copy, "model_instance.pt") in (
+        Careful(),
+        Careful(judge=str(judge_file(bundle_copy, "model_instance.pt"))),
+    )
+    image_file = phantom_set / "images" / "c0.nii.gz"
+    done = CliRunner().invoke(
+        app, ["run", str(bundle_copy), str(image_file), "--method", "careful", "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    (record,) = json.loads((tmp_path / "out" / "records.json").read_text())
+    assert "judge='judge.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
+    assert "expected gain" in record["steps"][0]["notes"] and record["reason"] is None
+    assert np.asarray(nib.load(tmp_path / "out" / "c0_seg.nii.gz").dataobj).shape == (36, 34, 33)
+
+
+def test_too_few_images_end_with_one_line(phantom_set, bundle_copy):
+    words = ["calibrate", str(bundle_copy), "--dataset-dir", str(phantom_set), "--set", "split=source_val", "--size", "9"]
+    done = CliRunner().invoke(app, [*words, "--harm", "0.1", "--budget", "1"])
+    assert done.exit_code == 2 and "2 labelled images" in done.output and "Traceback" not in done.output
+
+
+def test_the_universal_judge_is_shipped_and_answers():
+    from monai_tta.methods.careful import UNIVERSAL, judge_of
+
+    judge = judge_of("universal")
+    assert UNIVERSAL.is_file() and UNIVERSAL.stat().st_size < 10e6 and judge.margin > 0
+    assert judge.about["harm held out"] <= judge.about["wanted harm"] and len(judge.about["networks"]) > 10
+    assert BUNDLE.name in " ".join(judge.about["networks"])
