@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monai_tta._version import __version__
 from monai_tta.judge import Floats, Forest, Judge, preferred, worthwhile
-from monai_tta.lessons import Cases, Known, Lessons
+from monai_tta.lessons import Cases, Known
 from monai_tta.panel import FEATURES
 
 HARM = 0.01  # a case is harmed when it loses more than a point of Dice
@@ -31,12 +31,9 @@ def grown(table: Floats, gains: Floats, seed: int = 0) -> Forest:
     return flattened([tree.tree_ for tree in model.estimators_])
 
 
-def rows_of(cases: Sequence[Known], others: Lessons | None = None) -> tuple[Floats, Floats]:
-    """All rows of some cases, and of the lessons of other networks, as one table and its gains."""
-    tables, gains = [k.table for k in cases], [k.gains for k in cases]
-    if others is not None:
-        tables, gains = [*tables, others.table], [*gains, others.gains]
-    return np.concatenate(tables), np.concatenate(gains)
+def rows_of(cases: Sequence[Known]) -> tuple[Floats, Floats]:
+    """All rows of some cases as one table, and their gains."""
+    return np.concatenate([k.table for k in cases]), np.concatenate([k.gains for k in cases])
 
 
 def flattened(trees: Sequence[Any]) -> Forest:
@@ -59,11 +56,11 @@ def flattened(trees: Sequence[Any]) -> Forest:
     return Forest(roots, feature, threshold, left, right, joined("value", np.float32))
 
 
-def held_out(cases: Sequence[Known], folds: Sequence[int], others: Lessons | None = None) -> list[tuple[Floats, Floats]]:
+def held_out(cases: Sequence[Known], folds: Sequence[int]) -> list[tuple[Floats, Floats]]:
     """Gains and spreads of each case, as judged by a forest that has not seen its fold."""
     said: dict[int, tuple[Floats, Floats]] = {}
     for fold in sorted(set(folds)):
-        forest = grown(*rows_of([k for k, f in zip(cases, folds, strict=True) if f != fold], others))
+        forest = grown(*rows_of([k for k, f in zip(cases, folds, strict=True) if f != fold]))
         for i, (case, own) in enumerate(zip(cases, folds, strict=True)):
             if own == fold:
                 each = forest.each(case.table)
@@ -89,9 +86,9 @@ def cautious(cases: Sequence[Known], said: Sequence[tuple[Floats, Floats]], harm
     return MARGINS[-1], left
 
 
-def fitted(cases: Cases, harm: float, others: Lessons | None = None) -> Judge:
+def fitted(cases: Cases, harm: float) -> Judge:
     """A network's own judge: margin from folds of its images (cases made from one image are never on both sides), forest from
-    all of its cases and the lessons of other networks.
+    all of its cases.
 
     Raises:
         ValueError: for fewer than `FOLDS` images.
@@ -101,27 +98,25 @@ def fitted(cases: Cases, harm: float, others: Lessons | None = None) -> Judge:
         raise ValueError(
             f"{cases.name}: {len({k.group for k in cases.known})} labelled images can teach; at least {FOLDS} are needed"
         )
-    return _judge([cases], folds, harm, others)
+    return _judge([cases], folds, harm)
 
 
-def pooled(many: Sequence[Cases], harm: float) -> tuple[Judge, Lessons]:
+def pooled(many: Sequence[Cases], harm: float) -> Judge:
     """A judge for networks that were never calibrated: margin from leaving out all networks of one task (``name`` up to a slash)
-    in turn; and the lessons for `fitted`."""
+    in turn."""
     tasks = list(dict.fromkeys(c.name.split("/")[0] for c in many))
     folds = [tasks.index(c.name.split("/")[0]) for c in many for _ in c.known]
-    table, gains = rows_of([k for c in many for k in c.known])
-    return _judge(many, folds, harm, None), Lessons(table, gains)
+    return _judge(many, folds, harm)
 
 
-def _judge(many: Sequence[Cases], folds: Sequence[int], harm: float, others: Lessons | None) -> Judge:
+def _judge(many: Sequence[Cases], folds: Sequence[int], harm: float) -> Judge:
     known = [k for c in many for k in c.known]
-    margin, left = cautious(known, held_out(known, folds, others), harm)
+    margin, left = cautious(known, held_out(known, folds), harm)
     plain, best = np.array([k.plain for k in known]), np.array([max(k.gains.max(), 0.0) for k in known])
     about = {
         "made": f"monai_tta {__version__}, {date.today().isoformat()}",
         "networks": [c.name for c in many],
         "cases": len(known),
-        "lessons of other networks": 0 if others is None else len(others.gains),
         "wanted harm": harm,
         "harm held out": float(np.mean(np.array(left) < -HARM)),
         "worst held out": float(min(left)),
@@ -130,4 +125,4 @@ def _judge(many: Sequence[Cases], folds: Sequence[int], harm: float, others: Les
         "mean Dice of the source": float(plain.mean()),
         "answered plainly": float(np.mean(np.array(left) == 0)),
     }
-    return Judge(grown(*rows_of(known, others)), FEATURES, margin, TEMPERATURE, about)
+    return Judge(grown(*rows_of(known)), FEATURES, margin, TEMPERATURE, about)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,25 +32,6 @@ class Known:
             return 0.0
         mixed = np.tensordot(shares, self._answers.astype(np.float64), 1)
         return _dice(_chosen(mixed, self._head), self._truth, self._counts) - self.plain
-
-
-@dataclass(frozen=True, eq=False)
-class Lessons:
-    """Rows of other networks' cases: a table ``(rows, features)`` and the gains. Numbers only."""
-
-    table: Floats
-    gains: Floats
-
-    def save(self, path: Path) -> None:
-        """Write them as arrays (.npz), in single precision."""
-        with path.open("wb") as file:
-            np.savez_compressed(file, table=self.table.astype(np.float32), gains=self.gains.astype(np.float32))
-
-    @classmethod
-    def load(cls, path: Path) -> Lessons:
-        """Read `save` back."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["table"].astype(np.float64), arrays["gains"].astype(np.float64))
 
 
 @dataclass

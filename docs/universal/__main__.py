@@ -3,8 +3,8 @@
     python -m docs.universal OUT [--vessels DIR] [--discs DIR] [--hippocampus DIR] [--size 120]
 
 DIRs hold images and labels as `bundles/vessel_fundus` (chase_db1 and hrf inside), and `bundles/hippocampus_mri` read them; discs
-are photographs with masks of the optic disc. The shipped bundles of those data take part, too. OUT gets universal.npz and
-lessons.npz (numbers only); networks and what was heard are kept there, so that a run can go on where it was cut off.
+are photographs with masks of the optic disc. The shipped bundles of those data take part, too. OUT gets universal.npz
+(numbers only); what was heard is kept there, so that a run can go on where it was cut off.
 """
 
 import argparse
@@ -59,9 +59,8 @@ def main() -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for name in pool.map(work, todo, files, [places] * len(todo)):
             console.print(name)
-    judge, lessons = pooled([pickle.loads(file.read_bytes()) for file in files], said.harm)
+    judge = pooled([pickle.loads(file.read_bytes()) for file in files], said.harm)
     judge.save(said.out / "universal.npz")
-    lessons.save(said.out / "lessons.npz")
     console.print(json.dumps(judge.about | {"margin": judge.margin}, indent=1))
 
 

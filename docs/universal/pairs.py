@@ -75,7 +75,7 @@ def main() -> None:
     for (name, kind), by_target in zip(todo, found, strict=True):
         task = centres(**places)[name].task
         own = next(c for c in every if c.name == f"{task}/{name} {kind}")
-        unseen, _ = pooled([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
+        unseen = pooled([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
         ways = {
             "present statistics": front(1.0, False),
             "present statistics, views": front(1.0, True),
