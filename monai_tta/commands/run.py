@@ -1,0 +1,98 @@
+"""`monai-tta run`: masks of images, with a bundle's network adapted to each."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from monai_tta import bundle as bundles
+from monai_tta import cohort
+from monai_tta.commands.saying import PRECISION, console, refusing, say
+from monai_tta.journal import Journal
+from monai_tta.scans import find_images, outside
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
+    images: Annotated[list[Path], typer.Argument(help="files, DICOM series folders, or folders of either")],
+    out: Annotated[Path, typer.Option(help="where masks and records go")],
+    method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
+    choose: Annotated[list[str], typer.Option(help="a choice of the method as NAME=VALUE, e.g. statistics=volume")] = [],  # noqa: B006
+    head: Annotated[str, typer.Option(help="softmax, sigmoid or auto")] = "auto",
+    learn: Annotated[str, typer.Option(help="volume or window")] = "volume",
+    reset: Annotated[str, typer.Option(help="volume, window or never")] = "volume",
+    budget: Annotated[int, typer.Option(help="how many windows of a volume teach; 0 for all")] = 4,
+    seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
+    precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
+    checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
+    anew: Annotated[
+        bool, typer.Option("--anew", help="forget an unfinished run in the same --out, start from the first image")
+    ] = False,
+) -> None:
+    """Segment images with a bundle's network, adapted to each; masks are in each image's own space.
+
+    records.json has an entry for each image in the order in which they were taken, null where one failed.
+
+    A run that was stopped (Ctrl-C, kill, a full disk) is gone on with by the same command: what it had finished is not done
+    again. With --reset never it can't be, because what was learnt is lost; --anew starts from the first image. A run that came
+    to its end is over; the same command does it again.
+
+    Ends with 0 when all images are segmented, 2 when what is asked for can't be done, 3 when an image failed, 130 after Ctrl-C.
+    """
+    journal: Journal | None = None
+    try:
+        with refusing(Exception):  # whatever goes wrong, nobody at a command line is shown a traceback
+            chosen = bundles.named_method(method, choose)
+            source = bundles.load_bundle(bundle, checkpoint)
+            files = find_images(images)
+            outside(out, [*images, *files])
+            choices = {
+                "head": head,
+                "learn": learn,
+                "reset": reset,
+                "budget": budget or None,
+                "seed": seed,
+                "precision": precision,
+            }
+            journal = Journal(out, files, cohort.settings_of(bundle, checkpoint, chosen, choices), anew=anew)
+            todo = cohort.segment(source, files, out, chosen, journal=journal, **choices)
+            with closing(todo), Progress(console=console) as progress:
+                outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
+            cohort.write_records(journal.records(), out / "records.json")
+            journal.close()
+    except KeyboardInterrupt:
+        _interrupted(journal)
+        raise typer.Exit(130) from None
+    except typer.Exit:
+        if journal is not None and journal.cases:
+            cohort.write_what_is_done(journal)
+        raise
+    _report(outcomes, out)
+
+
+def _interrupted(journal: Journal | None) -> None:
+    """Ctrl-C: what is finished stays."""
+    if journal is None or not journal.cases:
+        return say("interrupted; nothing was finished")
+    cohort.write_what_is_done(journal)
+    finished = f"interrupted; {len(journal.cases)} of {len(journal.images)} segmented, with records.json, in {journal.out}"
+    say(f"{finished}; the same command goes on from there")
+
+
+def _report(outcomes: list[cohort.Outcome], out: Path) -> None:
+    """Tell how it went; end with code 3 when an image failed."""
+    for outcome in outcomes:
+        if outcome.case and outcome.case.reason:
+            say(f"{outcome.image.name}: answered plainly: {outcome.case.reason}")
+    bad = [o for o in outcomes if o.error]
+    earlier = sum(o.before for o in outcomes)
+    before = f" ({earlier} of them before this run was stopped)" if earlier else ""
+    say(f"{len(outcomes) - len(bad)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
+    for outcome in bad:
+        say(f"failed: {outcome.image.name}: {outcome.error}", "red")
+    if bad or not outcomes:
+        raise typer.Exit(3)
