@@ -45,12 +45,13 @@ def _admit_nifti(image: Path) -> None:
         shape, kind = found.header.get_data_shape(), found.header.get_data_dtype()
         offset, affine = int(found.dataobj.offset), np.asarray(found.affine, float)
     except Exception as error:  # nibabel raises of many kinds; some of its messages are a bare number
-        raise ValueError(
-            f"{image} has no readable NIfTI header ({type(error).__name__}: {error}): damaged or mislabelled"
-        ) from error
+        words = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{image} has no readable NIfTI header, it is damaged or mislabelled ({words})") from None
     _affordable(image, shape)
     if offset < 0 or kind.itemsize == 0:
         raise ValueError(f"{image} has a header that places its voxels nowhere (offset {offset}, type {kind})")
+    if kind.kind == "c":
+        raise ValueError(f"{image} holds complex numbers; give their magnitude")
     declared, held = offset + prod(map(int, shape)) * kind.itemsize, image.stat().st_size
     packed = image.name.lower().endswith(".gz")
     if declared > held * (_DEFLATE if packed else 1):

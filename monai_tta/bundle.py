@@ -117,6 +117,10 @@ def in_short(error: BaseException) -> str:
         error = error.__cause__
     if "suitable reader" in str(error):  # MONAI's words advise to install readers, which are installed
         return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
+    if "suitable writer" in str(error):
+        return f"no writer of this bundle can write its mask: {str(error).strip().splitlines()[-1].strip()[:300]}"
+    if "ITK ERROR: " in str(error):  # before it stands a line of ITK's source
+        return " ".join(str(error).split("ITK ERROR: ")[-1].split())[:400]
     words = " ".join(str(error).split()) or ("out of memory" if isinstance(error, MemoryError) else "no further word")
     return f"{type(error).__name__}: {words}"[:400]
 

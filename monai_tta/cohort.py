@@ -71,6 +71,7 @@ def segment(
                 data = loading.result()
                 with torch.no_grad():
                     data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
+                _meaningful(data["pred"])
                 wait(following)  # undoing a transform while another thread applies it would mix up what is to be undone
                 after(data)
                 masks, case = moved(partial, out, taken, images), replace(inferer.cases[-1], number=number)
@@ -82,6 +83,20 @@ def segment(
                 outcome = Outcome(images[number], error=in_short(error))
             emptied(partial)
             yield outcome
+
+
+def _meaningful(answer: Any) -> None:
+    """Refuse an answer of NaN, of which the postprocessing would make a mask like any other, and an empty one at that.
+
+    Raises:
+        ValueError: when a voxel's answer is NaN.
+    """
+    if isinstance(answer, torch.Tensor) and bool((lost := answer.isnan()).any()):
+        share = float(lost.any(0).float().mean())
+        raise ValueError(
+            f"the network's answer is NaN in {share:.2%} of the image: the image holds NaN, infinity or numbers too large to "
+            "normalise; replace them first"
+        )
 
 
 def _ahead(before: Any, images: list[Path], todo: list[int]) -> Iterator[tuple[int, Future[Any], list[Future[Any]]]]:

@@ -111,9 +111,11 @@ def emptied(folder: Path) -> None:
 
 
 def no_room(error: BaseException | None) -> bool:
-    """Whether a full or read-only disk is at the bottom of it."""
+    """Whether a full or read-only disk is at the bottom of it; MONAI hands a writer's error on as text."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if "suitable writer" in str(error) and any(f"[Errno {number}]" in str(error) for number in _FULL):
             return True
         error = error.__cause__ or error.__context__
     return False
