@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 import zipfile
@@ -118,7 +119,8 @@ def in_short(error: BaseException) -> str:
     if "suitable reader" in str(error):  # MONAI's words advise to install readers, which are installed
         return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
     if "suitable writer" in str(error):
-        return f"no writer of this bundle can write its mask: {str(error).strip().splitlines()[-1].strip()[:300]}"
+        first = re.search(r"^[\w.]*(Error|Exception)\b.*$", str(error), re.M)  # of the tracebacks that MONAI makes part of it
+        return f"no writer of this bundle can write its mask: {first[0][:300] if first else 'no further word'}"
     if "ITK ERROR: " in str(error):  # before it stands a line of ITK's source
         return " ".join(str(error).split("ITK ERROR: ")[-1].split())[:400]
     words = " ".join(str(error).split()) or ("out of memory" if isinstance(error, MemoryError) else "no further word")
@@ -164,9 +166,10 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         network.load_state_dict(state)
     except Exception as error:  # a file can hold anything under the names of weights
         raise BundleError(f"{path} does not fit {type(network).__name__}: {error}") from error
+    parameters = {name for name, _ in network.named_parameters()}  # a buffer may hold infinities: a mask for attention does
     for name, tensor in network.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and bool(tensor.isnan().any()):
-            raise BundleError(f"{path} holds NaN in {name}: no answer of such a network would mean anything")
+        if isinstance(tensor, torch.Tensor) and bool((~tensor.isfinite() if name in parameters else tensor.isnan()).any()):
+            raise BundleError(f"{path} holds NaN or infinity in {name}: no answer of such a network would mean anything")
 
 
 def _refuse_bomb(path: Path) -> None:

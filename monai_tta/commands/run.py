@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -45,7 +49,7 @@ def run(
     """
     journal: Journal | None = None
     try:
-        with refusing(Exception):  # whatever goes wrong, nobody at a command line is shown a traceback
+        with _one_interrupt(), refusing(Exception):  # whatever goes wrong, nobody at a command line is shown a traceback
             chosen = bundles.named_method(method, choose)
             source = bundles.load_bundle(bundle, checkpoint)
             files = find_images(images)
@@ -64,6 +68,7 @@ def run(
                 outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
             cohort.write_records(journal.records(), out / "records.json")
             journal.close()
+            code = _report(outcomes, out)
     except KeyboardInterrupt:
         _interrupted(journal)
         raise typer.Exit(130) from None
@@ -71,7 +76,30 @@ def run(
         if journal is not None and journal.cases:
             cohort.write_what_is_done(journal)
         raise
-    _report(outcomes, out)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """The first Ctrl-C stops the run; a second one, while it tidies up, is not heard, a third ends the process at once."""
+    heard = 0
+
+    def hear(number: int, frame: Any) -> None:
+        nonlocal heard
+        heard += 1
+        if heard == 1:
+            raise KeyboardInterrupt
+        if heard > 2:
+            os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupted(journal: Journal | None) -> None:
@@ -83,8 +111,8 @@ def _interrupted(journal: Journal | None) -> None:
     say(f"{finished}; the same command goes on from there")
 
 
-def _report(outcomes: list[cohort.Outcome], out: Path) -> None:
-    """Tell how it went; end with code 3 when an image failed."""
+def _report(outcomes: list[cohort.Outcome], out: Path) -> int:
+    """Tell how it went; 3 when an image failed, else 0."""
     for outcome in outcomes:
         if outcome.case and outcome.case.reason:
             say(f"{outcome.image.name}: answered plainly: {outcome.case.reason}")
@@ -94,5 +122,4 @@ def _report(outcomes: list[cohort.Outcome], out: Path) -> None:
     say(f"{len(outcomes) - len(bad)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
     for outcome in bad:
         say(f"failed: {outcome.image.name}: {outcome.error}", "red")
-    if bad or not outcomes:
-        raise typer.Exit(3)
+    return 3 if bad or not outcomes else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attack import arena, bundles, folders, names, promises, series, volumes
+from tests.attack import arena, bundles, calls, folders, names, promises, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -22,6 +22,9 @@ FAMILIES = {
     "checkpoints": bundles.CHECKPOINTS,
     "configs and choices": bundles.CONFIGS,
     "output folders": folders.FAMILY,
+    "stops": stops.FAMILY,
+    "inferer: tensors": calls.TENSORS,
+    "inferer: networks": calls.NETWORKS,
 }
 
 
@@ -82,7 +85,9 @@ def main():
                 flush=True,
             )
     print(table(counts))
-    print(f"\n{bad} broke a promise; {time.monotonic() - began:.0f} s", flush=True)
+    midway = [n for n in stops.STRUCK if n is not None]
+    print(f"\n{len(stops.STRUCK)} runs were stopped and gone on with: {len(midway)} midway, after {sorted(midway)} of 5 masks")
+    print(f"{bad} broke a promise; {time.monotonic() - began:.0f} s", flush=True)
     sys.exit(1 if bad else 0)
 
 

@@ -21,7 +21,7 @@ class Payload:
         return os.mkdir, (str(self.mark),)
 
 
-def bundle(make, says, codes=(2,), images=None, more=()):
+def bundle(make, says, codes=(2,), images=None, more=(), fail=0):
     """A good bundle and image set; ``make(root, rng)`` breaks the bundle. Where it is accepted, all images are segmented."""
 
     def attack(seed, folder):
@@ -33,7 +33,7 @@ def bundle(make, says, codes=(2,), images=None, more=()):
         return Attack(
             command(folder, rng, inside, bundle=root, more=extra),
             images=images,
-            bad=0 if images else None,
+            bad=fail if images else None,
             says=says,
             codes=codes,
         )
@@ -143,7 +143,7 @@ CHECKPOINTS = {
     "link to itself": weights(_loop, "does not exist|links"),
     "link to nothing": weights(lambda p, rng: (p.unlink(), p.symlink_to("/nowhere")), "does not exist"),
     "missing": weights(lambda p, rng: p.unlink(), "does not exist"),
-    "a key missing": weights(changed(lambda s, rng: s.pop(_any(s, rng)) and None), "does not fit"),
+    "a key missing": weights(changed(lambda s, rng: (s.pop(_any(s, rng)), None)[1]), "does not fit"),
     "a key too many": weights(changed(lambda s, rng: s.update(extra=torch.zeros(2))), "does not fit"),
     "other shapes": weights(changed(_reshape), "does not fit"),
     "keys that are numbers": weights(changed(lambda s, rng: dict(enumerate(s.values()))), "does not fit"),
@@ -152,8 +152,8 @@ CHECKPOINTS = {
     "a number": weights(changed(lambda s, rng: 7), "does not fit"),
     "nothing": weights(lambda p, rng: torch.save({}, p), "does not fit"),
     "None": weights(lambda p, rng: torch.save(None, p), "does not fit"),
-    "NaN in a weight": weights(poisoned(float("nan")), "holds NaN in"),
-    "infinity in a weight": weights(poisoned(float("inf")), "", codes=(0, 2, 3), images=2),
+    "NaN in a weight": weights(poisoned(float("nan")), "holds NaN or infinity in"),
+    "infinity in a weight": weights(poisoned(float("inf")), "holds NaN or infinity in"),
     "half precision": weights(
         changed(lambda s, rng: {k: v.half() if v.is_floating_point() else v for k, v in s.items()}), "", codes=(0,), images=2
     ),
@@ -198,19 +198,19 @@ CONFIGS = {
     "arguments that are not": config(old="out_channels: 3", new="no_channels: 3"),
     "channels below zero": config(old="out_channels: 3", new="out_channels: -3"),
     "too large a network": config(old="channels: [4, 8]", new="channels: [4000000, 8000000]", says="inference.yaml"),
-    "an expression that fails": config(old="norm: \"$('inst", new="norm: \"$1/0 + ('inst"),
+    "an expression that fails": config(old='norm: "$', new='norm: "$1/0 if True else '),
     "a reference to nothing": config(old='norm: "@norm"', new='norm: "@nothing"'),
     "references in a circle": config(old="auxiliary_heads: false", new='auxiliary_heads: "@auxiliary_heads"'),
-    "imports that are not": config(old="- $import glob", new="- $import no_such_module"),
+    "imports that are not": config(old="- $import glob", new="- $import no_such_module", codes=(0, 2), says="", images=2),
     "an inferer that is none": config(
         old="inferer: {_target_: SlidingWindowInferer, roi_size: [8, 8, 8], sw_batch_size: 4, overlap: 0.5, mode: gaussian}",
         new="inferer: 7",
     ),
     "a network that is none": config(old='network: "$', new='network: "$7 #'),
-    "windows of nothing": config(old="[8, 8, 8]", new="[0, 0, 0]", says="", codes=(2, 3, 0), images=None),
-    "overlap above one": config(old="overlap: 0.5", new="overlap: 1.5", says="", codes=(2,)),
-    "a transform that is not": config(old="Orientationd", new="NoSuchTransformd"),
-    "a transform's wrong choice": config(old="axcodes: RAS", new="axcodes: QQQ", says="", codes=(2, 3)),
+    "windows of nothing": config(old="[8, 8, 8]", new="[0, 0, 0]", says="", codes=(2, 3, 0), images=2, fail=None),
+    "overlap above one": config(old="overlap: 0.5", new="overlap: 1.5", says="", codes=(2, 3), images=2, fail=2),
+    "a transform that is not": config(old="Orientationd", new="NoSuchTransformd", says="cannot be made"),
+    "a transform's wrong choice": config(old="axcodes: RAS", new="axcodes: QQQ", says="", codes=(2, 3), images=2, fail=2),
     "metadata of noise": bundle(
         lambda root, rng: (root / "configs" / "metadata.json").write_bytes(rng.bytes(99)), "metadata.json"
     ),

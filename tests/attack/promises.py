@@ -45,7 +45,7 @@ def broken(attack, result, folder, before):
         found.append("an input was changed")
     if attack.call is None and result.code in (0, 2, 3):
         out = Path(attack.words[attack.words.index("--out") + 1]) if "--out" in attack.words else folder / "out"
-        found += remains(out, unfinished="the same command" in said or "no room" in said) + whole_masks(out, before)
+        found += remains(out, unfinished=result.code == 2) + whole_masks(out, before)
         found += accounted(attack, result, out) if result.code in (0, 3) else one_line(said)
     return found
 
