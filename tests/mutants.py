@@ -72,11 +72,21 @@ MUTANTS = {
     "a shadow is a second network": ("shadow.py", "nn.Parameter(p.detach(), requires_grad=False)", "nn.Parameter(p.detach().clone(), requires_grad=False)"),
     "nothing is computed again": ("recompute.py", "if not torch.is_grad_enabled():", "if True:"),
     "processes step alone": ("updates.py", "_shared(value, total) if _TOGETHER.get() else", "(value, total) if True else"),
+    "what is done is not noted": ("journal.py", 'self._add({"done"', '({"done"'),
+    "gone on with other settings": ("journal.py", "if other := sorted(", "if False and sorted("),
+    "an image that ends the process comes first": ("journal.py", "return [i for i in left if i not in self.begun] + ", "return left if left else "),
+    "lost masks taken for done": ("journal.py", 'all(name in there for name in line["masks"])', 'all(there.setdefault(name, self.path) for name in line["masks"])'),
+    "two runs in one folder": ("outputs.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),
+    "remains of killed runs kept": ("outputs.py", "if alone else ():", "if False else ():"),
+    "masks over images": ("outputs.py", "image.samefile(target) for image in images", "image is target for image in images"),
+    "a full disk is one image's fault": ("cohort.py", "if no_room(error):", "if False:"),
+    "masks of NaN": ("cohort.py", '_meaningful(data["pred"])', "pass"),
+    "headers believed": ("admission.py", "if memory and voxels * _COPIES > memory:", "if False:"),
+    "zip bombs unpacked": ("bundle.py", "if declared > path.stat().st_size:", "if False:"),
+    "names that move the cursor": ("commands/saying.py", "c if c.isprintable() else", "c if True else"),
 }  # fmt: skip
 
-TESTS = (
-    "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes".split()
-)
+TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes reliability".split()
 SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant
 
 

@@ -47,36 +47,37 @@ def run(
 
     Ends with 0 when all images are segmented, 2 when what is asked for can't be done, 3 when an image failed, 130 after Ctrl-C.
     """
+    choices = {"head": head, "learn": learn, "reset": reset, "budget": budget or None, "seed": seed, "precision": precision}
+    with _one_interrupt():
+        raise typer.Exit(_ended(bundle, checkpoint, images, out, (method, choose), choices, anew))
+
+
+def _ended(
+    bundle: Path, checkpoint: str, images: list[Path], out: Path, method: tuple[str, list[str]], choices: Any, anew: bool
+) -> int:
+    """Do it, and tell how it ended."""
     journal: Journal | None = None
     try:
-        with _one_interrupt(), refusing(Exception):  # whatever goes wrong, nobody at a command line is shown a traceback
-            chosen = bundles.named_method(method, choose)
+        with refusing(Exception):  # whatever goes wrong, nobody at a command line is shown a traceback
+            chosen = bundles.named_method(*method)
             source = bundles.load_bundle(bundle, checkpoint)
             files = find_images(images)
             outside(out, [*images, *files])
-            choices = {
-                "head": head,
-                "learn": learn,
-                "reset": reset,
-                "budget": budget or None,
-                "seed": seed,
-                "precision": precision,
-            }
             journal = Journal(out, files, cohort.settings_of(bundle, checkpoint, chosen, choices), anew=anew)
             todo = cohort.segment(source, files, out, chosen, journal=journal, **choices)
             with closing(todo), Progress(console=console) as progress:
                 outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
             cohort.write_records(journal.records(), out / "records.json")
-            journal.close()
             code = _report(outcomes, out)
+            journal.close()
+            return code
     except KeyboardInterrupt:
         _interrupted(journal)
-        raise typer.Exit(130) from None
+        return 130
     except typer.Exit:
         if journal is not None and journal.cases:
             cohort.write_what_is_done(journal)
         raise
-    raise typer.Exit(code)
 
 
 @contextmanager
