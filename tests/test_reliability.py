@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from monai_tta import AdaptiveInferer, cohort, outputs
+from monai_tta import AdaptiveInferer, admission, cohort, outputs
 from monai_tta.cli import app
 from monai_tta.commands.saying import in_words, shown
 from monai_tta.journal import NAME, Journal
@@ -209,6 +209,14 @@ class TestFolder:
         with pytest.raises(OSError, match="i/o"):
             cohort.write_records([None], file)
         assert json.loads(file.read_text()) == [] and [p.name for p in tmp_path.iterdir()] == ["records.json"]
+
+
+def test_what_there_is_no_memory_for_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    image = save(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.float32))
+    admission.admit(image)
+    monkeypatch.setattr(admission, "_memory", lambda: 20**3 * 8 - 1)
+    with pytest.raises(ValueError, match="at least 62 KiB of memory"):
+        admission.admit(image)
 
 
 def test_what_is_said_fits_any_terminal():

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 import typer
 from rich.console import Console
 
-console = Console(stderr=True)
+
+class _Patient:
+    """Standard error, or nothing where it can't be written to: a log on a full disk or a pipe that nobody reads any more must
+    not decide what becomes of the images."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError, AttributeError):  # it may be closed, and be None when it was so from the beginning
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+    @property
+    def _stream(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # what rich puts in its place would come back to us
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+console = Console(file=cast(Any, _Patient()))
 PRECISION = "exact"
 _LONGEST = 2000
 

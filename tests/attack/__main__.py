@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -23,6 +23,7 @@ FAMILIES = {
     "configs and choices": bundles.CONFIGS,
     "output folders": folders.FAMILY,
     "stops": stops.FAMILY,
+    "between and beside runs": sequels.FAMILY,
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
 }
@@ -59,7 +60,7 @@ def table(counts):
 def main():
     """End with 1 when a promise was broken."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=250)
+    parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of FAMILY: NAME")
     parser.add_argument("--verbose", action="store_true")

@@ -172,70 +172,6 @@ def killer(words, folder, rng, whole):
     return finish(launch(words, folder / "said", before=before), folder / "said")
 
 
-def between(change, says, code=2):
-    """Something is changed between a killed run and the next one, which then says so and ends with ``code``."""
-
-    def attack(seed, folder):
-        return Attack(play=lambda: _between(seed, folder, change, says, code))
-
-    return attack
-
-
-def _between(seed, folder, change, says, code):
-    rng, words = scene(seed, folder)
-    out = folder / "out"
-    child = launch(words, folder / "said")
-    while noted(out) < 2 and os.waitpid(child, os.WNOHANG)[0] == 0:
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    finish(child, folder / "said")
-    more = change(folder, rng) or []
-    result = finish(launch([*words, *more], folder / "said"), folder / "said")
-    found = [] if result.code == code else [f"ended with {result.code}, not {code}: {result.said[-500:]}"]
-    if says not in " ".join(result.said.split()) or "Traceback" in result.said:
-        found.append(f"does not say {says!r}: {result.said[-500:]}")
-    return found + promises.whole_masks(out) + promises.remains(out, unfinished=code == 2)
-
-
-def _redone(folder, rng):
-    save(folder / "in" / "scan0.nii.gz", volume(rng))
-
-
-def _lost(folder, rng):
-    (folder / "out" / "scan0_seg.nii.gz").unlink()
-
-
-def _new_weights(folder, rng):
-    import torch
-
-    path = folder / "bundle" / "models" / "model.pt"
-    weights = torch.load(path, weights_only=True)
-    torch.save({k: v * 1.01 if v.is_floating_point() else v for k, v in weights.items()}, path)
-
-
-def _torn(folder, rng):
-    path = folder / "out" / NAME
-    path.write_bytes(path.read_bytes()[:-3])
-
-
-def two_at_once(seed, folder):
-    """The second of two runs into one folder is refused, the first ends well."""
-
-    def play():
-        rng, words = scene(seed, folder, (36, 34, 32))
-        child = launch(words, folder / "said")
-        while not list((folder / "out").glob(".partial*")):
-            time.sleep(0.002)
-        second = finish(launch(words, folder / "said2"), folder / "said2")
-        first = finish(child, folder / "said")
-        found = [] if first.code == 3 else [f"the first ended with {first.code}: {first.said[-400:]}"]
-        if second.code != 2 or "another run is writing" not in " ".join(second.said.split()):
-            found.append(f"the second: {second.code}, {second.said[-400:]}")
-        return found + promises.remains(folder / "out") + promises.whole_masks(folder / "out")
-
-    return Attack(play=play)
-
-
 FAMILY = {
     **{f"kill -9, moment {n}": stopped(by(signal.SIGKILL), (-9,)) for n in range(1, 11)},
     **{f"kill -9 three times, {n}": stopped(by(signal.SIGKILL), (-9,), again=3) for n in range(1, 4)},
@@ -249,12 +185,4 @@ FAMILY = {
     "Ctrl-C of its own process": stopped(own_process(signal.SIGINT), (130,)),
     **{f"short of memory, {n}": stopped(short, (2, 3, -6, -9, -11)) for n in range(1, 7)},
     "an image that ends the process": stopped(killer, (-9,), again=3),
-    "two runs at once": two_at_once,
-    "going on by another method": between(lambda d, rng: ["--method", "viewaverage"], "unfinished run with another method"),
-    "going on with another seed": between(lambda d, rng: ["--seed", "5"], "unfinished run with another seed"),
-    "going on with other weights": between(_new_weights, "unfinished run with another weights"),
-    "starting anew": between(lambda d, rng: ["--seed", "5", "--anew"], "5 of 6 segmented; masks", 3),
-    "an image changed in between": between(_redone, "5 of 6 segmented (", 3),
-    "a mask lost in between": between(_lost, "5 of 6 segmented (", 3),
-    "the journal torn": between(_torn, "5 of 6 segmented (", 3),
 }
