@@ -100,7 +100,7 @@ def _one_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if heard else before)  # the process is about to end with 130
 
 
 def _interrupted(journal: Journal | None) -> None:

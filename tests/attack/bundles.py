@@ -131,7 +131,7 @@ def _loop(path, rng):
 CHECKPOINTS = {
     "pickle that runs code": weights(_pickled),
     "torch archive that runs code": weights(_torch_pickled),
-    "zip bomb": weights(_zip_bomb),
+    "zip bomb": weights(_zip_bomb, "torch.save made no"),
     "storage of a tebibyte": weights(_huge_storage),
     "a tensor stretched to 2^40": weights(changed(_stretched)),
     "truncated": weights(_cut),

@@ -24,7 +24,7 @@ def stopped(stop, codes, **named):
     return lambda seed, folder: Attack(codes=codes, play=lambda: _play(stop, codes, seed, folder, **named))
 
 
-def scene(seed, folder, size=(18, 17, 16)):
+def scene(seed, folder, size=(26, 24, 22)):
     """Images, one of them bad, and the command without --out."""
     rng = np.random.default_rng(seed)
     inside = cohort(folder, rng, 0)
@@ -79,7 +79,7 @@ def _play(stop, codes, seed, folder, again=1):
         if result.code >= 0:
             found += promises.remains(out, unfinished=True)
         found += promises.whole_masks(out)
-        if result.code == 130 and result.said.count("interrupted") != 1:
+        if result.code == 130 and result.said.count("interrupted") != 1 and result.said:  # silent before anything had begun
             found.append(f"not one line: {result.said[-300:]}")
     return (
         found
@@ -112,11 +112,17 @@ def resumed(words, out, reference, folder, code=-9):
 
 
 def by(*signals, pause=0.02):
-    """Send signals at a random moment of the run."""
+    """Send signals at a random moment: anywhere in the run, or within the time that an image takes, after some mask."""
 
     def stop(words, folder, rng, whole):
         child = launch(words, folder / "said")
-        time.sleep(float(rng.uniform(0.02, 1)) * whole)
+        masks_first, out = int(rng.integers(0, IMAGES - 1)), Path(words[words.index("--out") + 1])
+        if masks_first == 0:
+            time.sleep(float(rng.uniform(0.02, 1)) * whole)
+        else:
+            while noted(out) < masks_first and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                time.sleep(0.001)
+            time.sleep(float(rng.uniform(0, 0.02)))
         for number in signals:
             os.kill(child, number)
             time.sleep(pause)
