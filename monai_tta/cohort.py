@@ -103,8 +103,9 @@ def _ahead(before: Any, images: list[Path], todo: list[int]) -> Iterator[tuple[i
     """Each image's number, its loading, and the next one's loading, which goes on while this one is answered."""
 
     def load(number: int) -> Any:
-        admit(images[number])
-        return before({"image": str(images[number].absolute())})  # absolute: MONAI takes a leading ~ for somebody's home
+        image = images[number].absolute()  # readers take a leading ~ for somebody's home
+        admit(image)
+        return before({"image": str(image)})
 
     with ThreadPoolExecutor(1) as pool:
         following = [pool.submit(load, number) for number in todo[:1]]

@@ -211,6 +211,13 @@ class TestFolder:
         assert json.loads(file.read_text()) == [] and [p.name for p in tmp_path.iterdir()] == ["records.json"]
 
 
+def test_a_leading_tilde_is_part_of_a_name(place, monkeypatch):
+    (place.root / "in" / "a.nii.gz").rename(place.root / "in" / "~root.nii.gz")
+    monkeypatch.chdir(place.root / "in")
+    words = ["run", place.root / "bundle", "./~root.nii.gz", "--out", place.out, "--method", "source"]
+    assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0 and "~root_seg.nii.gz" in place.there()
+
+
 def test_what_there_is_no_memory_for_is_refused_before_it_is_read(tmp_path, monkeypatch):
     image = save(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.float32))
     admission.admit(image)
