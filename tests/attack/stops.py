@@ -19,9 +19,9 @@ IMAGES = 6
 STRUCK: list = []  # how many masks were done when runs were stopped; None where they had come to their end, or not begun
 
 
-def stopped(stop, codes, **named):
-    """An attack that plays by itself; ``stop`` tells what was broken."""
-    return lambda seed, folder: Attack(codes=codes, play=lambda: _play(stop, codes, seed, folder, **named))
+def stopped(stop, codes, number=0, **named):
+    """An attack that plays by itself; those of one kind differ by their number, from which their moments are drawn."""
+    return lambda seed, folder: Attack(codes=codes, play=lambda: _play(stop, codes, 100 * seed + number, folder, **named))
 
 
 def scene(seed, folder, size=(26, 24, 22)):
@@ -179,9 +179,9 @@ def killer(words, folder, rng, whole):
 
 
 FAMILY = {
-    **{f"kill -9, moment {n}": stopped(by(signal.SIGKILL), (-9,)) for n in range(1, 11)},
-    **{f"kill -9 three times, {n}": stopped(by(signal.SIGKILL), (-9,), again=3) for n in range(1, 4)},
-    **{f"Ctrl-C, moment {n}": stopped(by(signal.SIGINT), (130,)) for n in range(1, 7)},
+    **{f"kill -9, moment {n}": stopped(by(signal.SIGKILL), (-9,), n) for n in range(1, 11)},
+    **{f"kill -9 three times, {n}": stopped(by(signal.SIGKILL), (-9,), 20 + n, again=3) for n in range(1, 4)},
+    **{f"Ctrl-C, moment {n}": stopped(by(signal.SIGINT), (130,), 40 + n) for n in range(1, 7)},
     "Ctrl-C twice": stopped(by(signal.SIGINT, signal.SIGINT), (130,)),
     "Ctrl-C twice, at once": stopped(by(signal.SIGINT, signal.SIGINT, pause=0), (130,)),
     "Ctrl-C three times": stopped(by(signal.SIGINT, signal.SIGINT, signal.SIGINT), (130,)),
@@ -189,6 +189,6 @@ FAMILY = {
     "hung up": stopped(by(signal.SIGHUP), (-1,)),
     "kill -9 of its own process": stopped(own_process(signal.SIGKILL), (-9,)),
     "Ctrl-C of its own process": stopped(own_process(signal.SIGINT), (130,)),
-    **{f"short of memory, {n}": stopped(short, (2, 3, -6, -9, -11)) for n in range(1, 7)},
+    **{f"short of memory, {n}": stopped(short, (2, 3, -6, -9, -11), 60 + n) for n in range(1, 7)},
     "an image that ends the process": stopped(killer, (-9,), again=3),
 }
