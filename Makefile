@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test mutants packages check-all docs clean
+.PHONY: demo test attack mutants packages check-all docs clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,6 +21,9 @@ test: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 2
 
+attack: .venv/ready
+	$(BIN)/python -m tests.attack
+
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants
 
@@ -33,7 +36,7 @@ docs: .venv/ready
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 	@echo "docs/_build/index.html"
 
-check-all: test mutants packages docs demo
+check-all: test attack mutants packages docs demo
 
 clean:
 	rm -rf .venv demo docs/_build

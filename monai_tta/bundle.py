@@ -1,16 +1,14 @@
-"""Read a MONAI bundle, put an `AdaptiveInferer` around its inferer, and segment images with it."""
+"""Read a MONAI bundle: its network with its weights, its inferer, its transforms."""
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import runpy
-import shutil
 import sys
-import tempfile
+import zipfile
 from ast import literal_eval
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +18,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from monai_tta import methods
-from monai_tta.inferer import AdaptiveInferer
 from monai_tta.method import AdaptationMethod
-from monai_tta.reading import head_of
-from monai_tta.record import Case
 
 
 class BundleError(ValueError):
@@ -75,8 +70,9 @@ class SourceBundle:
         """Pre- and postprocessing, the latter saving into ``folder``. They come as a pair: `Invertd` undoes only what
         the very same preprocessing object did."""
         self.parser["output_dir"] = str(folder)
-        self.parser.parse(reset=True)
-        return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
+        with _made_from("preprocessing and postprocessing", self.parser["bundle_root"]):
+            self.parser.parse(reset=True)
+            return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
 
 def load_bundle(root: Path | str, checkpoint: str | None = "model.pt") -> SourceBundle:
@@ -94,12 +90,41 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt") -> Source
             raise BundleError(f"{config} has no {key!r}; adaptation needs it by that name")
     if "checkpoint" in sections and checkpoint is not None:
         parser["checkpoint"] = checkpoint
-    parser.parse()
-    network = parser.get_parsed_content("network" if "network" in sections else "network_def")
+    with _made_from("network and inferer", config):
+        parser.parse()
+        network = parser.get_parsed_content("network" if "network" in sections else "network_def")
+        inferer = parser.get_parsed_content("inferer")
+    if not isinstance(network, nn.Module) or not callable(inferer):
+        kinds = f"{type(network).__name__} and {type(inferer).__name__}"
+        raise BundleError(f"{config} must make a torch module its network and a callable its inferer; it makes {kinds}")
     if checkpoint is not None:
         _load_weights(network, root / "models" / checkpoint)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    return SourceBundle(parser, network.eval(), parser.get_parsed_content("inferer"), device)
+    return SourceBundle(parser, network.eval(), inferer, device)
+
+
+@contextmanager
+def _made_from(what: str, where: Path | str) -> Iterator[None]:
+    """Whatever a bundle's config raises while it is read or its parts are made, in one line that names the file."""
+    try:
+        yield
+    except Exception as error:  # a config can run any code, which can raise anything
+        raise BundleError(f"{where}: {what} cannot be made of it: {in_short(error)}") from error
+
+
+def in_short(error: BaseException) -> str:
+    """The innermost message, on one line: MONAI wraps a reader's error in the names of its transforms."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if "suitable reader" in str(error):  # MONAI's words advise to install readers, which are installed
+        return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
+    if "suitable writer" in str(error):
+        first = re.search(r"^[\w.]*(Error|Exception)\b.*$", str(error), re.M)  # of the tracebacks that MONAI makes part of it
+        return f"no writer of this bundle can write its mask: {first[0][:300] if first else 'no further word'}"
+    if "ITK ERROR: " in str(error):  # before it stands a line of ITK's source
+        return " ".join(str(error).split("ITK ERROR: ")[-1].split())[:400]
+    words = " ".join(str(error).split()) or ("out of memory" if isinstance(error, MemoryError) else "no further word")
+    return f"{type(error).__name__}: {words}"[:400]
 
 
 def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
@@ -114,10 +139,14 @@ def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
     if (root / "scripts").is_dir() and str(root.resolve()) not in sys.path:
         sys.path.insert(0, str(root.resolve()))  # where `monai.bundle run` in the bundle's folder would find them
     parser = ConfigParser()
-    parser.read_config(str(config))
+    with _made_from("a bundle", config):
+        parser.read_config(str(config))
     metadata = root / "configs" / "metadata.json"
     if metadata.is_file():
-        parser.read_meta(str(metadata))
+        with _made_from("a bundle's description", metadata):
+            parser.read_meta(str(metadata))
+    if not isinstance(parser.config, dict):
+        raise BundleError(f"{config} holds no sections but {type(parser.config).__name__}")
     parser["bundle_root"] = str(root)
     return parser, config
 
@@ -126,6 +155,7 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     """Load a state dict, also one inside {"model": ...} or {"state_dict": ...}."""
     if not path.is_file():
         raise BundleError(f"{path} does not exist: train the bundle or put its weights there")
+    _refuse_bomb(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here; all of them mean: not readable as plain weights
@@ -134,94 +164,23 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     try:
         network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:  # a file can hold anything under the names of weights
         raise BundleError(f"{path} does not fit {type(network).__name__}: {error}") from error
+    parameters = {name for name, _ in network.named_parameters()}  # a buffer may hold infinities: a mask for attention does
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and bool((~tensor.isfinite() if name in parameters else tensor.isnan()).any()):
+            raise BundleError(f"{path} holds NaN or infinity in {name}: no answer of such a network would mean anything")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One image done: where its masks are, its record, or what went wrong."""
-
-    image: Path
-    masks: tuple[Path, ...] = ()
-    case: Case | None = None
-    error: str | None = None
-
-
-def segment(
-    bundle: SourceBundle, images: Iterable[Path], out: Path, method: AdaptationMethod, **choices: Any
-) -> Iterator[Outcome]:
-    """Segment images one by one; a bad one is reported and the rest go on.
-
-    Masks are written beside, then moved into ``out``, so that no half-written mask is ever there. ``choices`` are
-    keyword arguments of `AdaptiveInferer`; ``head="auto"`` is read from the bundle's postprocessing where it says.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as partial:
-        before, after = bundle.transforms(Path(partial))
-        if choices.get("head", "auto") == "auto":
-            choices["head"] = head_of(after)
-        inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **choices)
-        written: set[Path] = set()
-        for image, loading, following in _ahead(before, list(images)):
-            try:
-                data = loading.result()
-                with torch.no_grad():
-                    data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
-                wait(following)  # undoing a transform while another thread applies it would mix up what is to be undone
-                after(data)
-                outcome = Outcome(image, _move(Path(partial), out, written), inferer.cases[-1])
-            except Exception as error:  # whatever is wrong with one image must not end the cohort
-                outcome = Outcome(image, error=_in_short(error))
-            for rest in Path(partial).iterdir():  # of a failed image, lest the next one's name is given to it
-                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-            yield outcome
-
-
-def _ahead(before: Any, images: list[Path]) -> Iterator[tuple[Path, Future[Any], list[Future[Any]]]]:
-    """Each image, its loading, and the next one's loading, which goes on while this one is answered."""
-
-    def load(image: Path) -> Any:
-        if not image.exists():
-            raise FileNotFoundError(f"{image} does not exist")
-        return before({"image": str(image)})
-
-    with ThreadPoolExecutor(1) as pool:
-        following = [pool.submit(load, image) for image in images[:1]]
-        for image, after in zip(images, [*images[1:], None], strict=True):
-            wait(following)
-            loading, following = following[0], [] if after is None else [pool.submit(load, after)]
-            yield image, loading, following
-
-
-def _move(partial: Path, out: Path, written: set[Path]) -> tuple[Path, ...]:
-    """Move what was written to its final place, folder by folder; not over what another image of this run has there."""
-    files = sorted(p for p in partial.rglob("*") if p.is_file())
-    targets = [out / file.relative_to(partial) for file in files]
-    for target in targets:
-        if target in written:
-            raise FileExistsError(f"{target.name} is another image's of this run; give images of one name folders of their own")
-    for file, target in zip(files, targets, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
-    written.update(targets)
-    return tuple(targets)
-
-
-def _in_short(error: BaseException) -> str:
-    """The innermost message, on one line: MONAI wraps a reader's error in the names of its transforms."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if "suitable reader" in str(error):  # MONAI's words advise to install readers, which are installed
-        return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
-    return " ".join(f"{type(error).__name__}: {error}".split())[:400]
-
-
-def write_records(cases: Iterable[Case | None], path: Path) -> None:
-    """Write records as a JSON list, ``null`` where an image failed, aside first and then in one move."""
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(json.dumps([case and json.loads(case.to_json()) for case in cases], indent=1) + "\n")
-    shutil.move(aside, path)
+def _refuse_bomb(path: Path) -> None:
+    """Torch stores weights as they are, so an archive that unpacks to more than itself is not its work."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # another format, which torch judges
+    if declared > path.stat().st_size:
+        raise BundleError(f"{path} unpacks to {declared} bytes, more than it holds: torch.save made no such file")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ def main_output(outputs: Any, key: Any = None) -> Tensor:
         key: which value of a dictionary; the first unless it is there. MONAI's sliding windows sort a network's keys, so
             whoever looks at a stitched answer gives the key that came first in the network's.
     """
-    if isinstance(outputs, dict):
+    if isinstance(outputs, dict) and outputs:
         return main_output(outputs[key] if key in outputs else next(iter(outputs.values())))
-    if isinstance(outputs, list | tuple):
+    if isinstance(outputs, list | tuple) and outputs:
         return main_output(outputs[0])
     return outputs
 

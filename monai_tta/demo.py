@@ -10,7 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from monai_tta.bundle import load_bundle, segment, write_records
+from monai_tta.bundle import load_bundle
+from monai_tta.cohort import segment, write_records
 from monai_tta.methods import GraTa, Source
 from monai_tta.record import Case
 

@@ -53,10 +53,12 @@ def check_input(inputs: Tensor, network: Any, roi_size: Any) -> None:
 
     Raises:
         TypeError: for an integer image.
-        ValueError: for a wrong number of dimensions or channels.
+        ValueError: for no voxels, or a wrong number of dimensions or channels.
     """
     if not inputs.is_floating_point():
         raise TypeError(f"the image has dtype {inputs.dtype}; convert it to float first (EnsureType(dtype=torch.float32))")
+    if inputs.numel() == 0:
+        raise ValueError(f"the image has no voxels: its shape is {tuple(inputs.shape)}")
     if isinstance(roi_size, list | tuple) and inputs.ndim != len(roi_size) + 2:
         raise ValueError(
             f"roi_size {tuple(roi_size)} wants images (batch, channel, {len(roi_size)} spatial), found {tuple(inputs.shape)}"

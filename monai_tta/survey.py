@@ -58,6 +58,10 @@ class Survey:
             if why is None:
                 raise
             raise ValueError(why) from error
+        main = main_output(outputs)
+        if not isinstance(main, Tensor) or main.ndim < 2:
+            kind = f"a tensor of shape {tuple(main.shape)}" if isinstance(main, Tensor) else repr(main)[:80]
+            raise TypeError(f"{type(self.source or self.network).__name__} answered {kind}; logits (N, K, *spatial) are needed")
         self.note(outputs, next(iter(outputs)) if isinstance(outputs, dict) else None)
         return outputs
 

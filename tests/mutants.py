@@ -103,11 +103,29 @@ MUTANTS = {
     "the judge's no is not heard": ("methods/careful.py", "if not shadow.members:", "if False:"),
     "candidates answer by the source's statistics": ("methods/careful.py", "        own.gather(windows)\n", ""),
     "averaged and front answers mixed up": ("methods/careful.py", "if averaged else plain_answer", "if not averaged else plain_answer"),
+    "what is done is not noted": ("journal.py", 'self._add({"done"', '({"done"'),
+    "gone on with other settings": ("journal.py", "if other := sorted(", "if False and sorted("),
+    "an image that ends the process comes first": ("journal.py", "return [i for i in left if i not in self.begun] + ", "return left if left else "),
+    "lost masks taken for done": ("journal.py", 'all(name in there for name in line["masks"])', 'all(there.setdefault(name, self.path) for name in line["masks"])'),
+    "two runs in one folder": ("outputs.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),
+    "remains of killed runs kept": ("outputs.py", "if alone else ():", "if False else ():"),
+    "masks over images": ("outputs.py", "image.samefile(target) for image in images", "image is target for image in images"),
+    "a full disk is one image's fault": ("cohort.py", "if no_room(error):", "if False:"),
+    "masks of NaN": ("cohort.py", '_meaningful(data["pred"])', "pass"),
+    "headers believed": ("admission.py", "if memory and voxels * _COPIES > memory:", "if False:"),
+    "zip bombs unpacked": ("bundle.py", "if declared > path.stat().st_size:", "if False:"),
+    "names that move the cursor": ("commands/saying.py", "c if c.isprintable() else", "c if True else"),
 }  # fmt: skip
 
 TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes guards shapes collapse".split()
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
+    "journal.py": ["reliability"],
+    "outputs.py": ["reliability"],
+    "cohort.py": ["reliability"],
+    "admission.py": ["reliability"],
+    "bundle.py": ["reliability"],
+    "commands/saying.py": ["reliability"],
     "judge.py": ["judge"],
     "fitting.py": ["judge"],
     "distortion.py": ["calibrate"],

@@ -12,8 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from monai_tta import Source
-from monai_tta.bundle import SourceBundle, load_bundle, segment
+from monai_tta.bundle import load_bundle
 from monai_tta.cli import app
+from monai_tta.cohort import segment
 from monai_tta.demo import BUNDLE
 from monai_tta.phantoms import fundus_phantom
 from monai_tta.reading import head_of
@@ -125,9 +126,13 @@ def test_the_next_image_is_loaded_while_one_is_answered(phantom_set, tmp_path, m
 
         return noted
 
-    before, after = bundle.transforms(tmp_path)
-    head = head_of(after)
-    monkeypatch.setattr(SourceBundle, "transforms", lambda self, folder: (noting("load", before), noting("save", after)))
+    made, head = bundle.transforms, head_of(bundle.transforms(tmp_path)[1])
+
+    def transforms(folder):
+        before, after = made(folder)
+        return noting("load", before), noting("save", after)
+
+    monkeypatch.setattr(bundle, "transforms", transforms)
     bundle.network.forward = noting("answer", bundle.network.forward, wait=0.05)
     images = sorted((phantom_set / "images").iterdir())[:3]
     done = list(segment(bundle, images, tmp_path / "out", Source(), head=head))

@@ -1,0 +1,194 @@
+"""Where attacks take place: each in a process of its own, forked from one that has imported everything and computed nothing."""
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from typer.testing import CliRunner  # noqa: F401  imported here, once, for all forks
+
+from monai_tta import bundle as bundles
+from monai_tta.cli import app
+from monai_tta.demo import BUNDLE
+from tests.small import same, state
+
+GIB = 2**30
+LIMIT_S = 120
+SMALL = (
+    ("channels: [16, 32, 64, 128]", "channels: [4, 8]"),
+    ("strides: [2, 2, 2]", "strides: [2]"),
+    ("[32, 32, 32]", "[8, 8, 8]"),
+)
+PHOTOGRAPHS = (
+    ("[16, 24, 48, 96, 128]", "[4, 8]"),
+    ("[1, 2, 2, 2]", "[2]"),
+    ("[256, 256]", "[32, 32]"),
+    ("num_res_units: 2", "num_res_units: 0"),
+)
+
+
+@dataclass
+class Attack:
+    """What to run and what to expect: ``words`` to `monai-tta`, or ``call``, in whose process nothing may be raised.
+
+    ``images``: how many must be accounted for (None: refused altogether); ``bad``: how many of them fail (None: whatever is
+    consistent); ``says``: what the output holds; ``codes``: the exit codes that will do.
+    """
+
+    words: list = field(default_factory=list)
+    images: int | None = None
+    bad: int | None = None
+    says: str = ""
+    codes: tuple = (0, 3)
+    memory: int = 12 * GIB
+    before: Callable | None = None
+    call: Callable | None = None
+    play: Callable | None = None
+
+
+@dataclass
+class Result:
+    """What came of it; ``source_same`` is None where the network was never loaded."""
+
+    code: int
+    said: str
+    seconds: float
+    source_same: bool | None = None
+
+
+def launch(words, note, *, memory=None, before=None, call=None):
+    """Start `monai-tta WORDS` in a forked process; its id. Everything said goes to ``note``, a file."""
+    sys.stdout.flush(), sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        with open(note, "wb") as file:
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if memory:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        code = _run(words, note, before, call)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(words, note, before, call):
+    kept = []
+    load = bundles.load_bundle
+
+    def loading(*args):
+        source = load(*args)
+        kept.append((source.network, state(source.network)))
+        return source
+
+    bundles.load_bundle = loading
+    if before:
+        before()
+    code = 0
+    try:
+        if call:
+            call()
+        else:
+            app(list(map(str, words)), prog_name="monai-tta")
+    except SystemExit as end:
+        code = end.code or 0
+    for network, was in kept:
+        Path(f"{note}.source").write_text("same" if same(was, state(network)) else "changed")
+    return code
+
+
+def finish(child, note, began=None, limit=LIMIT_S):
+    """Wait for a launched process and tell what came of it; a code below 0 is the signal that ended it."""
+    began = began or time.monotonic()
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() - began > limit:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return Result(-99, "did not end", time.monotonic() - began)
+        time.sleep(0.005)
+    source = Path(f"{note}.source")
+    same_as_ever = source.read_text() == "same" if source.exists() else None
+    source.unlink(missing_ok=True)
+    said = Path(note).read_bytes().decode("utf-8", "replace")
+    return Result(os.waitstatus_to_exitcode(status), said, time.monotonic() - began, same_as_ever)
+
+
+def run(attack, note):
+    """Launch and finish."""
+    began = time.monotonic()
+    return finish(launch(attack.words, note, memory=attack.memory, before=attack.before, call=attack.call), note, began)
+
+
+def small_bundle(root, name="hippocampus_mri", changes=SMALL, seed=0):
+    """A bundle with a shipped one's transforms and a small network of seeded weights."""
+    (root / "configs").mkdir(parents=True)
+    (root / "models").mkdir()
+    text = (BUNDLE.parent / name / "configs" / "inference.yaml").read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    (root / "configs" / "inference.yaml").write_text(text)
+    weights = weights_of(name, changes, root, seed)
+    torch.save(weights, root / "models" / "model.pt")
+    return root
+
+
+_MADE: dict = {}
+
+
+def weights_of(name, changes, root, seed):
+    """A state dict for that network, made once."""
+    if name not in _MADE:
+        _MADE[name] = bundles.load_bundle(root, None).network.state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        k: v + 0.1 * torch.randn(v.shape, generator=generator) if v.is_floating_point() else v for k, v in _MADE[name].items()
+    }
+
+
+def volume(rng, shape=(12, 11, 10)):
+    """A block in noise."""
+    data = rng.normal(0, 0.3, shape)
+    data[tuple(slice(n // 4, 3 * n // 4) for n in shape)] += 1
+    return data.astype(np.float32)
+
+
+def save(path, data, affine=None):
+    """As NIfTI."""
+    nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def cohort(folder, rng, count=2):
+    """``folder/in`` with good images around whatever is put there."""
+    inside = folder / "in"
+    inside.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        save(inside / f"{'am'[number % 2]}{number}.nii.gz", volume(rng))
+    return inside
+
+
+def command(folder, rng, *images, bundle=None, more=()):
+    """`monai-tta run` by some method."""
+    method = ("source", "statistics", "tent", "grata")[int(rng.integers(4))]
+    root = bundle or small_bundle(folder / "bundle")
+    return ["run", root, *images, "--out", folder / "out", "--method", method, *more]

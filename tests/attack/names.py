@@ -1,0 +1,120 @@
+"""Names, links and arguments that mislead."""
+
+import os
+import shutil
+
+import numpy as np
+
+from tests.attack.arena import Attack, cohort, command, save, volume
+
+NAMES = {
+    "rich markup": "[red]x [bold] y.nii.gz",
+    "open markup": "[red [.nii.gz",
+    "newline": "a\nb.nii.gz",
+    "carriage return": "a\rfailed nothing.nii.gz",
+    "escape sequences": "\x1b[2J\x1b]0;title\x07.nii.gz",
+    "blanks": "  two  blanks .nii.gz",
+    "quotes": 'it\'s "quoted" `x` $(y).nii.gz',
+    "globs": "*?[a-z]{1,2}.nii.gz",
+    "backslashes": "a\\b\\n.nii.gz",
+    "leading dashes": "--out.nii.gz",
+    "leading tilde": "~root.nii.gz",
+    "percent and braces": "%s%n{0}{x}.nii.gz",
+    "comma and semicolon": "a,b;c|d&.nii.gz",
+    "only an ending": "x.nii.gz.nii.gz",
+    "two dots within": "a..b...nii.gz",
+    "at and dollar": "@image$x#y.nii.gz",
+    "letters of many alphabets": "Müller-Ünal 王小明 Ελλη.nii.gz",
+    "right to left": "\u202egz.iin.nii.gz",
+    "zero width": "a\u200bb\ufeff.nii.gz",
+}
+
+
+def named(name, bad=0, says=""):
+    """An image of that name among good ones, found in its folder."""
+
+    def attack(seed, folder):
+        rng = np.random.default_rng(seed)
+        inside = cohort(folder, rng)
+        save(folder / "in" / "plain.nii.gz", volume(rng))
+        os.rename(
+            os.fsencode(inside / "plain.nii.gz"),
+            os.fsencode(inside) + b"/" + (name if isinstance(name, bytes) else name.encode()),
+        )
+        return Attack(command(folder, rng, inside), images=3, bad=bad, says=says)
+
+    return attack
+
+
+def linked(make, bad, says="", images=3):
+    """Something that is a link or worse, among good images."""
+
+    def attack(seed, folder):
+        rng = np.random.default_rng(seed)
+        inside = cohort(folder, rng)
+        make(inside, rng)
+        return Attack(command(folder, rng, inside), images=images, bad=bad, says=says)
+
+    return attack
+
+
+def given(make, images, bad, says="", codes=(0, 3)):
+    """Arguments of a strange kind."""
+
+    def attack(seed, folder):
+        rng = np.random.default_rng(seed)
+        inside = cohort(folder, rng)
+        words = make(inside, rng)
+        return Attack(command(folder, rng, *words), images=images, bad=bad, says=says, codes=codes)
+
+    return attack
+
+
+def _twins(inside, rng):
+    for folder in ("one", "two"):
+        (inside / folder).mkdir()
+        save(inside / folder / "same.nii.gz", volume(rng))
+    return inside / "one", inside / "two"
+
+
+def _fifo(inside, rng):
+    os.mkfifo(inside / "pipe.nii.gz")
+    return (inside / "pipe.nii.gz",)
+
+
+def _elsewhere(inside, rng):
+    (inside.parent / "elsewhere").mkdir()
+    save(inside.parent / "elsewhere" / "real.nii.gz", volume(rng))
+    (inside / "link.nii.gz").symlink_to("../elsewhere/real.nii.gz")
+
+
+def _long(inside, rng):
+    save(inside.parent / "x.nii.gz", volume(rng))
+    shutil.move(inside.parent / "x.nii.gz", inside / ("n" * 248 + ".nii.gz"))
+
+
+FAMILY = {
+    **{name: named(text) for name, text in NAMES.items()},
+    "bytes that are no text": named(b"\xff\xfe\x80scan.nii.gz", bad=None),
+    "half a character": named(b"scan\xc3.nii.gz", bad=None),
+    "as long as can be": linked(_long, 1, "too long|File name"),
+    "link to an image": linked(_elsewhere, 0),
+    "link to itself": linked(lambda d, rng: (d / "loop.nii.gz").symlink_to("loop.nii.gz"), 1, "leads nowhere"),
+    "link to nothing": linked(lambda d, rng: (d / "gone.nii.gz").symlink_to("/nowhere/x.nii.gz"), 1, "leads nowhere"),
+    "link to a folder": linked(lambda d, rng: (d / "f.nii.gz").symlink_to(d.parent), 0, images=2),
+    "link to its own folder": linked(lambda d, rng: (d / "self").symlink_to(d), 0, images=2),
+    "folder named as an image": linked(lambda d, rng: (d / "f.nii.gz").mkdir(), 0, images=2),
+    "pipe in a folder": linked(_fifo, 0, images=2),
+    "pipe as an argument": given(lambda d, rng: [*_fifo(d, rng)], 1, 1, "no file but a device or a pipe"),
+    "device as an argument": given(lambda d, rng: ["/dev/zero"], 1, 1, "no file but a device or a pipe"),
+    "dots in a path": given(lambda d, rng: [d / ".." / "in" / "." / "a0.nii.gz"], 1, 0),
+    "missing file": given(lambda d, rng: [d / "a0.nii.gz", d / "no.nii.gz"], 2, 1, "does not exist"),
+    "missing folder": given(lambda d, rng: [d / "a0.nii.gz", d / "no"], 2, 1, "does not exist"),
+    "file as a folder": given(lambda d, rng: [d / "a0.nii.gz" / "x.nii.gz"], 1, 1, "does not exist"),
+    "empty folder": given(lambda d, rng: [(d / "e").mkdir() or d / "e"], None, None, "holds no image", (2,)),
+    "twice the same": given(lambda d, rng: [d / "a0.nii.gz", d / "a0.nii.gz"], 2, 1, "another image's of this run"),
+    "two of one name": given(_twins, 2, 1, "another image's of this run"),
+    "a path too long": given(lambda d, rng: ["/" + "x" * 5000], None, None, "too long", (2,)),
+    "an empty argument": given(lambda d, rng: [""], None, None, "", (2, 3)),
+    "a leading dash": given(lambda d, rng: ["-x.nii.gz"], None, None, "", (2,)),
+}

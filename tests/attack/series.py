@@ -1,0 +1,156 @@
+"""DICOM folders and photographs."""
+
+import os
+import shutil
+
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image
+
+from tests.attack.arena import PHOTOGRAPHS, SMALL, Attack, command, small_bundle
+from tests.test_ct_bundle import STRAIGHT, sitk_image, write_series
+
+CT = (*SMALL[:2], ("[64, 64, 32]", "[16, 16, 8]"))
+
+
+def series(make, bad=1, says="", images=2):
+    """A good series and one to which something was done."""
+
+    def attack(seed, folder):
+        rng = np.random.default_rng(seed)
+        for name in ("good", "other"):
+            write_series(sitk_image(STRAIGHT), folder / "in" / name)
+        make(folder / "in" / "other", rng)
+        bundle = small_bundle(folder / "bundle", "abdomen_ct", CT)
+        return Attack(command(folder, rng, folder / "in", bundle=bundle), images=images, bad=bad, says=says)
+
+    return attack
+
+
+def _missing(folder, rng):
+    (folder / f"{int(rng.integers(2, 11)):03d}.dcm").unlink()
+
+
+def _truncated(folder, rng):
+    file = folder / f"{int(rng.integers(0, 14)):03d}.dcm"
+    data = file.read_bytes()
+    file.write_bytes(data[: int(rng.integers(200, len(data) - 100))])
+
+
+def _mixed(folder, rng):
+    for k, file in enumerate(sorted(folder.glob("*.dcm"))):
+        if k % 2:
+            file.write_bytes(file.read_bytes().replace(b"3680043.2.1125.3", b"3680043.2.1125.4"))
+
+
+def _other_size(folder, rng):
+    part = sitk.GetImageFromArray(np.zeros((1, 20, 22), np.int16))[:, :, 0]
+    source = sitk.ImageFileReader()
+    source.SetFileName(str(folder / "005.dcm"))
+    source.ReadImageInformation()
+    for key in source.GetMetaDataKeys():
+        if key not in ("0028|0010", "0028|0011"):
+            part.SetMetaData(key, source.GetMetaData(key))
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(folder / "005.dcm"))
+    writer.Execute(part)
+
+
+def _dotdot(seed, folder):
+    """`..` as the only argument, from within a series."""
+    rng = np.random.default_rng(seed)
+    write_series(sitk_image(STRAIGHT), folder / "in" / "patient")
+    (folder / "in" / "patient" / "within").mkdir()
+    bundle = small_bundle(folder / "bundle", "abdomen_ct", CT)
+    here = folder / "in" / "patient" / "within"
+    words = command(folder, rng, ("..", ".")[seed % 2] if seed % 2 == 0 else "../.", bundle=bundle)
+    return Attack(words, images=1, bad=0, before=lambda: os.chdir(here))
+
+
+FAMILY = {
+    "as they should be": series(lambda d, rng: None, 0),
+    "a slice missing": series(_missing, says="some are missing"),
+    "a slice truncated": series(_truncated, None),
+    "a slice empty": series(lambda d, rng: (d / "004.dcm").write_bytes(b""), None),
+    "two series in one folder": series(_mixed, says="2 DICOM series"),
+    "a slice of another size": series(_other_size, None),
+    "text beside the slices": series(lambda d, rng: (d / "README.txt").write_text("hello"), 0),
+    "noise named as a slice": series(lambda d, rng: (d / "zzz.dcm").write_bytes(rng.bytes(3000)), 0),
+    "noise with the mark of DICOM": series(
+        lambda d, rng: (d / "zzz.dcm").write_bytes(bytes(128) + b"DICM" + rng.bytes(3000)), None
+    ),
+    "a slice twice": series(lambda d, rng: shutil.copy(d / "003.dcm", d / "copy.dcm"), None),
+    "a link to nothing beside them": series(lambda d, rng: (d / "gone.dcm").symlink_to("nowhere"), None),
+    "a link to itself beside them": series(lambda d, rng: (d / "loop").symlink_to("loop"), None),
+    "a pipe beside them": series(lambda d, rng: os.mkfifo(d / "pipe"), says="a device or a pipe"),
+    "nothing but the mark": series(lambda d, rng: [f.write_bytes(bytes(128) + b"DICM") for f in d.iterdir()]),
+    "one slice": series(lambda d, rng: [f.unlink() for f in sorted(d.iterdir())[1:]], None),
+    "dots for a name": _dotdot,
+}
+
+
+def photograph(make, bad=1, says="", name="bad.png"):
+    """A good photograph and one to which something was done."""
+
+    def attack(seed, folder):
+        rng = np.random.default_rng(seed)
+        (folder / "in").mkdir()
+        Image.fromarray(rng.integers(0, 255, (40, 44, 3), np.uint8)).save(folder / "in" / "good.png")
+        make(folder / "in" / name, rng)
+        bundle = small_bundle(folder / "bundle", "vessel_fundus", PHOTOGRAPHS)
+        return Attack(command(folder, rng, folder / "in", bundle=bundle), images=2, bad=bad, says=says)
+
+    return attack
+
+
+def _png(mode="RGB", size=(44, 40), form="PNG"):
+    def make(path, rng):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), np.uint8)).convert(mode).save(path, format=form)
+
+    return make
+
+
+def _cut(form):
+    def make(path, rng):
+        _png(form=form)(path, rng)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(rng.integers(20, len(data) - 20))])
+
+    return make
+
+
+def _huge(path, rng):
+    """A header of 60,000 by 60,000."""
+    _png()(path, rng)
+    import struct
+    import zlib
+
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">II", data, 16, 60000, 60000)
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    path.write_bytes(bytes(data))
+
+
+def _bomb(path, rng):
+    Image.new("L", (16000, 12000)).save(path)
+
+
+PHOTOGRAPHIC = {
+    "grey": photograph(_png("L"), 0),
+    "one bit": photograph(_png("1"), 0),
+    "palette": photograph(_png("P"), 0),
+    "transparent": photograph(_png("RGBA"), 0),
+    "truncated PNG": photograph(_cut("PNG"), None),
+    "truncated JPEG": photograph(_cut("JPEG"), None, name="bad.jpg"),
+    "truncated TIFF": photograph(_cut("TIFF"), None, name="bad.tif"),
+    "JPEG by name of PNG": photograph(_png(form="JPEG"), 0),
+    "GIF by name of PNG": photograph(_png(form="GIF", mode="P"), 0),
+    "huge header": photograph(_huge, says="damaged|memory|declares"),
+    "bomb": photograph(_bomb, says="damaged|memory|declares|pixels"),
+    "one pixel": photograph(_png(size=(1, 1)), None),
+    "one row": photograph(_png(size=(60, 1)), None),
+    "noise": photograph(lambda p, rng: p.write_bytes(rng.bytes(999)), says="damaged"),
+    "empty": photograph(lambda p, rng: p.write_bytes(b""), says="empty"),
+    "a volume by name": photograph(lambda p, rng: p.write_bytes(b"\x1f\x8b\x08" + rng.bytes(99)), says="damaged"),
+}

@@ -1,0 +1,194 @@
+"""Runs that are stopped: killed, interrupted, out of memory, beside each other, and then gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from monai_tta.journal import NAME
+from tests.attack import arena, promises
+from tests.attack.arena import Attack, cohort, command, finish, launch, save, small_bundle, volume
+
+IMAGES = 6
+STRUCK: list = []  # how many masks were done when runs were stopped; None where they had come to their end, or not begun
+
+
+def stopped(stop, codes, number=0, **named):
+    """An attack that plays by itself; those of one kind differ by their number, from which their moments are drawn."""
+    return lambda seed, folder: Attack(codes=codes, play=lambda: _play(stop, codes, 100 * seed + number, folder, **named))
+
+
+def scene(seed, folder, size=(26, 24, 22)):
+    """Images, one of them bad, and the command without --out."""
+    rng = np.random.default_rng(seed)
+    inside = cohort(folder, rng, 0)
+    for number in range(IMAGES):
+        save(inside / f"scan{number}.nii.gz", volume(rng, size))
+    (inside / "scan2.nii.gz").write_bytes(b"damaged")
+    words = command(folder, rng, inside, bundle=small_bundle(folder / "bundle"))
+    return rng, words
+
+
+def to(words, out):
+    """The same command with another --out."""
+    words = list(words)
+    words[words.index("--out") + 1] = out
+    return words
+
+
+def masks(out):
+    """Name and voxels of each mask."""
+    return {p.name: np.asarray(nib.load(p).dataobj) for p in sorted(out.glob("*.nii.gz"))}
+
+
+def figures(out):
+    """Records without what differs from run to run."""
+    records = json.loads((out / "records.json").read_text())
+    return [r and {k: v for k, v in r.items() if k not in ("seconds", "seconds_plain", "peak_memory")} for r in records]
+
+
+def noted(out):
+    """How many images the journal of an unfinished run knows to be done."""
+    path = out / NAME
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return sum('"done"' in line for line in lines)
+
+
+def _play(stop, codes, seed, folder, again=1):
+    rng, words = scene(seed, folder)
+    before = promises.prints(folder)
+    reference = folder / "out" / "reference"
+    began = time.monotonic()
+    first = finish(launch(to(words, reference), folder / "said"), folder / "said")
+    whole = time.monotonic() - began
+    out, found = folder / "out" / "stopped", []
+    if first.code != 3:
+        return [f"the undisturbed run ended with {first.code}: {first.said[-300:]}"]
+    for _ in range(again):
+        result = stop(to(words, out), folder, rng, whole)
+        if result.code not in (*codes, 3):
+            found.append(f"stopped, it ended with {result.code}: {result.said[-500:]}")
+        if "Traceback" in result.said:
+            found.append(f"a traceback was shown: {result.said[-1500:]}")
+        if result.code >= 0:
+            found += promises.remains(out, unfinished=True)
+        found += promises.whole_masks(out)
+        if result.code == 130 and result.said.count("interrupted") != 1 and result.said:  # silent before anything had begun
+            found.append(f"not one line: {result.said[-300:]}")
+    return (
+        found
+        + resumed(words, out, reference, folder, result.code)
+        + ([] if promises.prints(folder) == before else ["an input was changed"])
+    )
+
+
+def resumed(words, out, reference, folder, code=-9):
+    """What is wrong with going on."""
+    found = []
+    STRUCK.append(noted(out) if (out / NAME).exists() else None)
+    count, made = noted(out), {p.name: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")} if out.exists() else {}
+    done = finish(launch(to(words, out), folder / "said"), folder / "said")
+    if done.code != 3 or "Traceback" in done.said:
+        return [f"going on ended with {done.code}: {done.said[-800:]}"]
+    if count and f"({count} of them before" not in done.said:
+        found.append(f"{count} were done before, but: {done.said[-300:]}")
+    kept = sum(made.get(p.name) == p.stat().st_mtime_ns for p in out.glob("*.nii.gz"))
+    if code != 3 and kept < count:
+        found.append(f"{count - kept} done twice")
+    if figures(out) != figures(reference):
+        found.append("records are others than those of an undisturbed run")
+    ours, theirs = masks(out), masks(reference)
+    if ours.keys() != theirs.keys() or not all(np.array_equal(ours[name], theirs[name]) for name in theirs):
+        found.append("masks are others than those of an undisturbed run")
+    if done.source_same is False:
+        found.append("the source network was changed")
+    return found + promises.remains(out)
+
+
+def by(*signals, pause=0.02):
+    """Send signals at a random moment: anywhere in the run, or within the time that an image takes, after some mask."""
+
+    def stop(words, folder, rng, whole):
+        child = launch(words, folder / "said")
+        masks_first, out = int(rng.integers(0, IMAGES - 1)), Path(words[words.index("--out") + 1])
+        if masks_first == 0:
+            time.sleep(float(rng.uniform(0.02, 1)) * whole)
+        else:
+            while noted(out) < masks_first and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                time.sleep(0.001)
+            time.sleep(float(rng.uniform(0, 0.02)))
+        for number in signals:
+            os.kill(child, number)
+            time.sleep(pause)
+        return finish(child, folder / "said")
+
+    return stop
+
+
+def own_process(number):
+    """A signal to `python -m monai_tta`, started as a person would, when the first mask is there."""
+
+    def stop(words, folder, rng, whole):
+        with open(folder / "said", "wb") as file:
+            where = os.environ | {"PYTHONPATH": os.getcwd()}
+            child = subprocess.Popen([sys.executable, "-m", "monai_tta", *map(str, words)], stdout=file, stderr=file, env=where)
+            out = Path(words[words.index("--out") + 1])
+            for _ in range(3000):
+                if noted(out) or child.poll() is not None:
+                    break
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0, 0.05)))
+            child.send_signal(number)
+            code = child.wait()
+        said = (folder / "said").read_bytes().decode("utf-8", "replace")
+        return arena.Result(3 if "masks and records.json in" in said else code, said, 0.0)  # it may have come to its end
+
+    return stop
+
+
+def short(words, folder, rng, whole):
+    """So little memory that some of it fails; the limit is on address space."""
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    limit = now + int(rng.integers(1, 120)) * 2**20
+    return finish(launch(words, folder / "said", memory=limit), folder / "said")
+
+
+def killer(words, folder, rng, whole):
+    """An image that ends the process whenever it is looked at."""
+
+    def before():
+        from monai_tta import cohort as module
+
+        real = module.admit
+
+        def deadly(path):
+            if path.name == "scan1.nii.gz":
+                time.sleep(0.05)
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(path)
+
+        module.admit = deadly
+
+    return finish(launch(words, folder / "said", before=before), folder / "said")
+
+
+FAMILY = {
+    **{f"kill -9, moment {n}": stopped(by(signal.SIGKILL), (-9,), n) for n in range(1, 11)},
+    **{f"kill -9 three times, {n}": stopped(by(signal.SIGKILL), (-9,), 20 + n, again=3) for n in range(1, 4)},
+    **{f"Ctrl-C, moment {n}": stopped(by(signal.SIGINT), (130,), 40 + n) for n in range(1, 7)},
+    "Ctrl-C twice": stopped(by(signal.SIGINT, signal.SIGINT), (130,)),
+    "Ctrl-C twice, at once": stopped(by(signal.SIGINT, signal.SIGINT, pause=0), (130,)),
+    "Ctrl-C three times": stopped(by(signal.SIGINT, signal.SIGINT, signal.SIGINT), (130,)),
+    "terminated": stopped(by(signal.SIGTERM), (-15,)),
+    "hung up": stopped(by(signal.SIGHUP), (-1,)),
+    "kill -9 of its own process": stopped(own_process(signal.SIGKILL), (-9,)),
+    "Ctrl-C of its own process": stopped(own_process(signal.SIGINT), (130,)),
+    **{f"short of memory, {n}": stopped(short, (2, 3, -6, -9, -11), 60 + n) for n in range(1, 7)},
+    "an image that ends the process": stopped(killer, (-9,), again=3),
+}
