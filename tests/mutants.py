@@ -100,7 +100,7 @@ MUTANTS = {
     "a task judges its own networks": ("fitting.py", 'tasks.index(c.name.split("/")[0])', "many.index(c)"),
     "labels stay where images move": ("distortion.py", 'move(label, mode="nearest")', "label"),
     "windows cut with other windows' labels": ("calibrate.py", "torch.equal(p[:, :channels], c)", "True"),
-    "the judge's no is not heard": ("methods/careful.py", "if not shadow.members:", "if False:"),
+    "the judge's no is not heard": ("methods/careful.py", "if not shares.any():", "if not (shares := shares if shares.any() else shares + 1).any():"),
     "candidates answer by the source's statistics": ("methods/careful.py", "        own.gather(windows)\n", ""),
     "averaged and front answers mixed up": ("methods/careful.py", "if averaged else plain_answer", "if not averaged else plain_answer"),
     "what is done is not noted": ("journal.py", 'self._add({"done"', '({"done"'),

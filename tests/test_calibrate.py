@@ -19,7 +19,7 @@ from monai_tta.demo import BUNDLE
 from monai_tta.distortion import FAMILIES, Distortion
 from monai_tta.judge import Judge
 from monai_tta.methods.careful import Careful, judge_file, with_own_judge
-from tests.small import image, network
+from tests.small import image, network, stump
 
 
 def square(dims=2, size=32):
@@ -127,6 +127,7 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_judge(phantom_set, bundle_
         Careful(),
         Careful(judge=str(judge_file(bundle_copy, "model_instance.pt"))),
     )
+    stump().save(file)  # phantoms are nothing to this network: its own judge would refuse them
     image_file = phantom_set / "images" / "c0.nii.gz"
     done = CliRunner().invoke(
         app, ["run", str(bundle_copy), str(image_file), "--method", "careful", "--out", str(tmp_path / "out")]
@@ -136,6 +137,13 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_judge(phantom_set, bundle_
     assert "judge='judge.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
     assert "expected gain" in record["steps"][0]["notes"] and record["reason"] is None
     assert np.asarray(nib.load(tmp_path / "out" / "c0_seg.nii.gz").dataobj).shape == (36, 34, 33)
+
+
+def test_a_judge_that_is_not_there_is_told_before_anything_is_done(phantom_set, tmp_path):
+    words = ["run", str(BUNDLE), str(phantom_set / "images"), "--method", "careful", "--choose", "judge=nowhere.npz"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2 and "nowhere.npz does not exist" in done.output
+    assert not list(tmp_path.glob("out/*.nii.gz"))
 
 
 def test_too_few_images_end_with_one_line(phantom_set, bundle_copy):

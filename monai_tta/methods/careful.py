@@ -113,20 +113,25 @@ class Careful(AdaptationMethod):
         return windows.new_zeros(())
 
     def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
-        """Try the candidates anew on these windows and decide."""
+        """Try the candidates anew on these windows and decide.
+
+        Raises:
+            CannotAdapt: when the judge expects no gain; the image is then answered plainly, with this on record.
+        """
         assert isinstance(shadow, Council)
         judge = judge_of(self.judge)
         shadow.members, shadow.asked = [], None
         heard = self.hear(shadow, windows)
-        shares, notes = judge.weigh(heard.table.numpy()), {"expected gain": judge.best(heard.table.numpy())}
+        table = heard.table.numpy()
+        shares, best = judge.weigh(table), judge.best(table)
+        if not shares.any():
+            raise CannotAdapt(f"the judge expects no gain that it is sure of (at best {100 * best:+.1f} points of Dice)")
         shares = shares * (shares >= FEW)
-        if shares.sum() > 0:
-            shares = shares / shares.sum()
-            kept = [(a, float(w)) for a, w in zip(heard.answers, shares, strict=True) if w > 0]
-            shadow.members = [(a.shadow, a.said.averaged, w) for a, w in kept]
-            shadow.asked, shadow.answer = windows, mixture([a.said.p for a, _ in kept], [w for _, w in kept])
-            notes |= {a.name: w for a, w in kept}
-        return (Step(notes=notes),)
+        shares = shares / shares.sum()
+        kept = [(a, float(w)) for a, w in zip(heard.answers, shares, strict=True) if w > 0]
+        shadow.members = [(a.shadow, a.said.averaged, w) for a, w in kept]
+        shadow.asked, shadow.answer = windows, mixture([a.said.p for a, _ in kept], [w for _, w in kept])
+        return (Step(notes={"expected gain": best, **{a.name: w for a, w in kept}}),)
 
     def hear(self, council: Council, windows: Tensor) -> Hearing:
         """What each candidate answers for the teaching windows, and what the case shows of the answers."""
@@ -159,10 +164,8 @@ class Careful(AdaptationMethod):
         return own
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """The source's own answer, or the logits of the weighted mean: a single tensor ``(N, K, *spatial)``."""
+        """Logits of the weighted mean: a single tensor ``(N, K, *spatial)``."""
         assert isinstance(shadow, Council)
-        if not shadow.members:
-            return shadow.outputs(windows)
         if shadow.asked is not None and shadow.answer is not None and torch.equal(shadow.asked, windows):
             return as_logits(shadow.answer, shadow.head)  # an image that is one window was answered while it was judged
         return as_logits(self._mixed(shadow, windows), shadow.head)
@@ -188,10 +191,18 @@ def judge_file(root: Path, checkpoint: str) -> Path:
 
 
 def with_own_judge(method: AdaptationMethod, root: Path, checkpoint: str) -> AdaptationMethod:
-    """A method whose judge is to be found ("auto") with the one that belongs to a bundle's checkpoint, if there is one."""
+    """A method whose judge is to be found ("auto") with the one that belongs to a bundle's checkpoint, if there is one.
+
+    Raises:
+        NoJudge: when a file that was named can't be read: at once, rather than plain answers for a whole cohort.
+    """
+    if not isinstance(method, Careful):
+        return method
     file = judge_file(root, checkpoint)
-    wanted = isinstance(method, Careful) and method.judge == "auto" and file.is_file()
-    return replace(method, judge=str(file)) if isinstance(method, Careful) and wanted else method
+    method = replace(method, judge=str(file)) if method.judge == "auto" and file.is_file() else method
+    if method.judge not in ("auto", "universal"):
+        Judge.load(Path(method.judge))
+    return method
 
 
 def judge_of(name: str) -> Judge:
@@ -204,9 +215,9 @@ def judge_of(name: str) -> Judge:
     try:
         judge = _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
     except NoJudge as error:
-        raise CannotAdapt(str(error)) from error
+        raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
     if judge.features != FEATURES:
-        raise CannotAdapt(f"{path} judges by other features than this version shows; calibrate again")
+        raise CannotAdapt(f"{path.name} judges by other features than this version shows; calibrate again")
     return judge
 
 
