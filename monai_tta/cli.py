@@ -17,7 +17,7 @@ from monai_tta.commands.calibrate import calibrate
 from monai_tta.commands.compare import compare, tables
 from monai_tta.commands.norms import norms as norms_command
 from monai_tta.commands.profile import profile
-from monai_tta.commands.run import run
+from monai_tta.commands.run import run_images
 from monai_tta.commands.saying import console, refusing
 from monai_tta.commands.stream import stream
 from monai_tta.demo import make_demo
@@ -27,7 +27,7 @@ app.command()(calibrate)
 app.command()(compare)
 app.command()(tables)
 app.command()(profile)
-app.command()(run)
+app.command("run")(run_images)
 app.command()(stream)
 app.command("norms")(norms_command)
 
@@ -47,7 +47,7 @@ def overlay(
         Console().print(table)
         text = overlays.overlay(findings)
     file = out or Path(f"adapt_{bundle.resolve().name}.yaml")
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     Console().print(f"written: {file}", soft_wrap=True, markup=False)
 
 

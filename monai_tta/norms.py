@@ -141,7 +141,7 @@ def read_norms(path: str | PathLike[str]) -> SourceNorms:
         ValueError: when the file is missing or holds something else.
     """
     try:
-        return SourceNorms.from_json(Path(path).read_text())
+        return SourceNorms.from_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"no norms in {path}: {error.strerror}; write some with `monai-tta norms`") from error
     except ValueError as error:

@@ -1,6 +1,8 @@
 """Calibration: distortions that leave labels in place, windows cut with their labels, a judge from labelled data."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -137,6 +139,26 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_judge(phantom_set, bundle_
     assert "judge='judge.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
     assert "expected gain" in record["steps"][0]["notes"] and record["reason"] is None
     assert np.asarray(nib.load(tmp_path / "out" / "c0_seg.nii.gz").dataobj).shape == (36, 34, 33)
+
+
+def test_the_overlay_does_what_the_command_does(phantom_set, bundle_copy, tmp_path):
+    stump(low=0.1, high=0.3).save(judge_file(bundle_copy, "model.pt"))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (phantom_set / "images" / "c1.nii.gz").rename(scans / "c1.nii.gz")
+    overlays = [BUNDLE.parent / "overlays" / f"{name}.yaml" for name in ("adapt", "careful")]
+    files = str([str(f) for f in (bundle_copy / "configs" / "inference.yaml", *overlays)])
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files, "--bundle_root", str(bundle_copy)]
+    ran = subprocess.run(
+        [*words, "--dataset_dir", str(scans), "--output_dir", str(tmp_path / "a")], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    words = ["run", str(bundle_copy), str(scans), "--out", str(tmp_path / "b"), "--method"]
+    for method in ("careful", "source"):
+        done = CliRunner().invoke(app, [*words, method, "--anew"])
+        assert done.exit_code == 0, done.output
+        a, b = (np.asarray(nib.load(tmp_path / x / "c1_seg.nii.gz").dataobj) for x in "ab")
+        assert np.array_equal(a, b) == (method == "careful")
 
 
 def test_a_judge_that_is_not_there_is_told_before_anything_is_done(phantom_set, tmp_path):

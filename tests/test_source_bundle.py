@@ -14,6 +14,8 @@ from monai.engines import IterationEvents
 from monai_tta import AdaptiveInferer, GraTa
 from monai_tta.demo import BUNDLE
 from monai_tta.heads import heads_of
+from monai_tta.judge import Judge
+from monai_tta.panel import FEATURES
 from monai_tta.tasks import RotationTask
 
 CONFIGS = BUNDLE / "configs"
@@ -85,7 +87,8 @@ def test_network_is_as_metadata_says(bundle, config):
 def test_every_checkpoint_is_small_and_documented(bundle):
     said = (bundle / "docs" / "README.md").read_text()
     for file in (bundle / "models").glob("*"):
-        assert file.suffix == ".pt" and file.stat().st_size < 10_000_000 and file.name in said
+        judge = file.suffix == ".npz" and Judge.load(file).features == FEATURES
+        assert (file.suffix == ".pt" or judge) and file.stat().st_size < 10_000_000 and file.name in said
     for word in ("icence", "Research use only", "Limits"):
         assert word in said
 

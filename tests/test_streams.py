@@ -74,7 +74,7 @@ def test_the_table_by_hand(tmp_path):
         changes(rows[-2:])
     assert running([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
     plot_streams(rows, tmp_path / "s.svg")
-    assert "domains apart" in (tmp_path / "s.svg").read_text() or (tmp_path / "s.svg").stat().st_size > 5000
+    assert "domains apart" in (tmp_path / "s.svg").read_text(encoding="utf-8") or (tmp_path / "s.svg").stat().st_size > 5000
 
 
 def test_contenders_by_name():

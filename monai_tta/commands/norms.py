@@ -47,7 +47,7 @@ def norms(
                 console.print(f"not measured: {error}", markup=False, style="red")
         made = norms_of([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(made.to_json() + "\n")
+        out.write_text(made.to_json() + "\n", encoding="utf-8")
     Console().print(f"norms of {made.cases} cases in {out}", soft_wrap=True, markup=False)
     if made.cases < len(found):
         raise typer.Exit(3)

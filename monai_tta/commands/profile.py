@@ -39,7 +39,7 @@ def profile(
     assert isinstance(done, profiles.Profile)
     _show(done)
     if out is not None:
-        out.write_text(done.to_json())
+        out.write_text(done.to_json(), encoding="utf-8")
 
 
 def _show(found: profiles.Profile) -> None:

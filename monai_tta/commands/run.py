@@ -22,7 +22,7 @@ from monai_tta.methods.careful import with_own_judge
 from monai_tta.scans import find_images, outside
 
 
-def run(
+def run_images(
     bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
     images: Annotated[list[Path], typer.Argument(help="files, DICOM series folders, or folders of either")],
     out: Annotated[Path, typer.Option(help="where masks and records go")],

@@ -58,7 +58,7 @@ def _report(rows: list[StreamRow], out: Path) -> None:
     if not any(row.contender == "Source" for row in rows):
         console.print("no table: Source, against which changes are measured, failed", markup=False)
         return
-    (out / "table.md").write_text(stream_markdown(rows))
+    (out / "table.md").write_text(stream_markdown(rows), encoding="utf-8")
     try:
         plot_streams(rows, out / "streams.svg")
     except ImportError as error:

@@ -205,6 +205,11 @@ def with_own_judge(method: AdaptationMethod, root: Path, checkpoint: str) -> Ada
     return method
 
 
+def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMethod:
+    """`Careful` with the judge of a bundle, for a config's ``_target_``."""
+    return with_own_judge(Careful(), Path(bundle_root), checkpoint)
+
+
 def judge_of(name: str) -> Judge:
     """The judge in a file, or the universal one.
 
