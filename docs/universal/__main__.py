@@ -46,6 +46,7 @@ def options(program: str) -> tuple[argparse.Namespace, dict[str, Path | None]]:
         parser.add_argument(f"--{place}", type=Path)
     parser.add_argument("--size", type=int, default=120)
     parser.add_argument("--harm", type=float, default=Trial().harm)
+    parser.add_argument("--only", action="append", help="for pairs: a network, e.g. 'chase_db1 batch'")
     said = parser.parse_args()
     said.out.mkdir(parents=True, exist_ok=True)
     return said, {place: getattr(said, place) for place in ("vessels", "discs", "hippocampus")}

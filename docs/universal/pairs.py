@@ -67,6 +67,7 @@ def main() -> None:
     """See the top of this file."""
     said, places = options("docs.universal.pairs")
     todo = [(name, rest[0]) for name, rest in jobs(places, said.size) if name in KINDS]
+    todo = [(name, kind) for name, kind in todo if not said.only or f"{name} {kind}" in said.only]
     files = [said.out / f"pairs-{name}-{kind}.pickle" for name, kind in todo]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(asked, *zip(*todo, strict=True), [places] * len(todo), files))
