@@ -84,6 +84,7 @@ def test_windows_are_cut_with_their_labels(whole):
     bundle = SimpleNamespace(inferer=inner, network=net, device=torch.device("cpu"))
     windows, truth = cut(bundle, x, 2 * x + 1, "softmax", 2)
     assert len(windows) == (1 if whole else 2) and torch.equal(truth, 2 * windows + 1)
+    assert whole or not torch.equal(windows[0], windows[1])
 
 
 def test_an_image_that_cannot_teach_is_left_out():
