@@ -140,6 +140,7 @@ def contenders(protocol: Protocol) -> list[Contender]:
     chosen = [
         Contender("Source", Source()),
         Contender("Careful", Careful()),
+        Contender("Careful, from the front", Careful(thorough=False)),
         Contender("Careful, universal judge", Careful(judge="universal")),
         Contender("View average", ViewAverage()),
         *[Contender(f"Statistics, window, blend {b}", Statistics(blend=b)) for b in (0.1, 0.3, 1.0)],

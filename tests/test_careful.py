@@ -106,6 +106,20 @@ def test_cost_is_what_the_docstring_says():
     assert sum(counted) == 2 + 2 * (1 + views)
 
 
+def test_from_the_front_alone_an_image_of_several_windows_costs_one_pass_for_each_candidate():
+    net, x, counted = network(dims=2), image(2, size=20), []
+    net.register_forward_hook(lambda m, i, o: counted.append(len(i[0])))
+    answers, costs = [], []
+    for thorough in (True, False):
+        counted.clear()
+        made = Careful(judge=judged("hopeful"), candidates=BLENDED, thorough=thorough)
+        answers.append(run(net, made, x, head="softmax", budget=1)[0])
+        costs.append(sum(counted))
+    windows, views = 16, len(Views().of((8, 8)))
+    assert costs[0] - costs[1] == windows * 2 * views
+    assert not torch.allclose(*answers) and torch.allclose(answers[1].softmax(1).sum(1), torch.ones(1, 20, 20), atol=1e-5)
+
+
 def test_features_are_named_in_order_and_know_the_source():
     net, x = network(dims=2), image(2, size=8)
     shadow = Shadow(net, "softmax", None)

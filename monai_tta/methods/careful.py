@@ -84,7 +84,8 @@ class Careful(AdaptationMethod):
 
     ``judge`` is the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated; "auto" is the
     file that belongs to a bundle's checkpoint where `monai-tta` knows of one, else "universal".
-    ``candidates`` are tried in place of `usual_candidates` (the source first); ``views`` must be the judge's.
+    ``thorough=False`` answers the windows of an image that has several from the front alone: a seventh of the cost in 2D, a little
+    less gain. ``candidates`` are tried in place of `usual_candidates` (the source first); ``views`` must be the judge's.
     Cost: a teaching window takes (candidates x views) forward passes and each learning candidate's own; the rest of a volume
     one for each front answer that has a say, and one per view for each average.
     """
@@ -92,6 +93,7 @@ class Careful(AdaptationMethod):
     judge: str = "auto"
     candidates: tuple[AdaptationMethod, ...] = ()
     views: Views = Views()
+    thorough: bool = True
 
     @property
     def on_record(self) -> str:
@@ -129,7 +131,8 @@ class Careful(AdaptationMethod):
         shares = shares * (shares >= FEW)
         shares = shares / shares.sum()
         kept = [(a, float(w)) for a, w in zip(heard.answers, shares, strict=True) if w > 0]
-        shadow.members = [(a.shadow, a.said.averaged, w) for a, w in kept]
+        fronts = [k for k in kept if not k[0].said.averaged]
+        shadow.members = [(a.shadow, a.said.averaged, w) for a, w in (kept if self.thorough or not fronts else fronts)]
         shadow.asked, shadow.answer = windows, mixture([a.said.p for a, _ in kept], [w for _, w in kept])
         return (Step(notes={"expected gain": best, **{a.name: w for a, w in kept}}),)
 
@@ -175,7 +178,8 @@ class Careful(AdaptationMethod):
         for own, averaged, _ in shadow.members:
             own.extra = shadow.extra
             parts.append(average(own, windows, self.views) if averaged else plain_answer(own, windows))
-        return mixture(parts, [w for _, _, w in shadow.members])
+        total = sum(w for _, _, w in shadow.members)
+        return mixture(parts, [w / total for _, _, w in shadow.members])
 
 
 def marks(candidate: AdaptationMethod) -> tuple[float, float]:
