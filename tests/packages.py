@@ -26,7 +26,7 @@ root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
 ours = {"abdomen_ct", "disc_cup_fundus", "hippocampus_mri", "vessel_fundus"}
 assert {p.parent.name for p in root.parent.glob("*/configs")} == ours
 assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == ours - {"disc_cup_fundus"}
-for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", "models/model_instance.pt"):
+for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", "models/model_instance.pt", "models/judge.npz"):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()
 from monai_tta.bundle import load_bundle
@@ -34,6 +34,8 @@ source = load_bundle(root)
 run = monai_tta.AdaptiveInferer(inferer=source.inferer)
 run(torch.randn(1, 1, 40, 40, 40), source.network)
 assert run.cases[-1].adapted
+from monai_tta.methods.careful import judge_of
+assert judge_of("universal").margin > 0
 print(sys.argv[1], "works:", monai_tta.__version__, "from", "the tree" if inside else "site-packages")
 """
 
