@@ -13,6 +13,7 @@ from monai.transforms import ResampleToMatch
 from torch import Tensor
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
+from monai_tta.containers import main_output
 from monai_tta.distortion import Distortion
 from monai_tta.fitting import fitted
 from monai_tta.judge import Judge
@@ -136,23 +137,19 @@ def cut(bundle: SourceBundle, image: Tensor, label: Tensor, head: str, budget: i
     teachers, channels = Teachers(budget), image.shape[1]
 
     def see(windows: Tensor, *_: Any, **__: Any) -> Tensor:
-        pieces.extend(clean(windows).split(1))
-        teachers.offer(clean(windows)[:, :channels].contiguous())
+        own = clean(windows)
+        pieces.extend(own.split(1))
+        teachers.offer(own[:, :channels].contiguous())
         return windows[:, :1]
 
     with torch.no_grad():
         bundle.inferer(torch.cat([image, label], 1).to(bundle.device), see)
-        chosen = teachers.chosen(lambda w: _logits(bundle.network, w), head)
+        chosen = teachers.chosen(lambda w: main_output(bundle.network(w)), head)
     whole = [next(p for p in pieces if torch.equal(p[:, :channels], c)) for c in chosen]
     if not whole:
         return None, None
     both = torch.cat(whole)
     return both[:, :channels].contiguous(), both[:, channels:]
-
-
-def _logits(network: Any, windows: Tensor) -> Tensor:
-    answer = network(windows)
-    return next(iter(answer.values())) if isinstance(answer, dict) else answer[0] if isinstance(answer, list | tuple) else answer
 
 
 def tried(method: Careful, bundle: SourceBundle, windows: Tensor, head: Any, seed: int) -> tuple[Tensor, Tensor, Tensor]:

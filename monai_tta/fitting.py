@@ -13,8 +13,8 @@ from monai_tta._version import __version__
 from monai_tta.judge import Floats, Forest, Judge, preferred, worthwhile
 from monai_tta.lessons import Cases, Known
 from monai_tta.panel import FEATURES
+from monai_tta.significance import HARM
 
-HARM = 0.01  # a case is harmed when it loses more than a point of Dice
 GRAVE = 0.05
 MARGINS = tuple(k / 4 for k in range(25))
 FOLDS = 5

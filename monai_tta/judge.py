@@ -67,13 +67,12 @@ class Judge:
         said = self.forest.each(table)
         return said.mean(0), said.std(0)
 
-    def best(self, table: Floats) -> float:
-        """The largest expected gain, in Dice."""
-        return float(self.gains(table)[0].max())
-
     def weigh(self, table: Floats) -> Floats:
         """Shares of the candidates in the answer, summing to 1; all zero: give the plain source answer."""
-        gain, spread = self.gains(table)
+        return self.shares(*self.gains(table))
+
+    def shares(self, gain: Floats, spread: Floats) -> Floats:
+        """The same of gains that are known already."""
         return preferred(gain, self.temperature) if worthwhile(gain, spread, self.margin) else np.zeros_like(gain)
 
     def save(self, path: Path) -> None:

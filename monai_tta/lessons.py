@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -70,10 +71,8 @@ class Cases:
 
 def _chosen(p: Floats, head: str) -> NDArray[np.bool_]:
     """Probabilities ``(K, voxels)`` -> structures ``(K', voxels)``."""
-    if head == "softmax":
-        best = p.argmax(0)
-        return np.stack([best == k for k in range(1, len(p))])
-    return p > 0.5
+    mask: NDArray[np.bool_] = hard(torch.from_numpy(p)[None], head)[0].numpy()
+    return mask
 
 
 def _dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_], counts: NDArray[np.int64]) -> float:

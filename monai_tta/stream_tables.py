@@ -7,9 +7,9 @@ from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 
+from monai_tta.significance import HARM
 from monai_tta.streams import BACK, StreamRow
 
-HARM = 1.0  # an answer is harmed when it loses more points of Dice
 RUNNING = 20  # so many cases make a point of the running mean
 
 
@@ -53,7 +53,7 @@ def stream_markdown(rows: Sequence[StreamRow]) -> str:
             own = [(r, c) for r, c in here if r.contender == name]
             cells = [_points([c for r, c in own if r.round == k]) for k in (*rounds, BACK)]
             means = [fmean(c for r, c in own if r.order == order) for order in dict.fromkeys(r.order for r, _ in own)]
-            cells += [f"{max(means) - min(means):.1f}", f"{fmean(c < -HARM for _, c in own):.0%}"]
+            cells += [f"{max(means) - min(means):.1f}", f"{fmean(c < -100 * HARM for _, c in own):.0%}"]
             cells += [_points([min(c for _, c in own)]), f"{sum(r.reborn is not None for r, _ in own) / streams:.1f}"]
             cells += [f"{fmean(r.reason is not None for r, _ in own):.0%}", f"{fmean(r.seconds for r, _ in own):.2f}"]
             lines += [f"| {name} | {' | '.join(cells)} |"]

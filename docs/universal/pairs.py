@@ -16,11 +16,12 @@ import torch
 from docs.universal.__main__ import console, jobs, options
 from docs.universal.networks import KINDS, LONG, SHORT, ask, trained
 from docs.universal.sources import centres, targets
-from monai_tta.fitting import HARM, fitted, pooled
+from monai_tta.fitting import fitted, pooled
 from monai_tta.judge import Judge
 from monai_tta.lessons import Cases, Known
 from monai_tta.methods.careful import Careful
 from monai_tta.panel import FEATURES
+from monai_tta.significance import HARM
 
 Answer = Callable[[Known], float]
 

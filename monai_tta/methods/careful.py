@@ -124,8 +124,8 @@ class Careful(AdaptationMethod):
         judge = judge_of(self.judge)
         shadow.members, shadow.asked = [], None
         heard = self.hear(shadow, windows)
-        table = heard.table.numpy()
-        shares, best = judge.weigh(table), judge.best(table)
+        gain, spread = judge.gains(heard.table.numpy())
+        shares, best = judge.shares(gain, spread), float(gain.max())
         if not shares.any():
             raise CannotAdapt(f"the judge expects no gain that it is sure of (at best {100 * best:+.1f} points of Dice)")
         shares = shares * (shares >= FEW)
@@ -205,7 +205,7 @@ def with_own_judge(method: AdaptationMethod, root: Path, checkpoint: str) -> Ada
     file = judge_file(root, checkpoint)
     method = replace(method, judge=str(file)) if method.judge == "auto" and file.is_file() else method
     if method.judge not in ("auto", "universal"):
-        Judge.load(Path(method.judge))
+        _read(Path(method.judge), _changed(Path(method.judge)))
     return method
 
 
@@ -222,12 +222,16 @@ def judge_of(name: str) -> Judge:
     """
     path = UNIVERSAL if name in ("auto", "universal") else Path(name)
     try:
-        judge = _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
+        judge = _read(path, _changed(path))
     except NoJudge as error:
         raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
     if judge.features != FEATURES:
         raise CannotAdapt(f"{path.name} judges by other features than this version shows; calibrate again")
     return judge
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 @lru_cache(maxsize=8)
