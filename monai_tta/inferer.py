@@ -55,7 +55,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         learn: "volume" chooses ``budget`` teaching windows, learns once, then answers the whole image; "window" learns
             from each batch of windows right before answering it.
         reset: forget everything at each "volume" (episodic), at each "window", or "never" (continual).
-        budget: how many windows of a volume teach; None for all.
+        budget: how many windows of a volume teach; None for all, "auto" as many as the method asks for: four for `Careful`, else
+            two.
         guard: a `monai_tta.guards.Guard`, such as ``VolumeChange(0.5)``, or a callable ``(plain, adapted, head) -> reason or
             None``; a reason refuses the adapted answer. A callable costs a plain answer of the whole image.
         collapse: when a continual stream is begun anew (reset="never" only; see `Collapse`); None for never.
@@ -98,7 +99,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         head: Literal["softmax", "sigmoid", "auto"] = "auto",
         learn: Literal["window", "volume"] = "volume",
         reset: Literal["window", "volume", "never"] = "volume",
-        budget: int | None = 4,
+        budget: int | Literal["auto"] | None = "auto",
         collapse: Collapse | None = Collapse(),  # noqa: B008
         guard: Guard | Callable[[Tensor, Tensor, str], str | None] | None = None,
         seed: int = 0,
@@ -113,7 +114,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         super().__init__(*monais)
         self.method = GraTa() if method is None else method
         self.head, self.learn, self.reset = head, learn, reset
-        self.budget, self.guard, self.collapse, self.seed, self.inferer = budget, guard, collapse, seed, inferer
+        self.budget = self.method.teachers if budget == "auto" and isinstance(self.method, AdaptationMethod) else budget
+        self.guard, self.collapse, self.seed, self.inferer = guard, collapse, seed, inferer
         self.precision: Precision = precision
         self.recompute, self.together = recompute, together
         self.records = records
@@ -140,7 +142,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         if self.learn == "window" and self.method.pools:
             raise ValueError("statistics='volume' pools over a volume's teaching windows; use learn='volume'")
         if self.budget is not None and (not isinstance(self.budget, int) or self.budget < 1):
-            raise ValueError(f"budget is a number of windows, at least 1, or None for all; found {self.budget}")
+            raise ValueError(f"budget is a number of windows, at least 1, None for all, or 'auto'; found {self.budget!r}")
         if not isinstance(self.seed, int):
             raise ValueError(f"seed is a whole number, found {self.seed!r}")
         if self.guard is not None:

@@ -31,6 +31,11 @@ class AdaptationMethod(ABC):
         return False
 
     @property
+    def teachers(self) -> int:
+        """How many windows of a volume it is taught by where nobody says how many."""
+        return 2
+
+    @property
     def on_record(self) -> str:
         """What records call it: its repr, unless that holds a path."""
         return repr(self)
@@ -150,6 +155,11 @@ class Wrapper(AdaptationMethod):
     def on_record(self) -> str:
         """With the inner method as records call it."""
         return repr(self).replace(repr(self.inner), self.inner.on_record)
+
+    @property
+    def teachers(self) -> int:
+        """As the inner method."""
+        return self.inner.teachers
 
     @property
     def pools(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from monai_tta.precision import narrow
 from monai_tta.reading import head_of
 from monai_tta.survey import clean
 from monai_tta.teaching import Candidate, Candidates
+from monai_tta.updates import voxels_at_once
 
 WAYS = ("plain", "paper order", "exact", "fast")
 
@@ -74,7 +75,7 @@ class Job:
     root: Path
     method: AdaptationMethod
     size: tuple[int, ...] | None
-    budget: int | None = 4
+    budget: int | Literal["auto"] | None = "auto"
     seed: int = 0
     checkpoint: str | None = "model.pt"
 
@@ -109,7 +110,8 @@ class Job:
     def in_paper_order(self) -> Any:
         """As the methods' papers do it: a copy of the whole network, a plain answer of every window, then learning in the
         default memory layout and full precision, then the adapted answer."""
-        network, fullest = copy.deepcopy(self.source.network), Candidates(self.budget)
+        budget = self.method.teachers if self.budget == "auto" else self.budget
+        network, fullest = copy.deepcopy(self.source.network), Candidates(budget)
 
         def plainly(windows: Tensor, more: Any, named: Any) -> Any:
             for window in clean(windows).split(1):
@@ -124,7 +126,7 @@ class Job:
         teaching = torch.cat([c.window for c in fullest.kept])
         shadow.gather(teaching)
         if self.method.learns:
-            with torch.enable_grad():
+            with torch.enable_grad(), voxels_at_once(0):
                 self.method.adapt(shadow, teaching, self.method.loss)
         return self.source.inferer(self.image, Stand(network, lambda w, more, named: self.method.predict(shadow, w)))
 

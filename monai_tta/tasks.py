@@ -15,9 +15,8 @@ from monai_tta.objectives import cross_entropy, full_entropy, half_entropy, prob
 from monai_tta.precision import widened
 from monai_tta.recompute import short_of_memory
 from monai_tta.shadow import CannotAdapt, Shadow
+from monai_tta.updates import at_once
 from monai_tta.views import Restyling, Views
-
-SMALL = 48**3  # voxels of a window
 
 
 class Task(ABC):
@@ -134,12 +133,14 @@ def posed_answers(shadow: Shadow, windows: Tensor, views: Views) -> list[Tensor]
 
 
 def _each(shadow: Shadow, posed: list[Tensor]) -> Iterator[Tensor]:
-    """Logits of each view. Small windows leave a processor waiting, so that all views are asked about at once, where memory
+    """Logits of each view. Small windows leave a processor waiting, so that several views are asked about at once, where memory
     allows; statistics are each window's own or fixed, never a batch's. What else a network is given belongs to the windows
     as they were cut, one view at a time."""
-    if posed[0][0, 0].numel() <= SMALL and not any(shadow.extra) and len({view.shape for view in posed}) == 1:
+    few = max(1, at_once(posed[0]) // len(posed[0]))
+    if few > 1 and not any(shadow.extra) and len({view.shape for view in posed}) == 1:
         try:
-            yield from shadow(torch.cat(posed)).split(len(posed[0]))
+            together = [shadow(torch.cat(posed[k : k + few])) for k in range(0, len(posed), few)]
+            yield from torch.cat(together).split(len(posed[0]))
             return
         except RuntimeError as error:
             if not short_of_memory(error):

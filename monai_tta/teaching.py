@@ -17,8 +17,12 @@ LOOKS = 4
 
 def usable(windows: Tensor) -> bool:
     """Whether every window is finite and none is constant: anything else teaches nothing and can poison weights."""
+    return bool(_each_usable(windows).all())
+
+
+def _each_usable(windows: Tensor) -> Tensor:
     flat = windows.flatten(1)
-    return bool(flat.isfinite().all()) and bool((flat.amax(1) > flat.amin(1)).all())
+    return flat.isfinite().all(1) & (flat.amax(1) > flat.amin(1))
 
 
 def interest(logits: Tensor, head: Any) -> float:
@@ -76,10 +80,11 @@ class Teachers:
     def offer(self, windows: Tensor) -> None:
         """Consider windows ``(N, C, *spatial)`` in scanning order."""
         self.batch = max(self.batch, len(windows))
-        for window in windows.split(1):
+        fullness = windows.detach().flatten(1).std(1).tolist()
+        for window, able, full in zip(windows.split(1), _each_usable(windows).tolist(), fullness, strict=True):
             self.seen += 1
-            if usable(window):
-                self.full.offer(Candidate(window.clone(), self.seen, float(window.std())))
+            if able:
+                self.full.offer(Candidate(window.clone(), self.seen, full))
 
     def chosen(self, ask: Callable[[Tensor], Tensor], head: Any) -> list[Tensor]:
         """The windows in scanning order.

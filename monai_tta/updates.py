@@ -20,14 +20,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 Gradient = list[Tensor | None]
+# torch 2.13's CPU convolutions of one small volume take up to six times as long as those of two (docs/performance.md).
+_AT_ONCE: ContextVar[int] = ContextVar("voxels at once", default=64**3)
 _TOGETHER: ContextVar[bool] = ContextVar("together", default=False)
 
 
 def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence[Tensor]) -> tuple[float, Gradient]:
-    """Mean loss over a batch of windows ``(N, C, *spatial)`` and its gradient, one window at a time.
+    """Mean loss over a batch of windows ``(N, C, *spatial)`` and its gradient, a few small windows at a time, or one large one.
 
-    One window's graph is alive at a time, so the peak memory does not grow with N and the result does not depend on
-    how windows were batched.
+    Only these windows' graph is alive at a time, so the peak memory does not grow with N.
 
     Inside `together` both are means over all processes.
 
@@ -36,12 +37,29 @@ def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence
     """
     total: Gradient = [None] * len(moving)
     value = 0.0
-    for window in windows.split(1):
-        one = loss(window) / len(windows)
+    for some in windows.chunk(-(-len(windows) // at_once(windows))):
+        one = loss(some) * (len(some) / len(windows))
         grads = torch.autograd.grad(one, moving, allow_unused=True) if one.requires_grad else [None] * len(moving)
         total = [b if a is None else a if b is None else a + b for a, b in zip(total, grads, strict=True)]
         value += float(one.detach())
     return _shared(value, total) if _TOGETHER.get() else (value, total)
+
+
+def at_once(windows: Tensor) -> int:
+    """How many windows ``(N, C, *spatial)`` of this size are asked about at once while learning: those that together have 64^3
+    voxels, at least one."""
+    return max(1, _AT_ONCE.get() // windows[0, 0].numel())
+
+
+@contextmanager
+def voxels_at_once(most: int) -> Iterator[None]:
+    """Inside, learning asks about windows, and views of them, of so many voxels together; 0: one after the other, as papers' code
+    does."""
+    token = _AT_ONCE.set(most)
+    try:
+        yield
+    finally:
+        _AT_ONCE.reset(token)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from monai_tta.profile import Job
 from monai_tta.recompute import recomputed
 from monai_tta.shadow import Shadow
 from monai_tta.teaching import Candidate, Candidates, Teachers, interest
-from monai_tta.updates import cosine, gradient
+from monai_tta.updates import at_once, cosine, gradient, voxels_at_once
 from tests.small import CON, FAST, LEARNERS, NORMS, ROWS, TENT, around, image, network, run
 
 NATIVE = arithmetics.narrow(torch.device("cpu")) is not None
@@ -38,16 +38,16 @@ def counting():
 
 
 class TestAsking:
-    def test_a_volume_of_64_windows_costs_the_source_a_batch_and_sixteen_looks(self):
+    def test_a_volume_of_64_windows_costs_the_source_a_batch_and_eight_looks(self):
         net, asked = counting()
         _, case = run(net, x=image(size=20))
-        assert case.taught == 4 and case.changed is None and case.seconds_plain is None
-        assert sum(asked) == 2 + 16
+        assert case.taught == 2 and case.changed is None and case.seconds_plain is None
+        assert sum(asked) == 2 + 8
 
     def test_a_guard_costs_a_plain_answer(self):
         net, asked = counting()
         _, case = run(net, x=image(size=20), guard=lambda plain, adapted, head: None)
-        assert sum(asked) == 2 + 16 + 64 and case.changed > 0 and case.seconds_plain > 0
+        assert sum(asked) == 2 + 8 + 64 and case.changed > 0 and case.seconds_plain > 0
 
     def test_nothing_is_asked_of_the_source_when_the_image_is_one_window_and_the_head_is_told(self):
         net, asked = counting()
@@ -139,7 +139,7 @@ def test_a_network_that_half_width_arithmetic_does_not_know_adapts_exactly(backw
 
     fast, case = run(around(work), x=image(), head="softmax", precision="fast")
     exact, _ = run(network(), x=image(), head="softmax", precision="exact")
-    assert case.reason is None and case.precision == "exact" and case.taught == 4 and len(case.steps) == 1
+    assert case.reason is None and case.precision == "exact" and case.taught == 2 and len(case.steps) == 1
     torch.testing.assert_close(fast, exact)
 
 
@@ -217,8 +217,12 @@ class TestMemory:
         assert 0 < self.kept(ROWS[row], x) <= 1.1 * training.most
 
     def test_windows_that_teach_together_do_not_add_up(self):
-        one, four = (self.kept(TENT, image(size=16, n=n)) for n in (1, 4))
-        assert four <= 1.01 * one
+        """Large windows one at a time, small ones as many as have so many voxels together."""
+        for together in (1, 2):
+            with voxels_at_once(together * 16**3):
+                few, more = (self.kept(TENT, image(size=16, n=n)) for n in (together, 4))
+            assert more <= 1.01 * few
+        assert at_once(image(size=64)) == 1 and at_once(image(size=32)) == 8
 
     def test_recomputing_keeps_less_and_learns_the_same(self):
         less, usual = (self.kept(TENT, image(size=16), recompute=r) for r in (True, False))

@@ -257,9 +257,9 @@ def test_only_what_is_read_is_computed():
     for guard in (VolumeChange(1.0), Agreement(0.0), lambda p, a, h: None, AllOf([VolumeChange(1.0), Agreement(0.0)])):
         cost, case = windows_asked(guard)
         assert cost == none + whole and case.changed is not None, "one plain answer for all of them"
-    assert windows_asked(Distance(most=99.0))[0] == none + 4
+    assert windows_asked(Distance(most=99.0))[0] == none + 2
     sides = Views(axes=(0,))
-    assert windows_asked(ViewAgreement(1.0, sides))[0] == none + 2 * 4 * 2
+    assert windows_asked(ViewAgreement(1.0, sides))[0] == none + 2 * 2 * 2
 
 
 @pytest.mark.parametrize("learn", ["volume", "window"])
@@ -276,7 +276,7 @@ def test_windows_are_found_where_none_were_kept(method, learn):
     net, x = network(), image()
     for switch in (torch.no_grad, torch.inference_mode, torch.enable_grad):
         with switch():
-            run = AdaptiveInferer(8, 2, 0.5, method=method, head="softmax", learn=learn, guard=Look())
+            run = AdaptiveInferer(8, 2, 0.5, method=method, head="softmax", learn=learn, guard=Look(), budget=4)
             run(x, net)
         assert run.cases[-1].reason is None
     assert all(n == 4 and len(d) == 2 and 0 < p < 1 and 0 < a < 1 for n, d, p, a in seen)
@@ -299,7 +299,7 @@ def test_refused_is_bit_equal_to_plain_and_not_carried_on(row, head, dims):
 
 def test_warnings_are_once_for_a_kind_of_reason():
     net = network()
-    run = inferer(TENT, guard=Agreement(1.0))
+    run = inferer(TENT, guard=Agreement(1.0), budget=4)
     with pytest.warns(UserWarning) as caught:
         for seed in range(3):
             run(image(seed=seed), net)

@@ -1,6 +1,7 @@
 """What MONAI and torch do to an inferer, and what this one does about it."""
 
 import copy
+import dataclasses
 import importlib
 import pickle
 import pkgutil
@@ -16,9 +17,10 @@ from monai.networks.nets import UNet
 from torch import nn
 
 import monai_tta
-from monai_tta import AdaptiveInferer, GraTa, Source, Statistics, Tent
+from monai_tta import AdaptiveInferer, Careful, GraTa, Source, Statistics, Tent
+from monai_tta.method import Wrapper
 from monai_tta.selection import NormAffine
-from tests.small import ROWS, TENT, image, inferer, network, same, state
+from tests.small import ROWS, TENT, image, inferer, network, run, same, state
 
 
 def test_signature_begins_as_monais():
@@ -240,3 +242,18 @@ def test_short_names_stay_unambiguous():
     taken, ours = defined(monai, ("auto3dseg", ".tests")), defined(monai_tta, ("__main__",))
     assert len(taken) > 1000 and "AdaptiveInferer" in ours
     assert not {name: (ours[name], taken[name]) for name in ours.keys() & taken.keys()}
+
+
+def test_a_method_says_how_many_windows_it_wants_and_the_caller_may_say_otherwise():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Around(Wrapper):
+        """Wrapped, 2026."""
+
+    for method, wanted in ((GraTa(), 2), (Careful(), 4), (Around(inner=Careful()), 4)):
+        assert AdaptiveInferer(8, method=method).budget == wanted
+        assert AdaptiveInferer(8, method=method, budget=3).budget == 3
+        assert AdaptiveInferer(8, method=method, budget=None).budget is None
+    _, case = run(network(), TENT, image(size=20))
+    assert case.taught == case.budget == 2
+    with pytest.raises(ValueError, match="or 'auto'; found 'many'"):
+        AdaptiveInferer(8, budget="many")

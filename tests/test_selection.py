@@ -26,7 +26,7 @@ def test_networks_without_scale_and_shift_start_at_the_source_and_move(row, way)
     before, x = state(net), image()
     still = dataclasses.replace(ROWS[row], optimizer=SGD(rate=0.0, momentum=0))
     torch.testing.assert_close(inferer(still, precision="exact")(x, net), AdaptiveInferer.__mro__[1](8, 2, 0.5)(x, net).detach())
-    run = inferer(ROWS[row], precision="exact")
+    run = inferer(ROWS[row], precision="exact", budget=4)
     answer = run(x, net)
     case = run.cases[-1]
     assert case.selected == way and case.travelled > 0 and case.reason is None and same(before, state(net))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from monai_tta import bundle as bundles
 from monai_tta import profile as profiles
-from monai_tta.commands.saying import console, refusing
+from monai_tta.commands.saying import BUDGET, budget_of, console, refusing
 
 
 def profile(
@@ -20,7 +20,7 @@ def profile(
     method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
     choose: Annotated[list[str], typer.Option(help="a choice of the method as NAME=VALUE")] = [],  # noqa: B006
     size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D, 64 in 3D if not given")] = "",
-    budget: Annotated[int, typer.Option(help="how many windows of a volume teach; 0 for all")] = 4,
+    budget: Annotated[int | None, BUDGET] = None,
     repeats: Annotated[int, typer.Option(help="how often each way is timed")] = 3,
     untrained: Annotated[bool, typer.Option(help="time the network as it is built: no weights are needed")] = False,
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
@@ -31,7 +31,7 @@ def profile(
         if out is not None:  # now, not when all is measured
             out.parent.mkdir(parents=True, exist_ok=True)
         weights = None if untrained else "model.pt"
-        job = profiles.Job(bundle, bundles.named_method(method, choose), wanted, budget or None, checkpoint=weights)
+        job = profiles.Job(bundle, bundles.named_method(method, choose), wanted, budget_of(budget), checkpoint=weights)
         with Progress(console=console) as progress:
             task = progress.add_task("timing", total=repeats + 2)
             for done in profiles.profile(job, repeats):

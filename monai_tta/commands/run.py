@@ -16,7 +16,7 @@ from rich.progress import Progress
 from monai_tta import bundle as bundles
 from monai_tta import cohort
 from monai_tta.commands.guarding import named_guard
-from monai_tta.commands.saying import PRECISION, console, refusing, say
+from monai_tta.commands.saying import BUDGET, PRECISION, budget_of, console, refusing, say
 from monai_tta.journal import Journal
 from monai_tta.methods.careful import with_own_judge
 from monai_tta.scans import find_images, outside
@@ -31,7 +31,7 @@ def run_images(
     head: Annotated[str, typer.Option(help="softmax, sigmoid or auto")] = "auto",
     learn: Annotated[str, typer.Option(help="volume or window")] = "volume",
     reset: Annotated[str, typer.Option(help="volume, window or never")] = "volume",
-    budget: Annotated[int, typer.Option(help="how many windows of a volume teach; 0 for all")] = 4,
+    budget: Annotated[int | None, BUDGET] = None,
     seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
     precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
     guard: Annotated[list[str], typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times")] = [],  # noqa: B006
@@ -55,7 +55,7 @@ def run_images(
         "head": head,
         "learn": learn,
         "reset": reset,
-        "budget": budget or None,
+        "budget": budget_of(budget),
         "seed": seed,
         "precision": precision,
     }

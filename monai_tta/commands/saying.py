@@ -33,6 +33,7 @@ class _Patient:
 
 
 console = Console(file=cast(Any, _Patient()))
+BUDGET: Any = typer.Option(help="how many windows of a volume teach; 0 for all; if not given, what the method asks for")
 PRECISION = "exact"
 _LONGEST = 2000
 
@@ -66,3 +67,8 @@ def refusing(*kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         say(in_words(error), "red")
         raise typer.Exit(2) from error
+
+
+def budget_of(said: int | None) -> Any:
+    """What `AdaptiveInferer` calls the budget that was said, or not."""
+    return "auto" if said is None else said or None
