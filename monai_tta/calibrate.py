@@ -19,7 +19,7 @@ from monai_tta.fitting import fitted
 from monai_tta.judge import Judge
 from monai_tta.labelled import Cohort
 from monai_tta.lessons import Cases
-from monai_tta.methods.careful import Careful, Council
+from monai_tta.methods.careful import Careful, Council, Hearing
 from monai_tta.protocol import Domain, Protocol
 from monai_tta.reading import head_of
 from monai_tta.shadow import evaluated
@@ -78,8 +78,9 @@ def heard(
         image, label = distort(*images[k % len(images)], trial.seed + k)
         windows, truth = cut(bundle, image[None], label[None], head, trial.budget)
         if windows is not None and truth is not None:
-            table, answers, plain = tried(trial.method, bundle, windows, head, trial.seed + k)
-            cases.add(k % len(images), table, answers, plain, structured(truth, plain.shape[1], head), head)
+            said = tried(trial.method, bundle, windows, head, trial.seed + k)
+            answers, named = torch.stack([a.said.p for a in said.answers]), structured(truth, said.plain.shape[1], head)
+            cases.add(k % len(images), said.first, said.table, answers, said.plain, named, head)
         yield k + 1
     yield cases
 
@@ -152,11 +153,9 @@ def cut(bundle: SourceBundle, image: Tensor, label: Tensor, head: str, budget: i
     return both[:, :channels].contiguous(), both[:, channels:]
 
 
-def tried(method: Careful, bundle: SourceBundle, windows: Tensor, head: Any, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What a case shows of each answer ``(answers, features)``, the answers ``(answers, N, K, *spatial)``, and the source's
-    plain one ``(N, K, *spatial)``, as probabilities."""
+def tried(method: Careful, bundle: SourceBundle, windows: Tensor, head: Any, seed: int) -> Hearing:
+    """What all candidates answer for the windows of one case, whatever any judge would say."""
     council = Council(evaluated(bundle.network), head)
     council.seed(seed)
     with torch.enable_grad():
-        heard = method.hear(council, windows)
-    return heard.table, torch.stack([a.said.p for a in heard.answers]), heard.plain
+        return method.hear(council, windows)

@@ -58,6 +58,16 @@ def _light(x: Tensor, draw: Draw) -> Tensor:
     return (x - floor) * (1 + ramp) + floor
 
 
+def _remap(x: Tensor, draw: Draw) -> Tensor:
+    """Another scale of grey: five stretches of the range made longer or shorter, their order kept."""
+    low, high, n = x.min(), x.max(), 5
+    lengths = torch.tensor([draw(0.05, 1.0) for _ in range(n)])
+    ends = torch.cat([torch.zeros(1), lengths.cumsum(0) / lengths.sum()])
+    at = ((x - low) / (high - low + 1e-8)).clamp(0, 1) * n
+    k = at.long().clamp(max=n - 1)
+    return (ends[k] + (at - k) * (ends[k + 1] - ends[k])) * (high - low) + low
+
+
 FAMILIES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
     "gain": _gain,
     "contrast": _contrast,
@@ -65,6 +75,7 @@ FAMILIES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
     "noise": _noise,
     "blur": _blur,
     "light": _light,
+    "remap": _remap,
 }
 
 

@@ -1,7 +1,8 @@
 """The calibrated judge: what a case shows of its candidates -> how much Dice each is expected to gain, and how surely.
 
 A judge is a small forest of regression trees, fitted where the labels are (`monai_tta.calibrate`), with the margin that kept
-harm below a stated rate on distorted source images it had not seen. Its file holds numbers only: no images, no pickle.
+harm below a stated rate on distorted source images it had not seen, and a second forest, the scout, which says from the source's
+own answers alone whether the others are worth hearing. Its file holds numbers only: no images, no pickle.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
+WARY = 2.0  # spreads that are taken off a gain before gains are compared
 
 
 class NoJudge(ValueError):
@@ -51,14 +53,17 @@ class Forest:
 class Judge:
     """A forest, the features it was fitted to, and how cautious it has to be.
 
-    ``margin`` k: a candidate is worth considering when ``gain - k * spread > 0``, spread being the standard deviation over the
-    trees. ``temperature`` (in Dice) says how sharply candidates with a higher gain are preferred. ``about`` says how the judge
-    came to be, in words and figures, and the harm rate measured on held-out distortions.
+    ``margin`` k: a case is worth adapting when ``gain - k * spread > 0`` for one candidate, spread being the standard deviation
+    over the trees. ``temperature`` (in Dice) says how sharply candidates with a higher gain are preferred. ``about`` says how the
+    judge came to be, in words and figures, and the harm rate measured on held-out distortions. ``scout`` expects a gain (in Dice,
+    0 or more) of the case from the source's own two answers; the others are heard where it is above ``bother``.
     """
 
     forest: Forest
     features: tuple[str, ...]
     margin: float
+    scout: Forest
+    bother: float
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -73,15 +78,20 @@ class Judge:
 
     def shares(self, gain: Floats, spread: Floats) -> Floats:
         """The same of gains that are known already."""
-        return preferred(gain, self.temperature) if worthwhile(gain, spread, self.margin) else np.zeros_like(gain)
+        return preferred(gain, spread, self.temperature) if worthwhile(gain, spread, self.margin) else np.zeros_like(gain)
+
+    def expects(self, first: Floats) -> float:
+        """The gain in Dice that the scout expects of the source's own answers ``(2, features)``: averaged, and from the front."""
+        return float(self.scout.each(first.reshape(1, -1)).mean())
 
     def save(self, path: Path) -> None:
         """Write the judge as arrays and JSON (.npz), aside first and then in one move."""
         aside = path.with_name(f".{path.name}.partial")
-        said = {"format": FORMAT, "features": self.features, "margin": self.margin, "temperature": self.temperature}
+        numbers = {"margin": self.margin, "bother": self.bother, "temperature": self.temperature}
+        said = {"format": FORMAT, "features": self.features, **numbers}
         text = np.frombuffer(json.dumps(said | {"about": self.about}).encode(), np.uint8)
         with aside.open("wb") as file:
-            np.savez_compressed(file, **vars(self.forest), said=text)
+            np.savez_compressed(file, **vars(self.forest), **{f"scout_{k}": v for k, v in vars(self.scout).items()}, said=text)
         aside.replace(path)
 
     @classmethod
@@ -96,18 +106,26 @@ class Judge:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 said = json.loads(arrays["said"].tobytes().decode())
-                forest = Forest(**{name: arrays[name] for name in Forest.__annotations__})
-            if said["format"] != FORMAT:
-                raise ValueError(f"format {said['format']}, this version reads {FORMAT}")
-            _sound(forest, len(said["features"]))
-            return cls(forest, tuple(said["features"]), float(said["margin"]), float(said["temperature"]), said["about"])
+                if said["format"] != FORMAT:
+                    raise ValueError(f"format {said['format']}, this version reads {FORMAT}: calibrate again")
+                forest, scout = (Forest(**{k: arrays[name + k] for k in Forest.__annotations__}) for name in ("", "scout_"))
+            features = tuple(said["features"])
+            _sound(forest, len(features))
+            _sound(scout, 2 * len(features))
+            margin, bother, temperature = (float(said[name]) for name in ("margin", "bother", "temperature"))
+            return cls(forest, features, margin, scout, bother, temperature, said["about"])
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a judge's file
             raise NoJudge(f"{path} cannot be read as a judge: {type(error).__name__}: {error}") from error
 
 
-def preferred(gain: Floats, temperature: float) -> Floats:
-    """Shares in proportion to ``exp(gain / temperature)``, summing to 1."""
-    raised = np.exp((gain - gain.max()) / temperature)
+def preferred(gain: Floats, spread: Floats, temperature: float) -> Floats:
+    """Shares of the candidates whose gain is larger than its spread, in proportion to ``exp((gain - 2 spread) / temperature)``,
+    summing to 1; all zero where there is none."""
+    sure = gain > spread
+    if not sure.any():
+        return np.zeros_like(gain)
+    least = gain - WARY * spread
+    raised = np.where(sure, np.exp((least - least[sure].max()) / temperature), 0.0)
     return raised / raised.sum()
 
 

@@ -15,10 +15,12 @@ from monai_tta.signals import hard
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """One calibration case: ``group`` (the image it was made from), the table ``(answers, features)``, the gain in Dice of each
-    answer over the plain one, and what is needed to score any mixture."""
+    """One calibration case: ``group`` (the image it was made from), the tables ``(2, features)`` of the source's own answers
+    before others are heard and ``(answers, features)`` of all, the gain in Dice of each answer over the plain one, and what
+    is needed to score any mixture."""
 
     group: int
+    first: Floats
     table: Floats
     gains: Floats
     plain: float
@@ -42,11 +44,12 @@ class Cases:
     name: str
     known: list[Known] = field(default_factory=list)
 
-    def add(self, group: int, table: Tensor, answers: Tensor, plain: Tensor, truth: Tensor, head: str) -> None:
+    def add(self, group: int, first: Tensor, table: Tensor, answers: Tensor, plain: Tensor, truth: Tensor, head: str) -> None:
         """Keep a case; one whose truth is empty has no Dice and teaches nothing.
 
         Args:
             group: the image that was distorted.
+            first: ``(2, features)``, of the source's own answers before others are heard.
             table: ``(answers, features)``.
             answers: probabilities ``(answers, N, K, *spatial)``.
             plain: the source's own, ``(N, K, *spatial)``.
@@ -66,7 +69,7 @@ class Cases:
         kept, label = flat[:, :, matters].half().numpy(), mask[:, matters].numpy()
         base = _dice(_chosen(front[:, matters].double().numpy(), head), label, counts)
         gains = np.array([_dice(_chosen(p.astype(np.float64), head), label, counts) - base for p in kept])
-        self.known.append(Known(group, table.numpy(), gains, base, kept, label, counts, head))
+        self.known.append(Known(group, first.numpy(), table.numpy(), gains, base, kept, label, counts, head))
 
 
 def _chosen(p: Floats, head: str) -> NDArray[np.bool_]:

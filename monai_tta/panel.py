@@ -14,15 +14,16 @@ from torch import Tensor
 
 from monai_tta.objectives import probabilities
 from monai_tta.precision import widened
+from monai_tta.retouch import WAYS
 from monai_tta.shadow import Shadow
 from monai_tta.signals import agreement, confidence, mean_entropy, share, thirds, uncertain
 from monai_tta.tasks import posed_answers
 from monai_tta.views import Views
 
 OWN = ("agreement", "least", "entropy", "doubt", "uncertain", "confidence")
+MARKS = ("blend", "by window", "reach", *WAYS)
 FEATURES = (
-    "blend",
-    "reach",
+    *MARKS,
     "averaged",
     *OWN,
     *(f"{name} - source" for name in OWN),
@@ -36,29 +37,29 @@ FEATURES = (
     "late",
 )
 TINY = 1e-4
+UNMARKED = (0.0,) * len(MARKS)
 
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
     """One answer for the teaching windows: probabilities ``(N, K, *spatial)``, from the front alone or averaged over views;
-    the candidate's blend in [0, 1] and reach (learning rate times steps); how far its views agree with their mean, on average
-    and at least."""
+    the candidate's `MARKS`: blend in [0, 1], 1 for statistics of each window, reach (learning rate times steps), 1 for how it
+    retouches; how far its views agree with their mean, on average and at least."""
 
     p: Tensor
     averaged: bool
-    blend: float
-    reach: float
+    marks: tuple[float, ...]
     agreement: float
     least: float
 
 
 @torch.no_grad()
-def opinions(shadow: Shadow, windows: Tensor, views: Views, blend: float = 0.0, reach: float = 0.0) -> tuple[Opinion, Opinion]:
+def opinions(shadow: Shadow, windows: Tensor, views: Views, marks: tuple[float, ...] = UNMARKED) -> tuple[Opinion, Opinion]:
     """What a candidate answers for the teaching windows ``(N, C, *spatial)``: from the front, and averaged over all sides."""
     seen = posed_answers(shadow, windows, views)
     mean = torch.stack(seen).mean(0)
     fits = [agreement(one, mean, shadow.head) for one in seen]
-    figures = (blend, reach, sum(fits) / len(fits), min(fits))
+    figures = (marks, sum(fits) / len(fits), min(fits))
     return Opinion(seen[0], False, *figures), Opinion(mean, True, *figures)
 
 
@@ -96,7 +97,7 @@ def describe(said: Sequence[Opinion], plain: Tensor, head: str, distances: Seque
         relative = [figures[name] - own[0][name] for name in OWN]
         growth = log((part + TINY) / (before + TINY))
         likeness = agreement(o.p, consensus, head), agreement(o.p, said[0].p, head), agreement(o.p, plain, head)
-        rows.append([o.blend, o.reach, o.averaged, *figures.values(), *relative, part, growth, *likeness, *layers])
+        rows.append([*o.marks, o.averaged, *figures.values(), *relative, part, growth, *likeness, *layers])
     return torch.tensor(rows, dtype=torch.float64)
 
 

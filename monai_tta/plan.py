@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tta import __version__
-from monai_tta.methods.careful import judge_file
+from monai_tta.judge_files import judge_file
 from monai_tta.precision import Precision
 from monai_tta.protocol import Contender, Domain, chosen_contenders, chosen_domains, protocol_of
 from monai_tta.rows import METRICS, Key

@@ -34,7 +34,7 @@ source = load_bundle(root)
 run = monai_tta.AdaptiveInferer(inferer=source.inferer)
 run(torch.randn(1, 1, 40, 40, 40), source.network)
 assert run.cases[-1].adapted
-from monai_tta.methods.careful import judge_of
+from monai_tta.judge_files import judge_of
 assert judge_of("universal").margin > 0
 print(sys.argv[1], "works:", monai_tta.__version__, "from", "the tree" if inside else "site-packages")
 """

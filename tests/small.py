@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import AdaptiveInferer, Careful, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta import AdaptiveInferer, Careful, Consistency, GraTa, Retouched, Source, Statistics, Tent, ViewAverage
 from monai_tta.judge import Forest, Judge
 from monai_tta.method import Descent
 from monai_tta.panel import FEATURES
@@ -20,11 +20,13 @@ TENT = Tent(optimizer=FAST)
 CON = ConsistencyTask(restyling=Restyling("mri"))
 
 
-def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES):
-    """A judge of one tree with one question: ``low`` where the feature is at most ``at``, else ``high``."""
+def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES, bother=-1.0):
+    """A judge of one tree with one question, ``low`` where the feature is at most ``at``, else ``high``; its scout expects 0."""
     arrays = ([0], [features.index(feature), -1, -1], [at, 0, 0], [1, 0, 0], [2, 0, 0], [0, low, high])
     kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
-    return Judge(Forest(*[np.array(a, k) for a, k in zip(arrays, kinds, strict=True)]), tuple(features), margin)
+    leaf = ([0], [-1], [0], [0], [0], [0.0])
+    forest, scout = (Forest(*[np.array(a, k) for a, k in zip(part, kinds, strict=True)]) for part in (arrays, leaf))
+    return Judge(forest, tuple(features), margin, scout, bother)
 
 
 _FOLDER = tempfile.TemporaryDirectory()
@@ -45,6 +47,7 @@ ROWS = {
     "Tent": Tent(optimizer=FAST),
     "Consistency": Consistency(optimizer=FAST, objective=CON),
     "ViewAverage": ViewAverage(),
+    "Retouched": Retouched(way="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
 }
 LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]

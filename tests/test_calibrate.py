@@ -20,7 +20,8 @@ from monai_tta.cli import app
 from monai_tta.demo import BUNDLE
 from monai_tta.distortion import FAMILIES, Distortion
 from monai_tta.judge import Judge
-from monai_tta.methods.careful import Careful, judge_file, with_own_judge
+from monai_tta.judge_files import judge_file
+from monai_tta.methods.careful import Careful, with_own_judge
 from tests.small import image, network, stump
 
 
@@ -63,6 +64,15 @@ def test_each_family_changes_the_picture(family):
     alone = Distortion(families=(family,), most=1)
     plain = Distortion(families=())
     assert any(not torch.allclose(alone(x, y, s)[0], plain(x, y, s)[0], atol=0.02) for s in range(12))
+
+
+def test_a_remap_keeps_the_order_of_greys():
+    x = torch.linspace(-3, 5, 200).view(1, 10, 20)
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        y = FAMILIES["remap"](x, lambda a, b, g=generator: a + (b - a) * float(torch.rand((), generator=g)))
+        assert (y.flatten().diff() >= -1e-6).all() and not torch.allclose(y, x, atol=0.1)
+        assert float(y.min()) == pytest.approx(-3) and float(y.max()) == pytest.approx(5)
 
 
 @pytest.mark.parametrize("choices", [{"keep": "nothing"}, {"families": ("gamma", "magic")}])
@@ -176,7 +186,7 @@ def test_too_few_images_end_with_one_line(phantom_set, bundle_copy):
 
 
 def test_the_universal_judge_is_shipped_and_answers():
-    from monai_tta.methods.careful import UNIVERSAL, judge_of
+    from monai_tta.judge_files import UNIVERSAL, judge_of
 
     judge = judge_of("universal")
     assert UNIVERSAL.is_file() and UNIVERSAL.stat().st_size < 10e6 and judge.margin > 0

@@ -5,8 +5,9 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from monai_tta import AdaptiveInferer, Careful, Statistics, ViewAverage
-from monai_tta.methods.careful import usual_candidates
-from monai_tta.panel import FEATURES, describe, opinions, plain_answer
+from monai_tta.methods.careful import marks, usual_candidates
+from monai_tta.panel import FEATURES, MARKS, describe, opinions, plain_answer
+from monai_tta.retouch import WAYS
 from monai_tta.shadow import Shadow
 from monai_tta.views import Views
 from tests.small import BLENDED, image, inferer, judged, network, run, stump
@@ -76,10 +77,14 @@ def test_a_judge_of_other_features_is_refused():
     assert case.reason
 
 
-def test_networks_with_memory_try_blends_and_others_steps():
-    assert [c.blend for c in usual_candidates(network("batch"))] == [0, 0.05, 0.1, 0.2, 0.3, 0.5, 1]
-    steps = usual_candidates(network("instance"))
-    assert not steps[0].learns and all(c.learns for c in steps[1:])
+def test_networks_with_memory_try_blends_and_others_retouch():
+    pooled = [("volume", b) for b in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)]
+    assert [(c.statistics, c.blend) for c in usual_candidates(network("batch"))] == pooled
+    several = usual_candidates(network("batch"), windows=2)
+    assert [(c.statistics, c.blend) for c in several] == [*pooled, ("window", 0.3), ("window", 1.0)]
+    assert [dict(zip(MARKS, marks(c), strict=True))["by window"] for c in several] == [0] * 7 + [1] * 2
+    source, step, *retouched = usual_candidates(network("instance"))
+    assert not source.learns and step.learns and [c.way for c in retouched] == list(WAYS)
 
 
 @pytest.mark.parametrize("kind", ["batch", "instance", "group"])
@@ -104,6 +109,23 @@ def test_cost_is_what_the_docstring_says():
     run(net, careful("hopeful"), x, head="softmax")
     views = len(Views().of((8, 8)))
     assert sum(counted) == 2 + 2 * (1 + views)
+    counted.clear()
+    with pytest.warns(UserWarning, match="at first sight"):
+        _, case = run(net, careful("not bothered", bother=0.0), x, head="softmax")
+    assert sum(counted) == 2 + (1 + views) + 1 and not case.adapted  # and the plain answer
+
+
+def test_a_scout_hears_the_source_alone():
+    """What it is asked about is what the judge's table would say of the source's answers if there were no others."""
+    net, x = network(dims=2), image(2, size=8)
+    method = careful("hopeful")
+    council = method.begin(net, "softmax")
+    heard = method.hear(council, x)
+    shadow = Shadow(net, "softmax", None)
+    front, averaged = opinions(shadow, x, Views())
+    alone = describe([averaged, front], plain_answer(shadow, x), "softmax", shadow.distances(x))
+    torch.testing.assert_close(heard.first, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(heard.table[:2], heard.first)  # the consensus is another's where others are heard
 
 
 def test_from_the_front_alone_an_image_of_several_windows_costs_one_pass_for_each_candidate():
@@ -123,7 +145,7 @@ def test_from_the_front_alone_an_image_of_several_windows_costs_one_pass_for_eac
 def test_features_are_named_in_order_and_know_the_source():
     net, x = network(dims=2), image(2, size=8)
     shadow = Shadow(net, "softmax", None)
-    front, averaged = opinions(shadow, x, Views(), 0.0, 0.0)
+    front, averaged = opinions(shadow, x, Views())
     table = describe([averaged, front], plain_answer(shadow, x), "softmax", shadow.distances(x))
     assert table.shape == (2, len(FEATURES)) and table.isfinite().all()
     of = dict(zip(FEATURES, table[1].tolist(), strict=True))

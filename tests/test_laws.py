@@ -203,7 +203,7 @@ def test_source_untouched_after_an_exception(row, error):
 
     def bomb(*_):
         calls.append(1)
-        if len(calls) == 11:  # past the survey of one batch and the looks at eight windows, within the learning
+        if len(calls) == 6:  # past the survey of one batch and the looks at eight windows, two at once, within the learning
             raise error("boom")
 
     handle = net[2].register_forward_hook(bomb)

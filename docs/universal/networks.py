@@ -92,7 +92,7 @@ def ask(net: UNet, method: Careful, image: Any, label: Any, head: str, cases: Ca
     council = Council(net, head)
     council.seed(seed)
     said = method.hear(council, image[None])
-    cases.add(group, said.table, torch.stack([a.said.p for a in said.answers]), said.plain, label[None] > 0.5, head)
+    cases.add(group, said.first, said.table, torch.stack([a.said.p for a in said.answers]), said.plain, label[None] > 0.5, head)
 
 
 def bundled(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> Cases:

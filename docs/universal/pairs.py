@@ -7,6 +7,7 @@ own judge, a judge pooled over all *other* tasks (this network and its task were
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def front(blend: float, averaged: bool) -> Answer:
 
 
 def judged(judge: Judge) -> Answer:
-    """The gain of what a judge chooses."""
-    return lambda case: case.gain_of(judge.weigh(case.table))
+    """The gain of what a judge chooses, where its scout doesn't say no."""
+    return lambda case: case.gain_of(judge.weigh(case.table)) if judge.expects(case.first) > judge.bother else 0.0
 
 
 def asked(name: str, kind: str, places: dict[str, Path | None], file: Path) -> dict[str, tuple[bool, Cases]]:
@@ -74,15 +75,21 @@ def main() -> None:
         found = list(pool.map(asked, *zip(*todo, strict=True), [places] * len(todo), files))
     every: list[Cases] = [pickle.loads(f.read_bytes()) for f in sorted(said.out.glob("[0-9][0-9].pickle"))]
     overall: dict[str, list[tuple[bool, list[float]]]] = {}
+
+    @cache
+    def unseen(task: str) -> Judge:
+        return pooled([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
+
     for (name, kind), by_target in zip(todo, found, strict=True):
         task = centres(**places)[name].task
         own = next(c for c in every if c.name == f"{task}/{name} {kind}")
-        unseen = pooled([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
+        # Without a memory of statistics, the candidate that blends none of the source's is a step of consistency.
+        plainest = "a step of consistency" if kind == "instance" else "present statistics"
         ways = {
-            "present statistics": front(1.0, False),
-            "present statistics, views": front(1.0, True),
+            plainest: front(1.0, False),
+            f"{plainest}, views": front(1.0, True),
             "own judge": judged(fitted(own, said.harm)),
-            "judge of other tasks": judged(unseen),
+            "judge of other tasks": judged(unseen(task)),
         }
         for target, (shifted, cases) in by_target.items():
             source = np.mean([k.plain for k in cases.known])

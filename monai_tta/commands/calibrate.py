@@ -13,7 +13,7 @@ from rich.table import Table
 from monai_tta import calibrate as calibrating
 from monai_tta.commands.saying import console, refusing
 from monai_tta.judge import Judge
-from monai_tta.methods.careful import judge_file
+from monai_tta.judge_files import judge_file
 
 
 def calibrate(

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from monai_tta.judge import Judge, NoJudge
+from monai_tta.judge import Judge
+from monai_tta.judge_files import judge_file, judge_of, named_judge
 from monai_tta.method import AdaptationMethod, Descent, Loss
 from monai_tta.methods.consistency import Consistency
-from monai_tta.methods.grata import GraTa
+from monai_tta.methods.retouched import Retouched
 from monai_tta.methods.statistics import Statistics
 from monai_tta.normalization import TooFewVoxels, remembers
-from monai_tta.panel import FEATURES, Opinion, as_logits, describe, mixture, opinions, plain_answer
+from monai_tta.panel import Opinion, as_logits, describe, mixture, opinions, plain_answer
 from monai_tta.record import Step
+from monai_tta.retouch import WAYS
 from monai_tta.shadow import CannotAdapt, Shadow
 from monai_tta.tasks import average
 from monai_tta.updates import Adam
 from monai_tta.views import Views
 
 BLENDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-UNIVERSAL = Path(__file__).parent.parent / "judges" / "universal.npz"
 FEW = 0.02  # of the answer: what a candidate must at least contribute to be worth its forward passes
 
 
-def usual_candidates(source: nn.Module) -> tuple[AdaptationMethod, ...]:
+def usual_candidates(source: nn.Module, windows: int = 1) -> tuple[AdaptationMethod, ...]:
     """What is tried on a network, the source itself first: seven blends of the volume's statistics where it remembers the
-    source's, else steps of consistency and GraTa."""
+    source's, and two of each window's own where several windows teach; else a step of consistency, and the image retouched."""
     if remembers(source):
-        return tuple(Statistics(statistics="volume", blend=b) for b in BLENDS)
-    rate = Adam(rate=1e-2)
-    steps = (Consistency(optimizer=rate), Consistency(optimizer=rate, steps=4), GraTa(optimizer=rate, steps=4))
-    return (Statistics(statistics="source", blend=0.0), *steps)
+        own = [Statistics(statistics="window", blend=b) for b in (0.3, 1.0)] if windows > 1 else []
+        return (*(Statistics(statistics="volume", blend=b) for b in BLENDS), *own)
+    still, step = Statistics(statistics="source", blend=0.0), Consistency(optimizer=Adam(rate=1e-2))
+    return (still, step, *(Retouched(way=way) for way in WAYS))
 
 
 class Council(Shadow):
@@ -65,35 +66,42 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Hearing:
-    """All answers for the teaching windows, the source's plain one (probabilities ``(N, K, *spatial)``), and the judge's table
-    ``(answers, features)``."""
+    """All answers for the teaching windows, the source's plain one (probabilities ``(N, K, *spatial)``), the judge's table
+    ``(answers, features)``, and the scout's ``(2, features)`` of the source's own answers alone."""
 
     answers: tuple[Answer, ...]
     plain: Tensor
     table: Tensor
+    first: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Careful(AdaptationMethod):
     """Answer with the candidates that a calibrated judge expects to gain, weighted by how much, else as the source does.
 
-    Each candidate answers the teaching windows from all sides; what an unlabelled case shows of the answers (agreement between
-    views, entropy, growth, likeness, distance of statistics ...) goes to the judge, which knows from distorted source images
-    what became of such answers. One decision per volume. Trees: Geurts et al. 2006; margin by conformal risk control:
+    The source answers the teaching windows from all sides, and where the judge's scout expects a gain from what that shows, so
+    does each candidate; what an unlabelled case shows of the answers (agreement between views, entropy, growth, likeness,
+    distance of statistics ...) goes to the judge, which knows from distorted source images what became of such answers. One
+    decision per volume. Trees: Geurts et al. 2006; margin by conformal risk control:
     Angelopoulos et al. 2024, arXiv 2208.02814. The recipe is this project's own (docs/careful.md).
 
     ``judge`` is the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated; "auto" is the
     file that belongs to a bundle's checkpoint where `monai-tta` knows of one, else "universal".
     ``thorough=False`` answers the windows of an image that has several from the front alone: a seventh of the cost in 2D,
     a little less gain. ``candidates`` are tried in place of `usual_candidates` (the source first); ``views`` must be the judge's.
-    Cost: a teaching window takes (candidates x views) forward passes and each learning candidate's own; the rest of a volume
-    one for each front answer that has a say, and one per view for each average.
+    Cost: a teaching window takes (candidates x views) forward passes and each learning candidate's own, or (views + 3) where the
+    scout says no; the rest of a volume one for each front answer that has a say, and one per view for each average.
     """
 
     judge: str = "auto"
     candidates: tuple[AdaptationMethod, ...] = ()
     views: Views = Views()
     thorough: bool = True
+
+    @property
+    def teachers(self) -> int:
+        """Four: a judge who has seen two windows only is wrong more often (docs/careful.md)."""
+        return 4
 
     @property
     def on_record(self) -> str:
@@ -118,12 +126,12 @@ class Careful(AdaptationMethod):
         """Try the candidates anew on these windows and decide.
 
         Raises:
-            CannotAdapt: when the judge expects no gain; the image is then answered plainly, with this on record.
+            CannotAdapt: when the judge or its scout expects no gain; the image is then answered plainly, with this on record.
         """
         assert isinstance(shadow, Council)
         judge = judge_of(self.judge)
         shadow.members, shadow.asked = [], None
-        heard = self.hear(shadow, windows)
+        heard = self.hear(shadow, windows, judge)
         gain, spread = judge.gains(heard.table.numpy())
         shares, best = judge.shares(gain, spread), float(gain.max())
         if not shares.any():
@@ -136,23 +144,30 @@ class Careful(AdaptationMethod):
         shadow.asked, shadow.answer = windows, mixture([a.said.p for a, _ in kept], [w for _, w in kept])
         return (Step(notes={"expected gain": best, **{a.name: w for a, w in kept}}),)
 
-    def hear(self, council: Council, windows: Tensor) -> Hearing:
-        """What each candidate answers for the teaching windows, and what the case shows of the answers."""
-        answers: list[Answer] = []
-        for candidate in self.candidates or usual_candidates(council.source):
-            try:
-                own = self._tried(candidate, council, windows)
-                front, averaged = opinions(own, windows, self.views, *marks(candidate))
-            except (CannotAdapt, FloatingPointError, TooFewVoxels):
-                if not answers:  # the source itself; without it there is nothing to compare with
-                    raise
-                continue  # this way doesn't go on this image; the others may
-            if not bool(averaged.p.isfinite().all()):
-                raise FloatingPointError(f"the answer of {candidate!r} is not finite; no judgement is possible")
-            answers += [Answer(own, averaged, f"{candidate!r}, views averaged"), Answer(own, front, repr(candidate))]
-        plain = plain_answer(council, windows)
-        table = describe([a.said for a in answers], plain, council.head, council.distances(windows))
-        return Hearing(tuple(answers), plain, table)
+    def hear(self, council: Council, windows: Tensor, judge: Judge | None = None) -> Hearing:
+        """What each candidate answers for the teaching windows, and what the case shows of the answers.
+
+        Raises:
+            CannotAdapt: when the source's own answers are enough for a judge's scout to say no.
+        """
+        source, *others = self.candidates or usual_candidates(council.source, len(windows))
+        answers = self._asked(source, council, windows)
+        plain, distances = plain_answer(council, windows), council.distances(windows)
+        first = describe([a.said for a in answers], plain, council.head, distances)
+        if judge and judge.expects(first.numpy()) <= judge.bother:
+            raise CannotAdapt("the judge expects no gain at first sight, from the source's own answers")
+        for candidate in others:
+            with suppress(CannotAdapt, FloatingPointError, TooFewVoxels):  # one way may not go on this image; the others may
+                answers += self._asked(candidate, council, windows)
+        return Hearing(tuple(answers), plain, describe([a.said for a in answers], plain, council.head, distances), first)
+
+    def _asked(self, candidate: AdaptationMethod, council: Council, windows: Tensor) -> list[Answer]:
+        """A candidate's answers: views averaged, and from the front."""
+        own = self._tried(candidate, council, windows)
+        front, averaged = opinions(own, windows, self.views, marks(candidate))
+        if not bool(averaged.p.isfinite().all()):
+            raise FloatingPointError(f"the answer of {candidate!r} is not finite; no judgement is possible")
+        return [Answer(own, averaged, f"{candidate!r}, views averaged"), Answer(own, front, repr(candidate))]
 
     def _tried(self, candidate: AdaptationMethod, shadow: Council, windows: Tensor) -> Shadow:
         """A candidate's shadow when it has seen the windows."""
@@ -182,16 +197,12 @@ class Careful(AdaptationMethod):
         return mixture(parts, [w / total for _, _, w in shadow.members])
 
 
-def marks(candidate: AdaptationMethod) -> tuple[float, float]:
-    """A candidate's blend in [0, 1], and its reach: learning rate times steps."""
+def marks(candidate: AdaptationMethod) -> tuple[float, ...]:
+    """A candidate's `monai_tta.panel.MARKS`."""
     reach = candidate.optimizer.rate * candidate.steps if isinstance(candidate, Descent) else 0.0
-    return float(getattr(candidate, "blend", 0.0)), reach
-
-
-def judge_file(root: Path, checkpoint: str) -> Path:
-    """Where the judge of a bundle's checkpoint is kept."""
-    stem = Path(checkpoint).stem
-    return root / "models" / ("judge.npz" if stem == "model" else f"judge_{stem}.npz")
+    ways = (float(isinstance(candidate, Retouched) and candidate.way == way) for way in WAYS)
+    by_window = isinstance(candidate, Statistics) and candidate.statistics == "window"
+    return (float(getattr(candidate, "blend", 0.0)), float(by_window), reach, *ways)
 
 
 def with_own_judge(method: AdaptationMethod, root: Path, checkpoint: str) -> AdaptationMethod:
@@ -205,35 +216,10 @@ def with_own_judge(method: AdaptationMethod, root: Path, checkpoint: str) -> Ada
     file = judge_file(root, checkpoint)
     method = replace(method, judge=str(file)) if method.judge == "auto" and file.is_file() else method
     if method.judge not in ("auto", "universal"):
-        _read(Path(method.judge), _changed(Path(method.judge)))
+        named_judge(Path(method.judge))
     return method
 
 
 def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMethod:
     """`Careful` with the judge of a bundle, for a config's ``_target_``."""
     return with_own_judge(Careful(), Path(bundle_root), checkpoint)
-
-
-def judge_of(name: str) -> Judge:
-    """The judge in a file, or the universal one.
-
-    Raises:
-        CannotAdapt: when there is none, or one that this version cannot ask.
-    """
-    path = UNIVERSAL if name in ("auto", "universal") else Path(name)
-    try:
-        judge = _read(path, _changed(path))
-    except NoJudge as error:
-        raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
-    if judge.features != FEATURES:
-        raise CannotAdapt(f"{path.name} judges by other features than this version shows; calibrate again")
-    return judge
-
-
-def _changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.is_file() else 0
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path, when: int) -> Judge:
-    return Judge.load(path)
