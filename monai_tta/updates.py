@@ -21,7 +21,9 @@ from torch import Tensor
 
 Gradient = list[Tensor | None]
 # torch 2.13's CPU convolutions of one small volume take up to six times as long as those of two (docs/performance.md).
-_AT_ONCE: ContextVar[int] = ContextVar("voxels at once", default=64**3)
+# In 2D there is nothing to be saved once a few windows fill the processor.
+VOLUMES, PICTURES = 64**3, 48**3
+_AT_ONCE: ContextVar[int | None] = ContextVar("voxels at once", default=None)
 _TOGETHER: ContextVar[bool] = ContextVar("together", default=False)
 
 
@@ -46,9 +48,10 @@ def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence
 
 
 def at_once(windows: Tensor) -> int:
-    """How many windows ``(N, C, *spatial)`` of this size are asked about at once while learning: those that together have 64^3
-    voxels, at least one."""
-    return max(1, _AT_ONCE.get() // windows[0, 0].numel())
+    """How many windows ``(N, C, *spatial)`` of this size are asked about at once while learning: those that together have
+    `VOLUMES` voxels, in 2D `PICTURES` pixels, at least one."""
+    told, usual = _AT_ONCE.get(), VOLUMES if windows.ndim == 5 else PICTURES
+    return max(1, (usual if told is None else told) // windows[0, 0].numel())
 
 
 @contextmanager
