@@ -249,7 +249,7 @@ def test_a_method_says_how_many_windows_it_wants_and_the_caller_may_say_otherwis
     class Around(Wrapper):
         """Wrapped, 2026."""
 
-    for method, wanted in ((GraTa(), 2), (Careful(), 4), (Around(inner=Careful()), 4)):
+    for method, wanted in ((GraTa(), 2), (Statistics(), 4), (Careful(), 4), (Around(inner=Careful()), 4)):
         assert AdaptiveInferer(8, method=method).budget == wanted
         assert AdaptiveInferer(8, method=method, budget=3).budget == 3
         assert AdaptiveInferer(8, method=method, budget=None).budget is None

@@ -28,6 +28,11 @@ class Statistics(Still):
             )
 
     @property
+    def teachers(self) -> int:
+        """Four: pooling costs a forward pass for each, and more windows harm fewer cases (docs/performance.md)."""
+        return 4
+
+    @property
     def pools(self) -> bool:
         """True for statistics="volume"."""
         return self.statistics == "volume"
