@@ -50,10 +50,13 @@ def test_the_preferred_candidate_answers(size):
         assert not torch.allclose(answer, run(net, Statistics(blend=0.5, statistics="volume"), x, head="softmax")[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("thorough", [True, False])
 @pytest.mark.parametrize("size", [8, 12])
-def test_view_average_of_the_source_alone_is_view_average(size):
+def test_view_average_of_the_source_alone_is_view_average(size, thorough):
+    """Even from the front: a judge who trusts averages alone gets them."""
     net, x = network(dims=2), image(2, size=size)
-    alone = Careful(judge=judged("average", low=-5.0, high=0.1, feature="averaged", at=0.5), candidates=(Statistics(blend=0.0),))
+    judge = judged("average", low=-5.0, high=0.1, feature="averaged", at=0.5)
+    alone = Careful(judge=judge, candidates=(Statistics(blend=0.0),), thorough=thorough)
     torch.testing.assert_close(
         run(net, alone, x, head="softmax")[0].softmax(1),
         run(net, ViewAverage(), x, head="softmax")[0].softmax(1),

@@ -87,8 +87,9 @@ class Careful(AdaptationMethod):
 
     ``judge`` is the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated; "auto" is the
     file that belongs to a bundle's checkpoint where `monai-tta` knows of one, else "universal".
-    ``thorough=False`` answers the windows of an image that has several from the front alone: a seventh of the cost in 2D,
-    a little less gain. ``candidates`` are tried in place of `usual_candidates` (the source first); ``views`` must be the judge's.
+    ``thorough=False`` answers the windows of an image that has several from the front alone where an answer from the front has
+    a say: a seventh of the cost in 2D, a little less gain. ``candidates`` are tried in place of `usual_candidates` (the source
+    first); ``views`` must be the judge's.
     Cost: a teaching window takes (candidates x views) forward passes and each learning candidate's own, or (views + 3) where the
     scout says no; the rest of a volume one for each front answer that has a say, and one per view for each average.
     """
