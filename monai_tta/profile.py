@@ -110,7 +110,7 @@ class Job:
     def in_paper_order(self) -> Any:
         """As the methods' papers do it: a copy of the whole network, a plain answer of every window, then learning in the
         default memory layout and full precision, then the adapted answer."""
-        budget = self.method.teachers if self.budget == "auto" else self.budget
+        budget = AdaptiveInferer(method=self.method, budget=self.budget).budget
         network, fullest = copy.deepcopy(self.source.network), Candidates(budget)
 
         def plainly(windows: Tensor, more: Any, named: Any) -> Any:
