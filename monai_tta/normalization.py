@@ -80,6 +80,7 @@ class PresentNorm(_NormBase):
     statistics: Whose
     pooled: tuple[Tensor, Tensor] | None = None
     gathering: bool = False
+    quick: bool = True  # False: by the kernels that papers' code calls, whatever they cost
 
     def attach(self, like: Tensor) -> bool:
         """Put a scale of one and a shift of zero (dtype and device of ``like``) on a layer that has neither.
@@ -110,9 +111,28 @@ class PresentNorm(_NormBase):
     def _moments(self, x: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
         """Mean and biased variance per channel: ``(C,)`` over all windows, or ``(N, C)`` window by window."""
         self._demand(x, x.numel() // x.shape[1] if pool else x[0, 0].numel())
+        if self._slow(x) and not (torch.is_grad_enabled() and x.requires_grad):
+            mean, var = self._quickly(x)
+            return (mean.mean(0), var.mean(0) + mean.var(0, correction=0)) if pool else (mean, var)
         axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))
         var, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), axes, correction=0)
         return mean, var
+
+    def _quickly(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance ``(N, C)`` as torch's normalisations note them, by which no gradient can be taken: on a CPU
+        a fifteenth of `torch.var_mean`'s time where channels lie last, a twentieth where they don't."""
+        n, c = x.shape[:2]
+        ones = torch.ones(c, dtype=x.dtype if x.dtype == torch.float64 else torch.float32)  # half-width moments otherwise
+        if _channels_last(x):
+            each = [torch.native_batch_norm(one, ones, ones, None, None, True, 0.0, self.eps)[1:] for one in x.split(1)]
+            mean, rise = (torch.stack(some) for some in zip(*each, strict=True))
+        else:
+            _, mean, rise = torch.native_group_norm(x.contiguous(), ones, ones, n, c, x[0, 0].numel(), c, self.eps)
+        return mean, (rise**-2 - self.eps).clamp_min(0)
+
+    def _slow(self, x: Tensor) -> bool:
+        """Whether torch's usual way to moments is slow on the device of these features, and another will do."""
+        return self.quick and x.device.type == "cpu"
 
     def distance(self, x: Tensor) -> float:
         """How far these features' statistics are from the source's, in its standard deviations: the mean over channels of
@@ -137,13 +157,17 @@ class PresentNorm(_NormBase):
         return F.batch_norm(x, mean.to(kept), var.to(kept), self.weight, self.bias, False, 0.0, self.eps)
 
     def _own(self, x: Tensor) -> Tensor:
-        """Each window by itself: folding windows into channels keeps them apart. Voxels are folded into one axis because
-        torch's CPU kernels give wrong gradients when those of one window come back channels-last."""
+        """Each window by itself. On a CPU a group of one channel is normalised five times as fast as a batch of one window where
+        voxels of a channel lie together, but not exactly enough where channels lie last. Elsewhere, windows folded into channels
+        keep apart; voxels are folded into one axis because torch's kernels give wrong gradients when those of one window come
+        back channels-last."""
         self._demand(x, x[0, 0].numel())
         n, c = x.shape[:2]
         if _channels_last(x):
             own = [F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
             return own[0] if n == 1 else torch.cat(own)
+        if self._slow(x):
+            return F.group_norm(x.contiguous(), c, self.weight, self.bias, self.eps)
         flat = x.reshape(1, n * c, -1)
         weight = None if self.weight is None else self.weight.repeat(n)
         bias = None if self.bias is None else self.bias.repeat(n)

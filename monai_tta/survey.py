@@ -90,8 +90,8 @@ class Survey:
 
 
 class Glance(Survey):
-    """A survey at the price of a few answers: the source answers the first windows of each shape, the rest get copies of that,
-    which costs next to nothing and shows every window to ``see``.
+    """A survey at the price of a few answers, or of none where all is known of them: the source answers the first windows of each
+    shape, the rest get copies of that, which costs next to nothing and shows every window to ``see``.
 
     Args:
         precision: of what the source answers.
@@ -116,7 +116,9 @@ class Glance(Survey):
         if self.see is not None:
             self.see(clean(windows))
         if not self._known and self._suffices(windows):
-            raise Enough
+            if self.see is None or (len(windows) == 1 and tuple(windows.shape[2:]) == self.spatial):
+                raise Enough
+            return windows[:, :1]  # the other windows are still to be seen, but what is stitched of answers is not
         shapes = tuple(tuple(v.shape) for v in (windows, *more, *named.values()) if isinstance(v, Tensor))
         if shapes not in self._known:
             with torch.no_grad(), arithmetic(self.precision, windows):
@@ -125,11 +127,10 @@ class Glance(Survey):
         return leafwise(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._known[shapes])
 
     def _suffices(self, windows: Tensor) -> bool:
+        """Whether nothing needs to be found out about the source's answers."""
         if self.spatial is None or self.head == "auto" or windows.dtype != torch.float32:
             return False
-        if torch.is_autocast_enabled(windows.device.type):  # answers may be of another type
-            return False
-        return self.see is None or (len(windows) == 1 and tuple(windows.shape[2:]) == self.spatial)
+        return not torch.is_autocast_enabled(windows.device.type)  # answers may be of another type
 
     def logits(self, windows: Tensor) -> Tensor:
         """The source's main output for windows."""

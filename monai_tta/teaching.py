@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_tta.objectives import full_entropy, probabilities
+from monai_tta.precision import each_finite
 
 # How many windows are looked at for each that teaches, where looking at all would cost an answer of the whole volume.
 LOOKS = 4
@@ -22,7 +23,13 @@ def usable(windows: Tensor) -> bool:
 
 def _each_usable(windows: Tensor) -> Tensor:
     flat = windows.flatten(1)
-    return flat.isfinite().all(1) & (flat.amax(1) > flat.amin(1))
+    return each_finite(windows) & (flat.amax(1) > flat.amin(1))
+
+
+def fullness(windows: Tensor) -> Tensor:
+    """The standard deviation of each window's voxels, in two passes: `torch.std` takes ten times as long on a CPU."""
+    flat = windows.detach().flatten(1)
+    return (flat - flat.mean(1, keepdim=True)).square_().mean(1).sqrt()
 
 
 def interest(logits: Tensor, head: Any) -> float:
@@ -80,8 +87,7 @@ class Teachers:
     def offer(self, windows: Tensor) -> None:
         """Consider windows ``(N, C, *spatial)`` in scanning order."""
         self.batch = max(self.batch, len(windows))
-        fullness = windows.detach().flatten(1).std(1).tolist()
-        for window, able, full in zip(windows.split(1), _each_usable(windows).tolist(), fullness, strict=True):
+        for window, able, full in zip(windows.split(1), _each_usable(windows).tolist(), fullness(windows).tolist(), strict=True):
             self.seen += 1
             if able:
                 self.full.offer(Candidate(window.clone(), self.seen, full))

@@ -15,6 +15,7 @@ from monai_tta import AdaptiveInferer, GraTa, Source, Statistics, ViewAverage
 from monai_tta import precision as arithmetics
 from monai_tta.cli import app
 from monai_tta.demo import BUNDLE
+from monai_tta.precision import each_finite
 from monai_tta.profile import Job
 from monai_tta.recompute import recomputed
 from monai_tta.shadow import Shadow
@@ -43,6 +44,13 @@ class TestAsking:
         _, case = run(net, x=image(size=20))
         assert case.taught == 2 and case.changed is None and case.seconds_plain is None
         assert sum(asked) == 2 + 8
+
+    def test_where_the_head_is_told_it_costs_the_looks_alone(self):
+        net, asked = counting()
+        answer, case = run(net, x=image(size=20), head="softmax")
+        assert case.taught == 2 and sum(asked) == 8
+        again, _ = run(network(), x=image(size=20))
+        assert torch.equal(answer, again)
 
     def test_a_guard_costs_a_plain_answer(self):
         net, asked = counting()
@@ -77,6 +85,14 @@ class TestAsking:
             best.offer(Candidate(window, place, interest(net(window), "softmax") * float(window.std())))
         chosen = teachers.chosen(net, "softmax")
         assert len(chosen) == 4 and all(torch.equal(a, c.window) for a, c in zip(chosen, best.kept, strict=True))
+
+    def test_numbers_near_the_largest_are_finite_and_others_are_not(self):
+        large = torch.full((1, 1, 4, 4), 3e38)
+        assert not large.sum().isfinite()
+        large[..., 0] = 0
+        windows = torch.cat([large, torch.rand(1, 1, 4, 4), torch.full((1, 1, 4, 4), float("nan"))])
+        assert each_finite(windows).tolist() == [True, True, False]
+        assert each_finite(torch.tensor([[1.0, float("inf")], [-float("inf"), 2.0]])).tolist() == [False, False]
 
     def test_of_many_windows_the_fullest_are_looked_at(self):
         teachers, looked = Teachers(2), []

@@ -30,11 +30,45 @@ def test_source_is_batchnorm_in_eval_mode(dims):
     torch.testing.assert_close(present(layer(dims), "source", 1.0, "n")(features(dims=dims)), layer(dims)(features(dims=dims)))
 
 
+@pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_window_is_batchnorm_in_training_mode_one_window_at_a_time(dims):
-    own = layer(dims).train()
+def test_window_is_batchnorm_in_training_mode_one_window_at_a_time(dims, quick):
+    own, ours = layer(dims).train(), present(layer(dims), "window", 1.0, "n")
+    ours.quick = quick
     expected = torch.cat([own(x) for x in features(dims=dims).split(1)])
-    torch.testing.assert_close(present(layer(dims), "window", 1.0, "n")(features(dims=dims)), expected)
+    torch.testing.assert_close(ours(features(dims=dims)), expected)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("dims", "form"), [(2, torch.contiguous_format), (2, torch.channels_last), (3, torch.contiguous_format)])
+def test_quick_moments_are_the_usual_ones(dims, form, kind, pool, monkeypatch):
+    """Also of a channel that is nearly constant, and of one far from zero."""
+    x = features(3, dims) * torch.tensor([1e-3, 1.0, 3.0]).view(3, *[1] * dims) + torch.tensor([0, 0, 40.0]).view(3, *[1] * dims)
+    x = x.to(kind).contiguous(memory_format=form)
+    axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))
+    var, mean = torch.var_mean(x.double(), axes, correction=0)
+    ours = present(layer(dims), "volume", 1.0, "n")
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "var_mean", None)  # not asked
+        found = ours._moments(x, pool)
+    exact = torch.float64 if kind == torch.float64 else torch.float32
+    assert all(f.dtype == exact for f in found)
+    torch.testing.assert_close(found[0].double(), mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((found[1] + ours.eps).sqrt().double(), (var + ours.eps).sqrt(), rtol=1e-5, atol=1e-7)
+
+
+def test_a_constant_channel_varies_by_nothing():
+    ours = present(layer(3), "volume", 1.0, "n")
+    _, var = ours._moments(torch.full((2, 3, 4, 4, 4), 7.0), True)
+    assert (var >= 0).all() and var.max() < 1e-8
+
+
+def test_moments_that_gradients_go_through_are_the_differentiable_ones():
+    x = features(2, 3).requires_grad_()
+    ours = present(layer(3), "window", 0.3, "n")
+    mean, var = ours._moments(x, False)
+    assert mean.requires_grad and var.requires_grad
 
 
 def test_volume_pools_the_windows_gathered_and_then_stays():
