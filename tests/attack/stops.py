@@ -167,7 +167,8 @@ def own_process(number):
 
     def stop(words, folder, rng, whole):
         with open(folder / "said", "wb") as file:
-            where = os.environ | {"PYTHONPATH": os.getcwd()}
+            # One thread, as the others have: with two, torch's convolutions differ in the last bit.
+            where = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
             child = subprocess.Popen([sys.executable, "-m", "monai_tta", *map(str, words)], stdout=file, stderr=file, env=where)
             out = Path(words[words.index("--out") + 1])
             for _ in range(3000):
