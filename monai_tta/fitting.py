@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta._version import __version__
-from monai_tta.judge import Floats, Forest, Judge, preferred, worthwhile
+from monai_tta.judge import WORTH, Floats, Forest, Judge, preferred, worthwhile
 from monai_tta.lessons import Cases, Known
 from monai_tta.panel import FEATURES
 from monai_tta.significance import HARM
@@ -72,21 +72,24 @@ def held_out(cases: Sequence[Known], folds: Sequence[int]) -> list[tuple[Floats,
 
 
 def cautious(cases: Sequence[Known], said: Sequence[tuple[Floats, Floats]], harm: float) -> tuple[float, list[float]]:
-    """The least margin that keeps the share of harmed cases below ``harm``, and the gains that it leaves.
+    """The least margin that keeps the share of harmed cases below ``harm``, and the gains that it leaves where the mixtures are
+    expected to be worth it.
 
     Conformal risk control (Angelopoulos et al. 2024, arXiv 2208.02814, eq. 4): ``(n R + 1) / (n + 1) <= harm``, R being the
     share of the held-out cases that lose more than `HARM`; and at most a quarter of that rate may lose more than `GRAVE`. Where
     no margin does, the largest.
     """
     n = len(cases)
-    full = [k.gain_of(preferred(g, s, TEMPERATURE)) for k, (g, s) in zip(cases, said, strict=True)]
+    shares = [preferred(g, s, TEMPERATURE) for g, s in said]
+    full = [k.gain_of(w) for k, w in zip(cases, shares, strict=True)]
     left: list[float] = []
     for margin in MARGINS:
         left = [v if worthwhile(g, s, margin) else 0.0 for v, (g, s) in zip(full, said, strict=True)]
         harmed, gravely = (sum(v < -limit for v in left) for limit in (HARM, GRAVE))
         if (harmed + 1) / (n + 1) <= harm and gravely / n <= harm / 4:
-            return margin, left
-    return MARGINS[-1], left
+            break
+    # The margin is found without this, or it would be less careful with the cases that remain.
+    return margin, [v if float(w @ g) > WORTH else 0.0 for v, w, (g, _) in zip(left, shares, said, strict=True)]
 
 
 def sent_ahead(cases: Sequence[Known], left: Sequence[float], folds: Sequence[int]) -> tuple[Forest, float, float]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 FORMAT = 2
 WARY = 2.0  # spreads that are taken off a gain before gains are compared
+WORTH = 0.02  # Dice that a mixture must be expected to gain: twice what counts as harm
 
 
 class NoJudge(ValueError):
@@ -72,13 +73,15 @@ class Judge:
         said = self.forest.each(table)
         return said.mean(0), said.std(0)
 
-    def weigh(self, table: Floats) -> Floats:
-        """Shares of the candidates in the answer, summing to 1; all zero: give the plain source answer."""
-        return self.shares(*self.gains(table))
+    def weigh(self, table: Floats, worth: float = WORTH) -> Floats:
+        """Shares of the candidates in the answer, summing to 1; all zero: give the plain source answer, because no candidate is
+        sure enough, or the mixture is not expected to gain more than ``worth`` (Dice)."""
+        return self.shares(*self.gains(table), worth)
 
-    def shares(self, gain: Floats, spread: Floats) -> Floats:
+    def shares(self, gain: Floats, spread: Floats, worth: float = WORTH) -> Floats:
         """The same of gains that are known already."""
-        return preferred(gain, spread, self.temperature) if worthwhile(gain, spread, self.margin) else np.zeros_like(gain)
+        shares = preferred(gain, spread, self.temperature)
+        return shares if worthwhile(gain, spread, self.margin) and float(shares @ gain) > worth else np.zeros_like(gain)
 
     def expects(self, first: Floats) -> float:
         """The gain in Dice that the scout expects of the source's own answers ``(2, features)``: averaged, and from the front."""

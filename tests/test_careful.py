@@ -23,7 +23,10 @@ def test_a_judge_who_expects_nothing_leaves_the_source_alone(head):
     made = inferer(careful("hopeless", low=-0.1, high=-0.1), head)
     with pytest.warns(UserWarning, match="expects no gain"):
         assert torch.equal(made(x, net), SlidingWindowInferer(8, 2, 0.5)(x, net))
-    assert made.cases[-1].reason.endswith("(at best -10.0 points of Dice)") and not made.cases[-1].adapted
+    assert (
+        made.cases[-1].reason.endswith("no gain of more than 2 points of Dice that it is sure of (at best -10.0)")
+        and not made.cases[-1].adapted
+    )
 
 
 def test_a_margin_makes_a_hopeful_judge_wary():

@@ -119,6 +119,24 @@ def test_a_gain_must_outweigh_its_spread():
     assert not worthwhile(np.zeros(2), np.zeros(2), 0)
 
 
+def test_what_is_not_worth_the_risk_is_left_alone():
+    """Sure, but little: the mixture is expected to gain two points at 0.02, and nothing more counts."""
+    judge = fitted(cases(n=80), 0.05)
+    gain, spread = np.array([0.03, 0.011]), np.array([0.001, 0.001])
+    mixture = float(preferred(gain, spread, judge.temperature) @ gain)
+    assert judge.shares(gain, spread, mixture - 1e-6).sum() == pytest.approx(1)
+    assert not judge.shares(gain, spread, mixture + 1e-6).any()
+    assert judge.shares(gain, spread).any() and not judge.shares(gain * 0.8, spread).any()  # worth 0.02 unless told otherwise
+
+
+def test_the_margin_does_not_count_on_what_is_not_worth_it():
+    """Every tenth case expects a point and loses six; with these left alone from the start no margin would be needed."""
+    known = cases(n=100, harm=0.1).known
+    said = [(np.array([-1.0, 0.01 if k.gains[1] < 0 else 0.2]), np.array([0.1, 0.008])) for k in known]
+    margin, left = cautious(known, said, 0.05)
+    assert margin > 1 and min(left) >= 0 and max(left) > 0
+
+
 def test_a_mixture_scores_what_its_mask_scores():
     case = cases(n=1).known[0]
     assert case.gain_of(np.zeros(2)) == 0

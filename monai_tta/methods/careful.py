@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_tta.judge import Judge
+from monai_tta.judge import WORTH, Judge
 from monai_tta.judge_files import judge_file, judge_of, named_judge
 from monai_tta.method import AdaptationMethod, Descent, Loss
 from monai_tta.methods.consistency import Consistency
@@ -88,8 +88,9 @@ class Careful(AdaptationMethod):
     ``judge`` is the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated; "auto" is the
     file that belongs to a bundle's checkpoint where `monai-tta` knows of one, else "universal".
     ``thorough=False`` answers the windows of an image that has several from the front alone where an answer from the front has
-    a say: a seventh of the cost in 2D, a little less gain. ``candidates`` are tried in place of `usual_candidates` (the source
-    first); ``views`` must be the judge's.
+    a say: a seventh of the cost in 2D, a little less gain. ``worth`` is the gain in Dice that the mixture must be expected to
+    have; less is not worth the risk. ``candidates`` are tried in place of `usual_candidates` (the source first); ``views`` must
+    be the judge's.
     Cost: a teaching window takes (candidates x views) forward passes and each learning candidate's own, or (views + 3) where the
     scout says no; the rest of a volume one for each front answer that has a say, and one per view for each average.
     """
@@ -98,6 +99,7 @@ class Careful(AdaptationMethod):
     candidates: tuple[AdaptationMethod, ...] = ()
     views: Views = Views()
     thorough: bool = True
+    worth: float = WORTH
 
     @property
     def teachers(self) -> int:
@@ -134,9 +136,10 @@ class Careful(AdaptationMethod):
         shadow.members, shadow.asked = [], None
         heard = self.hear(shadow, windows, judge)
         gain, spread = judge.gains(heard.table.numpy())
-        shares, best = judge.shares(gain, spread), float(gain.max())
+        shares, best = judge.shares(gain, spread, self.worth), float(gain.max())
         if not shares.any():
-            raise CannotAdapt(f"the judge expects no gain that it is sure of (at best {100 * best:+.1f} points of Dice)")
+            wanted = f"more than {100 * self.worth:g} points of Dice"
+            raise CannotAdapt(f"the judge expects no gain of {wanted} that it is sure of (at best {100 * best:+.1f})")
         shares = shares * (shares >= FEW)
         shares = shares / shares.sum()
         kept = [(a, float(w)) for a, w in zip(heard.answers, shares, strict=True) if w > 0]
