@@ -7,6 +7,7 @@ from statistics import fmean
 
 from monai_tta.evidence import Evidence
 from monai_tta.guard import demand
+from monai_tta.precision import each_finite
 from monai_tta.signals import mean_entropy, share
 
 FLOOR = 1e-3  # added to both sides of a ratio, so that next to nothing beside nothing is no change
@@ -45,7 +46,7 @@ class Collapse:
         Costs two forward passes of each window, and choosing them with learn="window"; nothing where the weights themselves went
         too far.
         """
-        if not bool(evidence.adapted.isfinite().all()) and bool(evidence.plain.isfinite().all()):
+        if not bool(each_finite(evidence.adapted).all()) and bool(evidence.plain.isfinite().all()):
             return "the shadow's answer is not finite"
         if not evidence.travelled <= self.travelled:
             return f"the weights travelled {100 * evidence.travelled:.3g}% of their length (at most {100 * self.travelled:.3g}%)"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta._version import __version__
-from monai_tta.judge import WORTH, Floats, Forest, Judge, preferred, worthwhile
+from monai_tta.judge import Floats, Forest, Judge, preferred, worth_it, worthwhile
 from monai_tta.lessons import Cases, Known
 from monai_tta.panel import FEATURES
 from monai_tta.significance import HARM
@@ -89,7 +89,7 @@ def cautious(cases: Sequence[Known], said: Sequence[tuple[Floats, Floats]], harm
         if (harmed + 1) / (n + 1) <= harm and gravely / n <= harm / 4:
             break
     # The margin is found without this, or it would be less careful with the cases that remain.
-    return margin, [v if float(w @ g) > WORTH else 0.0 for v, w, (g, _) in zip(left, shares, said, strict=True)]
+    return margin, [v if worth_it(w, g) else 0.0 for v, w, (g, _) in zip(left, shares, said, strict=True)]
 
 
 def sent_ahead(cases: Sequence[Known], left: Sequence[float], folds: Sequence[int]) -> tuple[Forest, float, float]:

@@ -11,6 +11,7 @@ from monai_tta.evidence import Evidence
 from monai_tta.guard import AllOf, FromAnswers, Guard, as_guard, demand, finite_answer
 from monai_tta.norms import SourceNorms, norms_of, read_norms
 from monai_tta.plausibility import Components, Distance, Entropy, Shape
+from monai_tta.precision import each_finite
 from monai_tta.signals import agreement
 from monai_tta.views import Views
 
@@ -26,7 +27,7 @@ class Finite(Guard):
 
     def judge(self, evidence: Evidence) -> str | None:
         """Free where the adapted answer is finite."""
-        if bool(evidence.adapted.isfinite().all()):
+        if bool(each_finite(evidence.adapted).all()):
             return None
         return finite_answer(evidence.plain, evidence.adapted, evidence.head)
 

@@ -73,15 +73,15 @@ class Judge:
         said = self.forest.each(table)
         return said.mean(0), said.std(0)
 
-    def weigh(self, table: Floats, worth: float = WORTH) -> Floats:
+    def weigh(self, table: Floats) -> Floats:
         """Shares of the candidates in the answer, summing to 1; all zero: give the plain source answer, because no candidate is
-        sure enough, or the mixture is not expected to gain more than ``worth`` (Dice)."""
-        return self.shares(*self.gains(table), worth)
+        sure enough, or the mixture is not expected to gain more than `WORTH`."""
+        return self.shares(*self.gains(table))
 
     def shares(self, gain: Floats, spread: Floats, worth: float = WORTH) -> Floats:
-        """The same of gains that are known already."""
+        """The same of gains that are known already, of which a mixture must be expected to gain more than ``worth`` (Dice)."""
         shares = preferred(gain, spread, self.temperature)
-        return shares if worthwhile(gain, spread, self.margin) and float(shares @ gain) > worth else np.zeros_like(gain)
+        return shares if worthwhile(gain, spread, self.margin) and worth_it(shares, gain, worth) else np.zeros_like(gain)
 
     def expects(self, first: Floats) -> float:
         """The gain in Dice that the scout expects of the source's own answers ``(2, features)``: averaged, and from the front."""
@@ -135,6 +135,11 @@ def preferred(gain: Floats, spread: Floats, temperature: float) -> Floats:
 def worthwhile(gain: Floats, spread: Floats, margin: float) -> bool:
     """Whether the gain of at least one candidate is larger than ``margin`` spreads."""
     return bool(np.any(gain - margin * spread > 0))
+
+
+def worth_it(shares: Floats, gain: Floats, worth: float = WORTH) -> bool:
+    """Whether a mixture is expected to gain more than ``worth``."""
+    return bool(shares @ gain > worth)
 
 
 def _sound(forest: Forest, features: int) -> None:

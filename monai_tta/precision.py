@@ -48,7 +48,7 @@ def uncached(device: torch.device) -> AbstractContextManager[Any]:
 def each_finite(x: torch.Tensor) -> torch.Tensor:
     """Whether all numbers of each ``x[i]`` are finite. A sum is, if they are, and takes a tenth of the time; only one that isn't
     (numbers near the largest may sum up to infinity, too) is looked into."""
-    flat = x.reshape(len(x), -1)
+    flat = x.flatten(1)
     sums = flat.sum(1).isfinite()
     return sums if bool(sums.all()) else flat.isfinite().all(1)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from monai_tta.containers import main_output
 from monai_tta.evidence import WITNESSES, Evidence
-from monai_tta.guard import as_guard, finite_answer
+from monai_tta.guard import as_guard
+from monai_tta.guards import Finite
 from monai_tta.objectives import labels
-from monai_tta.precision import each_finite
 from monai_tta.record import Case, peak_memory
 from monai_tta.shadow import Shadow
 from monai_tta.survey import glance, particular
@@ -87,9 +87,7 @@ def verdict(episode: Any, evidence: Evidence) -> str | None:
     inferer = episode.inferer
     if inferer.learn == "window" and episode.method.learns and not episode.taught:
         return "no window can teach: each one is constant or holds NaN or infinity"
-    reason = None
-    if not bool(each_finite(evidence.adapted).all()):
-        reason = finite_answer(evidence.plain, evidence.adapted, evidence.head)
+    reason = Finite().judge(evidence)
     if reason is None and inferer.guard is not None:
         reason = as_guard(inferer.guard).judge(evidence)
     if reason is None and episode.whole is not None:

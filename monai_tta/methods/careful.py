@@ -18,6 +18,7 @@ from monai_tta.methods.retouched import Retouched
 from monai_tta.methods.statistics import Statistics
 from monai_tta.normalization import TooFewVoxels, remembers
 from monai_tta.panel import Opinion, as_logits, describe, mixture, opinions, plain_answer
+from monai_tta.precision import each_finite
 from monai_tta.record import Step
 from monai_tta.retouch import WAYS
 from monai_tta.shadow import CannotAdapt, Shadow
@@ -169,7 +170,7 @@ class Careful(AdaptationMethod):
         """A candidate's answers: views averaged, and from the front."""
         own = self._tried(candidate, council, windows)
         front, averaged = opinions(own, windows, self.views, marks(candidate))
-        if not bool(averaged.p.isfinite().all()):
+        if not bool(each_finite(averaged.p).all()):
             raise FloatingPointError(f"the answer of {candidate!r} is not finite; no judgement is possible")
         return [Answer(own, averaged, f"{candidate!r}, views averaged"), Answer(own, front, repr(candidate))]
 

@@ -107,15 +107,15 @@ def differing(out, reference, plain):
     """What differs from an undisturbed run and should not. Where memory was short (``plain``: what is answered then), a
     network may fail under adaptation: such a case's record says so and its mask is the plain one; with half the windows at
     a time, losses are summed in another order."""
-    if plain is None:
-        ours, theirs = figures(out), figures(reference)
-        expected = masks(reference)
-    else:
-        ours, theirs = ([r and {**r, "steps": None} for r in figures(at)] for at in (out, reference))
-        fell = [bool(r) and (r["reason"] or "").startswith("adapting failed with") for r in ours]
-        ours, theirs = ([None if f else r for f, r in zip(fell, rs, strict=True)] for rs in (ours, theirs))
-        names = [f"scan{number}_seg.nii.gz" for number in range(IMAGES)]
-        expected = masks(reference) | {name: plain[name] for name, f in zip(names, fell, strict=True) if f}
+    ours, theirs, expected = figures(out), figures(reference), masks(reference)
+    for number, (mine, usual) in enumerate(zip(ours, theirs, strict=True)):
+        if plain is None or mine is None or usual is None:
+            continue
+        if (mine["reason"] or "").startswith("adapting failed with"):
+            ours[number], name = usual, f"scan{number}_seg.nii.gz"
+            expected[name] = plain[name]
+        else:
+            mine["steps"] = usual["steps"]
     found = [] if ours == theirs else ["records are others than those of an undisturbed run"]
     made = masks(out)
     if made.keys() != expected.keys() or not all(np.array_equal(made[name], expected[name]) for name in expected):
