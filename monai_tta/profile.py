@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from monai_tta.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.inferer import AdaptiveInferer
@@ -24,6 +24,7 @@ from monai_tta.method import AdaptationMethod
 from monai_tta.network import Stand
 from monai_tta.normalization import PresentNorm
 from monai_tta.precision import narrow
+from monai_tta.quick import Quick
 from monai_tta.reading import head_of
 from monai_tta.survey import clean
 from monai_tta.teaching import Candidate, Candidates
@@ -125,7 +126,7 @@ class Job:
         shadow = self.method.begin(network, self.head)
         shadow.layout = lambda windows: windows
         for layer in shadow.module.modules():
-            if isinstance(layer, PresentNorm):
+            if isinstance(layer, PresentNorm | Quick):
                 layer.quick = False
         teaching = torch.cat([c.window for c in fullest.kept])
         shadow.gather(teaching)
@@ -183,9 +184,15 @@ def _timed(function: Callable[[], Any], device: torch.device) -> float:
 
 def _operations(function: Callable[[], Any]) -> float:
     """Multiplications and additions of convolutions and matrix products, in units of 1e9."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    known = {torch.ops.aten.mkldnn_convolution: _of_convolution}
+    with FlopCounterMode(display=False, custom_mapping=known) as counter, torch.no_grad():
         function()
     return counter.get_total_flops() / 1e9
+
+
+def _of_convolution(x: list[int], weight: list[int], *_: Any, out_shape: list[int], **__: Any) -> int:
+    """Operations of a convolution that torch's counter does not know of, from shapes."""
+    return int(conv_flop_count(x, weight, out_shape))
 
 
 def _count(job: Job) -> int:

@@ -7,6 +7,7 @@ stand-in alone, so that nothing an adaptation does can reach the source. Reset i
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +18,11 @@ from torch import Tensor, nn
 from monai_tta.containers import main_output
 from monai_tta.normalization import PresentNorm, Whose, present
 from monai_tta.precision import Precision, arithmetic, widened
+from monai_tta.quick import quicken
 from monai_tta.recompute import recomputed
 from monai_tta.selection import Selection
+
+_EMPTY = (dict, OrderedDict, set)
 
 
 class CannotAdapt(ValueError):
@@ -42,6 +46,8 @@ def _stand_in(source: nn.Module) -> nn.Module:
         for value in vars(module).values():
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), value.detach())
+            elif type(value) in _EMPTY and not value:  # eight of these a layer: most of what a copy takes
+                memo[id(value)] = type(value)()
         for hook in [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]:
             owner = getattr(hook, "__self__", None)
             if owner is not None and id(owner) not in inside:
@@ -89,7 +95,7 @@ class Shadow:
         self.kind = type(source).__name__
         if isinstance(source, torch.jit.ScriptModule):
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
-        self.module = present(_stand_in(source), statistics, blend)
+        self.module = quicken(present(_stand_in(source), statistics, blend))
         _quiet(self.module)
         self.names: list[str] = []
         self.selected: str | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from monai_tta.objectives import full_entropy, probabilities
 from monai_tta.precision import each_finite
+from monai_tta.updates import at_once
 
 # How many windows are looked at for each that teaches, where looking at all would cost an answer of the whole volume.
 LOOKS = 4
@@ -92,18 +93,20 @@ class Teachers:
             if able:
                 self.full.offer(Candidate(window.clone(), self.seen, full))
 
-    def chosen(self, ask: Callable[[Tensor], Tensor], head: Any) -> list[Tensor]:
+    def chosen(self, ask: Callable[[Tensor], Tensor], head: Any, free: bool = False) -> list[Tensor]:
         """The windows in scanning order.
 
         Args:
             ask: the source's logits of windows, as many at once as the inferer asks about.
             head: what the logits stand for.
+            free: ask about as many at once as learn at once, if that is more: where the network is given nothing else.
         """
         kept, best = self.full.kept, Candidates(self.budget)
         if self.budget is None or len(kept) <= self.budget:
             return [c.window for c in kept]
-        for start in range(0, len(kept), self.batch):
-            some = kept[start : start + self.batch]
+        few = max(self.batch, at_once(kept[0].window) if free else 1)
+        for start in range(0, len(kept), few):
+            some = kept[start : start + few]
             for c, logits in zip(some, _asked([c.window for c in some], ask), strict=True):
                 best.offer(Candidate(c.window, c.place, interest(logits, head) * c.score))
         return [c.window for c in best.kept]

@@ -40,6 +40,12 @@ MUTANTS = {
     "statistics pooled over the window batch": ("normalization.py", "flat = x.reshape(1, n * c, -1)", "return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
     "statistics pooled over channels": ("normalization.py", "F.group_norm(x.contiguous(), c,", "F.group_norm(x.contiguous(), 1,"),
     "pooled without the spread of the means": ("normalization.py", " + mean.var(0, correction=0)) if pool", ") if pool"),
+    "weights of a gradient not turned round": ("quick.py", "weight.flip(2, 3, 4).transpose(0, 1)", "weight.transpose(0, 1)"),
+    "padding of a gradient as of the answer": ("quick.py", "[k - 1 - p for k, p in", "[p for k, p in"),
+    "a learning convolution's gradient lost": ("quick.py", "any(p.requires_grad for p in (weight, bias) if p is not None)", "False"),
+    "a learning slope's gradient lost": ("quick.py", "slope.numel() == 1 and not slope.requires_grad and", "slope.numel() == 1 and"),
+    "strides not looked at": ("quick.py", "{*self.stride, *self.dilation} != {1} or ", ""),
+    "a copy's empty dictionaries are its source's": ("shadow.py", "memo[id(value)] = type(value)()", "memo[id(value)] = value"),
     "quick moments where gradients are taken": ("normalization.py", "if self._slow(x) and not (torch.is_grad_enabled() and x.requires_grad):", "if self._slow(x):"),
     "moments in half width": ("normalization.py", "dtype=x.dtype if x.dtype == torch.float64 else torch.float32)", "dtype=x.dtype)"),
     "what sums up to infinity is not finite": ("precision.py", "return sums if bool(sums.all()) else flat.isfinite().all(1)", "return sums"),
@@ -137,6 +143,8 @@ MUTANTS = {
 TESTS = "golden reference objectives normalization laws selection inferer behind heads odd_networks odd_calls costs processes guards shapes collapse".split()
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
+    "quick.py": ["quick"],
+    "shadow.py": [*TESTS, "quick"],
     "journal.py": ["reliability"],
     "outputs.py": ["reliability"],
     "cohort.py": ["reliability"],

@@ -101,6 +101,14 @@ class TestAsking:
         teachers.chosen(lambda w: looked.extend(map(torch.std, w)) or network()(w), "softmax")
         assert len(looked) == 8 and min(looked) > 10
 
+    @pytest.mark.parametrize(("free", "calls"), [(True, [8]), (False, [2, 2, 2, 2])])
+    def test_small_windows_are_looked_at_together_where_nothing_else_belongs_to_them(self, free, calls):
+        teachers, looked = Teachers(2), []
+        for k in range(10):
+            teachers.offer(image(n=2, size=8, seed=k))
+        teachers.chosen(lambda w: looked.append(len(w)) or network()(w), "softmax", free)
+        assert looked == calls
+
     def test_answers_of_a_dictionary_and_of_mixed_precision(self):
         net = around(lambda self, x: {"logits": self.net(x), "half": self.net(x).bfloat16()})
         plain = SlidingWindowInferer(8, 2, 0.5)(image(), net)

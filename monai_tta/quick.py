@@ -1,0 +1,110 @@
+"""How fast: layers of a shadow by other kernels than torch 2.13 takes on a CPU, where its own take many times as long.
+
+What was measured is in `docs/performance.md`. Answers and gradients are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_tta.precision import narrow
+
+# A gradient from so few channels is a convolution of its own up to nine times as fast; from 14 on it is not.
+FEW = 8
+# Weights are turned round for each gradient, which takes longer than is saved where there are more of them than this.
+MANY = 2**20
+
+
+def quicken(module: nn.Module) -> nn.Module:
+    """Give each 3D convolution and each PReLU of a network, in place, the quick kernels for when they fit.
+
+    A subclass with a forward pass of its own is left as it is.
+    """
+    for layer in module.modules():
+        made: Any = layer
+        kind: Any = type(layer)
+        if isinstance(layer, nn.Conv3d):
+            stock = kind.forward is nn.Conv3d.forward and kind._conv_forward is nn.Conv3d._conv_forward
+            made.__class__ = _mixed_in(kind, QuickConv3d) if stock else kind
+        elif isinstance(layer, nn.PReLU):
+            made.__class__ = _mixed_in(kind, QuickPReLU) if kind.forward is nn.PReLU.forward else kind
+    return module
+
+
+@cache
+def _mixed_in(kind: Any, mine: Any) -> type:
+    return type(f"Quick{kind.__name__}", (mine, kind), {})
+
+
+class Quick(nn.Module):
+    """A layer with a choice: ``quick=False`` takes the kernels that papers' code calls, whatever they cost."""
+
+    quick: bool = True
+
+
+class QuickConv3d(Quick, nn.Conv3d):
+    """A frozen 3D convolution of stride one that always goes through oneDNN, which torch leaves out for one small window, and
+    whose gradient is a convolution with the weights turned round, for which oneDNN's own kernel is slow where few channels
+    come out."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        kind = self._kind(input)
+        if kind is None or not self._fits(input, weight, bias):
+            return super()._conv_forward(input, weight, bias)
+        out: Tensor = _Convolution.apply(
+            input.to(kind), weight.to(kind), None if bias is None else bias.to(kind), list(self.padding)
+        )
+        return out
+
+    def _kind(self, x: Tensor) -> torch.dtype | None:
+        """What it will be computed in, if oneDNN can."""
+        if not (self.quick and x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+            return None
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return kind if kind == torch.float32 or kind == narrow(x.device) else None
+
+    def _fits(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether this is the layer, and the input, that torch's own way is slow with."""
+        if type(x) is not Tensor or x.ndim != 5 or any(p.requires_grad for p in (weight, bias) if p is not None):
+            return False
+        if self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return False
+        size, pads = self.kernel_size, self.padding
+        if {*self.stride, *self.dilation} != {1} or set(size) == {1} or any(p >= k for p, k in zip(pads, size, strict=True)):
+            return False
+        return self.out_channels <= FEW or (len(x) == 1 and weight.numel() < MANY)
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution of stride one by oneDNN; the gradient of its input is one, too, with the weights turned round."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pads: list[int]) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.pads = pads
+        out: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, pads, [1] * 3, [1] * 3, 1)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        turned = weight.flip(2, 3, 4).transpose(0, 1)
+        pads = [k - 1 - p for k, p in zip(weight.shape[2:], ctx.pads, strict=True)]
+        return _Convolution.apply(slopes[0].contiguous(), turned, None, pads), None, None, None
+
+
+class QuickPReLU(Quick, nn.PReLU):
+    """A frozen PReLU of one slope, whose gradient torch takes number by number, as the leaky ReLU that it is."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The same answer, to the last bit in float32."""
+        slope = self.weight
+        known = self.quick and slope.numel() == 1 and not slope.requires_grad and input.device.type == "cpu"
+        if not known or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        return F.leaky_relu(input, float(slope))
