@@ -17,7 +17,7 @@ FLOOR = 1e-3  # added to both sides of a ratio, so that next to nothing beside n
 class Collapse:
     """Drop a stream's shadow when its answers degenerate; the case is answered by a newborn one.
 
-    The shadow's answers of up to four teaching windows are compared with a newborn shadow's of the same windows: same image, same
+    The shadow's answers of up to four windows are compared with a newborn shadow's of the same windows: same image, same
     statistics, nothing learnt. So neither a new kind of patient nor what statistics mend counts as collapse, only what was
     learnt does (entropy minimisation may end in answering one class everywhere; Niu et al., ICLR 2023, arXiv 2302.12400).
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from monai_tta.containers import leafwise
-from monai_tta.evidence import witnesses
+from monai_tta.evidence import WITNESSES, witnesses
 from monai_tta.network import Stand, in_words
 from monai_tta.precision import Precision, uncached, without_kernel
 from monai_tta.recompute import short_of_memory
@@ -128,7 +128,8 @@ class Episode:
             raise CannotAdapt("no window can teach: each one is constant or holds NaN or infinity")
         if len({w.shape for w in chosen}) > 1:
             raise CannotAdapt("the inferer asks about windows of several sizes, which can't teach together; use learn='window'")
-        self.extra, self.chosen = self.survey.extra, witnesses(chosen)
+        self.extra = self.survey.extra
+        self.chosen = witnesses(chosen if self.method.pools else teachers.beside(chosen, WITNESSES))
         self._learn(torch.cat(chosen))
 
     def _agree(self, able: bool) -> bool:

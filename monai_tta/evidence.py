@@ -52,8 +52,8 @@ class Evidence:
 
     @cached_property
     def windows(self) -> tuple[Tensor, ...]:
-        """Up to `WITNESSES` of the windows that taught, each ``(1, C, *spatial)``; chosen now where none were kept. Empty where
-        no window can teach, or each needs something of its own from the inferer."""
+        """Up to `WITNESSES` of the windows that taught or, where those are fewer, of the fullest, each ``(1, C, *spatial)``;
+        chosen now where none were kept. Empty where no window can teach, or each needs something of its own from the inferer."""
         return tuple(witnesses(self.ask_windows()))
 
     @cached_property

@@ -55,8 +55,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         learn: "volume" chooses ``budget`` teaching windows, learns once, then answers the whole image; "window" learns
             from each batch of windows right before answering it.
         reset: forget everything at each "volume" (episodic), at each "window", or "never" (continual).
-        budget: how many windows of a volume teach; None for all, "auto" as many as the method asks for: four for `Careful` and
-            `Statistics`, else two.
+        budget: how many windows of a volume teach; None for all, "auto" as many as the method asks for: one to learn from, four
+            to pool statistics over and for `Careful`.
         guard: a `monai_tta.guards.Guard`, such as ``VolumeChange(0.5)``, or a callable ``(plain, adapted, head) -> reason or
             None``; a reason refuses the adapted answer. A callable costs a plain answer of the whole image.
         collapse: when a continual stream is begun anew (reset="never" only; see `Collapse`); None for never.

@@ -32,8 +32,9 @@ class AdaptationMethod(ABC):
 
     @property
     def teachers(self) -> int:
-        """How many windows of a volume it is taught by where nobody says how many."""
-        return 2
+        """How many windows of a volume it is taught by where nobody says how many: one to learn from, which is as good as all
+        on the real and simulated volumes; four to pool statistics over, where each more is better (docs/performance.md)."""
+        return 4 if self.pools else 1
 
     @property
     def on_record(self) -> str:

@@ -47,37 +47,45 @@ class Quick(nn.Module):
     quick: bool = True
 
 
+def _followed(x: Tensor) -> bool:
+    """Whether a gradient will be taken through what becomes of this."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
 class QuickConv3d(Quick, nn.Conv3d):
     """A frozen 3D convolution of stride one that always goes through oneDNN, which torch leaves out for one small window, and
     whose gradient is a convolution with the weights turned round, for which oneDNN's own kernel is slow where few channels
     come out."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        kind = self._kind(input)
-        if kind is None or not self._fits(input, weight, bias):
+        kind = self._kind(input) if self.quick and self._slow(input, weight) and self._fits(input, weight, bias) else None
+        if kind is None:
             return super()._conv_forward(input, weight, bias)
         out: Tensor = _Convolution.apply(
             input.to(kind), weight.to(kind), None if bias is None else bias.to(kind), list(self.padding)
         )
         return out
 
-    def _kind(self, x: Tensor) -> torch.dtype | None:
-        """What it will be computed in, if oneDNN can."""
-        if not (self.quick and x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
-            return None
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return kind if kind == torch.float32 or kind == narrow(x.device) else None
+    def _slow(self, x: Tensor, weight: Tensor) -> bool:
+        """Whether torch's own way takes long: the answer of one window, or a gradient from few channels."""
+        return (len(x) == 1 and weight.numel() < MANY) or (self.out_channels <= FEW and _followed(x))
 
     def _fits(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-        """Whether this is the layer, and the input, that torch's own way is slow with."""
+        """Whether this is a frozen convolution, and an input, that `_Convolution` can compute."""
         if type(x) is not Tensor or x.ndim != 5 or any(p.requires_grad for p in (weight, bias) if p is not None):
             return False
         if self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str):
             return False
         size, pads = self.kernel_size, self.padding
-        if {*self.stride, *self.dilation} != {1} or set(size) == {1} or any(p >= k for p, k in zip(pads, size, strict=True)):
-            return False
-        return self.out_channels <= FEW or (len(x) == 1 and weight.numel() < MANY)
+        whole = {*self.stride, *self.dilation} == {1} and set(size) != {1}
+        return whole and all(p < k for p, k in zip(pads, size, strict=True))
+
+    def _kind(self, x: Tensor) -> torch.dtype | None:
+        """What it will be computed in, if oneDNN can."""
+        if not (x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+            return None
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return kind if kind == torch.float32 or kind == narrow(x.device) else None
 
 
 class _Convolution(torch.autograd.Function):
@@ -104,7 +112,7 @@ class QuickPReLU(Quick, nn.PReLU):
     def forward(self, input: Tensor) -> Tensor:
         """The same answer, to the last bit in float32."""
         slope = self.weight
-        known = self.quick and slope.numel() == 1 and not slope.requires_grad and input.device.type == "cpu"
+        known = self.quick and _followed(input) and slope.numel() == 1 and not slope.requires_grad and input.device.type == "cpu"
         if not known or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         return F.leaky_relu(input, float(slope))

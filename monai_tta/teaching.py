@@ -111,6 +111,12 @@ class Teachers:
                 best.offer(Candidate(c.window, c.place, interest(logits, head) * c.score))
         return [c.window for c in best.kept]
 
+    def beside(self, chosen: list[Tensor], least: int) -> list[Tensor]:
+        """The chosen windows, or where they are fewer than this all of their size that were looked at: for whoever judges, and
+        has to see more than one window shows."""
+        looked = [c.window for c in self.full.kept if c.window.shape == chosen[0].shape]
+        return chosen if len(chosen) >= least else looked
+
 
 @torch.no_grad()
 def _asked(windows: list[Tensor], ask: Callable[[Tensor], Tensor]) -> list[Tensor]:

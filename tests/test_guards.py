@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 
-from monai_tta import AdaptiveInferer, Statistics, guards, norms, shapes, views
+from monai_tta import AdaptiveInferer, Statistics, Tent, guards, norms, shapes, views
 from monai_tta.evidence import Evidence
 from monai_tta.guards import (
     Agreement,
@@ -257,9 +257,25 @@ def test_only_what_is_read_is_computed():
     for guard in (VolumeChange(1.0), Agreement(0.0), lambda p, a, h: None, AllOf([VolumeChange(1.0), Agreement(0.0)])):
         cost, case = windows_asked(guard)
         assert cost == none + whole and case.changed is not None, "one plain answer for all of them"
-    assert windows_asked(Distance(most=99.0))[0] == none + 2
+    four = 4  # windows of an image that only one has taught
+    assert windows_asked(Distance(most=99.0))[0] == none + four
     sides = Views(axes=(0,))
-    assert windows_asked(ViewAgreement(1.0, sides))[0] == none + 2 * 2 * 2
+    assert windows_asked(ViewAgreement(1.0, sides))[0] == none + four * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "seen"),
+    [(TENT, "auto", 4), (TENT, 3, 4), (TENT, None, 4), (Tent(statistics="volume"), 1, 1), (Tent(statistics="volume"), "auto", 4)],
+)
+def test_whoever_judges_sees_four_windows_unless_statistics_are_pooled_over_fewer(method, budget, seen):
+    shown = []
+
+    class Look(Guard):
+        def judge(self, evidence):
+            shown.extend(evidence.windows)
+
+    windows_asked(Look(), method, budget=budget)
+    assert len(shown) == seen and len({w.sum().item() for w in shown}) == seen
 
 
 @pytest.mark.parametrize("learn", ["volume", "window"])

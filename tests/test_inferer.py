@@ -249,11 +249,18 @@ def test_a_method_says_how_many_windows_it_wants_and_the_caller_may_say_otherwis
     class Around(Wrapper):
         """Wrapped, 2026."""
 
-    for method, wanted in ((GraTa(), 2), (Statistics(), 4), (Careful(), 4), (Around(inner=Careful()), 4)):
+    pooled = Statistics(statistics="volume")
+    for method, wanted in (
+        (GraTa(), 1),
+        (pooled, 4),
+        (GraTa(statistics="volume"), 4),
+        (Careful(), 4),
+        (Around(inner=Careful()), 4),
+    ):
         assert AdaptiveInferer(8, method=method).budget == wanted
         assert AdaptiveInferer(8, method=method, budget=3).budget == 3
         assert AdaptiveInferer(8, method=method, budget=None).budget is None
     _, case = run(network(), TENT, image(size=20))
-    assert case.taught == case.budget == 2
+    assert case.taught == case.budget == 1
     with pytest.raises(ValueError, match="or 'auto'; found 'many'"):
         AdaptiveInferer(8, budget="many")

@@ -102,7 +102,7 @@ def test_windows_of_several_sizes_are_refused_for_teaching():
             return network(inputs) + nn.functional.interpolate(network(inputs[..., ::2, ::2, ::2]), size=inputs.shape[2:])
 
     with pytest.warns(UserWarning, match="windows of several sizes"):
-        run(network(), inferer=TwoScales(8))
+        run(network(), inferer=TwoScales(8), budget=2)
     _, case = run(network(), inferer=TwoScales(8), learn="window")
     assert case.reason is None and case.travelled > 0
 

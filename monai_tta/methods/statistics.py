@@ -28,11 +28,6 @@ class Statistics(Still):
             )
 
     @property
-    def teachers(self) -> int:
-        """Four: pooling costs a forward pass for each, and more windows harm fewer cases (docs/performance.md)."""
-        return 4
-
-    @property
     def pools(self) -> bool:
         """True for statistics="volume"."""
         return self.statistics == "volume"
