@@ -58,7 +58,7 @@ class QuickConv3d(Quick, nn.Conv3d):
     come out."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        kind = self._kind(input) if self.quick and self._slow(input, weight) and self._fits(input, weight, bias) else None
+        kind = self._kind(input, weight) if self.quick and self._slow(input, weight) and self._fits(input, weight, bias) else None
         if kind is None:
             return super()._conv_forward(input, weight, bias)
         out: Tensor = _Convolution.apply(
@@ -68,24 +68,26 @@ class QuickConv3d(Quick, nn.Conv3d):
 
     def _slow(self, x: Tensor, weight: Tensor) -> bool:
         """Whether torch's own way takes long: the answer of one window, or a gradient from few channels."""
-        return (len(x) == 1 and weight.numel() < MANY) or (self.out_channels <= FEW and _followed(x))
+        return x.ndim == 5 and ((len(x) == 1 and weight.numel() < MANY) or (self.out_channels <= FEW and _followed(x)))
 
     def _fits(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-        """Whether this is a frozen convolution, and an input, that `_Convolution` can compute."""
-        if type(x) is not Tensor or x.ndim != 5 or any(p.requires_grad for p in (weight, bias) if p is not None):
+        """Whether this is a frozen convolution, and an input, that `_Convolution` can compute; what is wrong, torch says best."""
+        if type(x) is not Tensor or any(p.requires_grad for p in (weight, bias) if p is not None):
             return False
-        if self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str):
+        if self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str) or x.shape[1] != weight.shape[1]:
             return False
         size, pads = self.kernel_size, self.padding
-        whole = {*self.stride, *self.dilation} == {1} and set(size) != {1}
-        return whole and all(p < k for p, k in zip(pads, size, strict=True))
+        whole = {*self.stride, *self.dilation} == {1} and set(size) != {1} and x.numel() > 0
+        return whole and all(p < k <= n + 2 * p for p, k, n in zip(pads, size, x.shape[2:], strict=True))
 
-    def _kind(self, x: Tensor) -> torch.dtype | None:
+    def _kind(self, x: Tensor, weight: Tensor) -> torch.dtype | None:
         """What it will be computed in, if oneDNN can."""
         if not (x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
             return None
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return kind if kind == torch.float32 or kind == narrow(x.device) else None
+        cast = torch.is_autocast_enabled("cpu")
+        kind = torch.get_autocast_dtype("cpu") if cast else x.dtype
+        able = (cast or weight.dtype == kind) and (kind == torch.float32 or kind == narrow(x.device))
+        return kind if able else None
 
 
 class _Convolution(torch.autograd.Function):

@@ -102,6 +102,25 @@ class TestConvolution:
         learning.weight.requires_grad_()
         assert torch.autograd.grad(learning(x).sum(), learning.weight)[0].abs().sum() > 0
 
+    @pytest.mark.parametrize(
+        ("x", "dtype"),
+        [
+            (noise(1, 4, 4, 4, 4), torch.float32),
+            (noise(1, 3, 4, 4, 4), torch.bfloat16),
+            (noise(1, 3, 4, 4, 2), torch.float32),
+            (noise(1, 3, 0, 4, 4), torch.float32),
+            (noise(3), torch.float32),
+        ],
+        ids=["channels", "precision", "too small", "empty", "no image"],
+    )
+    def test_what_does_not_fit_together_is_refused_in_torch_s_own_words(self, x, dtype):
+        layer = convolution(3, 3, padding=0).to(dtype)
+        with pytest.raises(RuntimeError) as usual:
+            layer(x)
+        with pytest.raises(RuntimeError) as ours:
+            quicken(layer)(x)
+        assert str(ours.value) == str(usual.value)
+
     def test_one_image_without_a_batch_is_answered_as_usual(self):
         layer, x = convolution(3, 3), noise(3, 4, 4, 4)
         assert torch.equal(quicken(copy.deepcopy(layer))(x), layer(x))
