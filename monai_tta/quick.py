@@ -112,9 +112,10 @@ class QuickPReLU(Quick, nn.PReLU):
     """A frozen PReLU of one slope, whose gradient torch takes number by number, as the leaky ReLU that it is."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same answer, to the last bit in float32."""
+        """The same answer to the last bit."""
         slope = self.weight
         known = self.quick and _followed(input) and slope.numel() == 1 and not slope.requires_grad and input.device.type == "cpu"
-        if not known or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else slope.dtype
+        if not known or input.dtype != kind:
             return super().forward(input)
-        return F.leaky_relu(input, float(slope))
+        return F.leaky_relu(input, float(slope.to(kind)))

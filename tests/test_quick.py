@@ -150,11 +150,17 @@ class TestConvolution:
 
 
 class TestPReLU:
-    @pytest.mark.parametrize("slope", [0.25, 0.0, -0.3, 1.7])
-    def test_answer_and_gradient_are_the_same_to_the_last_bit(self, slope):
-        layer, x = nn.PReLU(init=slope).requires_grad_(False), noise(2, 3, 4, 5)
-        usual, ours = both(layer, x), both(quicken(copy.deepcopy(layer)), x)
-        assert all(map(torch.equal, usual, ours))
+    @pytest.mark.parametrize(
+        ("kind", "cast"),
+        [(torch.float32, False), (torch.float64, False), (torch.bfloat16, False), (torch.float32, True), (torch.bfloat16, True)],
+    )
+    @pytest.mark.parametrize("slope", [0.2437, 0.0, -0.3, 1.7])
+    def test_answer_and_gradient_are_the_same_to_the_last_bit(self, slope, kind, cast):
+        x = noise(2, 3, 4, 5).to(kind)
+        layer = nn.PReLU(init=slope).requires_grad_(False).to(torch.float32 if cast else kind)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+            usual, ours = both(layer, x), both(quicken(copy.deepcopy(layer)), x)
+        assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(usual, ours, strict=True))
 
     def test_it_is_a_leaky_relu_only_where_it_may_be(self):
         x = noise(2, 3, 4, 5).requires_grad_()
@@ -165,7 +171,7 @@ class TestPReLU:
         quick = quicken(nn.PReLU().requires_grad_(False))
         assert isinstance(quick, QuickPReLU) and kind(quick).startswith("Leaky")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert not kind(quick).startswith("Leaky")
+            assert kind(quick, x.bfloat16()).startswith("Leaky") and not kind(quick).startswith("Leaky")
         quick.quick = False
         assert kind(quick).startswith("Prelu")
         assert kind(quicken(nn.PReLU())).startswith("Prelu")
