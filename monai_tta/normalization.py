@@ -127,7 +127,7 @@ class PresentNorm(_NormBase):
             each = [torch.native_batch_norm(one, ones, ones, None, None, True, 0.0, self.eps)[1:] for one in x.split(1)]
             mean, rise = (torch.stack(some) for some in zip(*each, strict=True))
         else:
-            _, mean, rise = torch.native_group_norm(x.contiguous(), ones, ones, n, c, x[0, 0].numel(), c, self.eps)
+            _, mean, rise = torch.native_group_norm(_lined_up(x), ones, ones, n, c, x[0, 0].numel(), c, self.eps)
         return mean, (rise**-2 - self.eps).clamp_min(0)
 
     def _slow(self, x: Tensor) -> bool:
@@ -167,7 +167,7 @@ class PresentNorm(_NormBase):
             own = [F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
             return own[0] if n == 1 else torch.cat(own)
         if self._slow(x):
-            return F.group_norm(x.contiguous(), c, self.weight, self.bias, self.eps)
+            return F.group_norm(_lined_up(x), c, self.weight, self.bias, self.eps).view(x.shape)
         flat = x.reshape(1, n * c, -1)
         weight = None if self.weight is None else self.weight.repeat(n)
         bias = None if self.bias is None else self.bias.repeat(n)
@@ -195,6 +195,12 @@ def _channels_last(x: Tensor) -> bool:
     """Whether voxels lie beside their channels in memory, and not (also) channel by channel."""
     kind = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
     return kind is not None and not x.is_contiguous() and x.is_contiguous(memory_format=kind)
+
+
+def _lined_up(x: Tensor) -> Tensor:
+    """Features ``(N, C, voxels)``, a channel's voxels side by side: with more axes, torch 2.13 may take a single channel for one
+    that lies last, and normalises it number by number."""
+    return x.contiguous().flatten(2)
 
 
 class PresentBatchNorm(PresentNorm, _BatchNorm):

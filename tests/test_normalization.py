@@ -58,6 +58,21 @@ def test_quick_moments_are_the_usual_ones(dims, form, kind, pool, monkeypatch):
     torch.testing.assert_close((found[1] + ours.eps).sqrt().double(), (var + ours.eps).sqrt(), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_single_channel_counts_as_lying_last_or_not_and_is_normalised_the_same(dims, n):
+    own = (nn.BatchNorm2d, nn.BatchNorm3d)[dims - 2](1).double().train()
+    ours = present(copy.deepcopy(own).float().eval(), "window", 1.0, "n")
+    x, slope = features(n, dims)[:, :1], features(n, dims)[:, 1:2]
+    last = torch.empty_strided(x.shape, (x[0].numel(), 1, *x[0, 0].stride())).copy_(x)
+    exact = x.double().requires_grad_()
+    (expected,) = torch.autograd.grad(torch.cat([own(one) for one in exact.split(1)]), exact, slope.double())
+    for stored in (x.contiguous().requires_grad_(), last.requires_grad_()):
+        answer = ours(stored)
+        torch.testing.assert_close(answer, torch.cat([own(one) for one in exact.split(1)]).float())
+        torch.testing.assert_close(torch.autograd.grad(answer, stored, slope)[0], expected.float(), rtol=1e-4, atol=1e-5)
+
+
 def test_a_constant_channel_varies_by_nothing():
     ours = present(layer(3), "volume", 1.0, "n")
     _, var = ours._moments(torch.full((2, 3, 4, 4, 4), 7.0), True)
