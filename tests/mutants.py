@@ -38,7 +38,7 @@ MUTANTS = {
     "attached scale not at one": ("normalization.py", "nn.Parameter(torch.ones(self.num_features", "nn.Parameter(torch.zeros(self.num_features"),
     "inference mode not left": ("episode.py", "with torch.inference_mode(False):", "with torch.enable_grad():"),
     "statistics pooled over the window batch": ("normalization.py", "flat = x.reshape(1, n * c, -1)", "return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)"),
-    "statistics pooled over channels": ("normalization.py", "F.group_norm(x.contiguous(), c,", "F.group_norm(x.contiguous(), 1,"),
+    "statistics pooled over channels": ("normalization.py", "F.group_norm(_lined_up(x), c,", "F.group_norm(_lined_up(x), 1,"),
     "pooled without the spread of the means": ("normalization.py", " + mean.var(0, correction=0)) if pool", ") if pool"),
     "weights of a gradient not turned round": ("quick.py", "weight.flip(2, 3, 4).transpose(0, 1)", "weight.transpose(0, 1)"),
     "padding of a gradient as of the answer": ("quick.py", "[k - 1 - p for k, p in", "[p for k, p in"),

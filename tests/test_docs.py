@@ -17,6 +17,7 @@ from monai_tta import methods
 from monai_tta.demo import BUNDLE
 from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, Travelled, VolumeChange
 from monai_tta.record import Case
+from tests.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
@@ -105,3 +106,11 @@ def test_the_page_for_clinicians_has_every_guards_words():
         reason = guard.judge(case)
         assert any(re.match(pattern, reason) for pattern in patterns), reason
     assert sum("view" in s for s in said) == 1 and "views agree by" in (ROOT / "monai_tta" / "guards.py").read_text()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_each_mutant_has_a_place_to_be_put(name):
+    file, old, new = MUTANTS[name]
+    assert old != new and old in (ROOT / "monai_tta" / file).read_text(), (
+        f"{old!r} is not in {file}: give the mutant its new wording"
+    )
