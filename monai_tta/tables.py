@@ -131,7 +131,7 @@ def page(tables: Sequence[Table], settings: Mapping[str, Any], plots: Sequence[P
     for table in tables:
         parts += [f"<h2>{escape(title(table))}</h2>", _html(cells(table, settings)), _html(group_cells(table))]
         parts += [f"<p>{escape(note)}</p>" for note in notes(table)]
-        parts += [_picture(plot) for plot in plots if plot.table == table]
+        parts += [_picture(plot) for plot in plots if plot.table is not None and _place(plot.table) == _place(table)]
     parts += [_picture(plot) for plot in plots if plot.table is None]
     versions = ", ".join(f"{name} {number}" for name, number in settings.get("versions", {}).items())
     said = [f"{name} {settings[name]}" for name in ("bundle", "begun", "precision") if name in settings]
@@ -140,6 +140,11 @@ def page(tables: Sequence[Table], settings: Mapping[str, Any], plots: Sequence[P
     heading = f"Comparison on {settings.get('bundle', 'a bundle')}"
     filled = {"title": escape(heading), "about": escape(ABOUT), "footer": escape(footer)}
     return template.substitute(filled, body="\n".join(parts))
+
+
+def _place(table: Table) -> tuple[str, str, int]:
+    """Which table it is. Its figures can't be compared: from Python 3.13 on a dataclass with a NaN doesn't equal itself."""
+    return table.checkpoint, table.domain, table.budget
 
 
 def _picture(plot: Plot) -> str:
