@@ -121,7 +121,7 @@ class Episode:
     def _teach(self, teachers: Teachers) -> None:
         """Learn from the chosen windows, all at once."""
         assert isinstance(self.survey, Glance)
-        chosen = teachers.chosen(self.survey.logits, self.survey.head, free=not any(self.survey.extra))
+        chosen = self.survey.choose(teachers)
         if not self._agree(bool(chosen)) and chosen:
             raise CannotAdapt("an image that another process learns from at the same time can't teach")
         if not chosen:

@@ -42,9 +42,10 @@ def present(module: nn.Module, statistics: Whose, blend: float, name: str = "") 
         made: Any = layer
         kind: Any = type(layer)
         if isinstance(layer, nn.GroupNorm):
-            made.__class__ = _mixed_in(kind, SafeGroupNorm)
+            made.__class__ = mixed_in(kind, SafeGroupNorm, kind.forward in _STOCK)
         if isinstance(layer, _BatchNorm | _InstanceNorm):
-            made.__class__ = _mixed_in(kind, PresentBatchNorm if isinstance(layer, _BatchNorm) else PresentInstanceNorm)
+            mine = PresentBatchNorm if isinstance(layer, _BatchNorm) else PresentInstanceNorm
+            made.__class__ = mixed_in(kind, mine, kind.forward in _STOCK)
             made.name, made.blend = ".".join(part for part in (name, path) if part), blend
             made.remembers = made.running_mean is not None
             made.statistics = statistics if made.remembers else "window"
@@ -58,12 +59,23 @@ def remembers(module: nn.Module) -> bool:
 
 
 @cache
-def _mixed_in(kind: Any, mine: Any) -> type:
-    """A layer's type with one of ours in it: before torch's ``forward``, behind the layer's own."""
-    return type(f"Present{kind.__name__}", (mine, kind) if kind.forward in _STOCK else (kind, mine), {})
+def mixed_in(kind: Any, mine: Any, stock: bool = True) -> type:
+    """A layer's type with one of ours in it: before torch's ``forward`` where that is ``stock``, behind the layer's own."""
+    return type(f"Present{kind.__name__}", (mine, kind) if stock else (kind, mine), {})
 
 
-class PresentNorm(_NormBase):
+def followed(x: Tensor) -> bool:
+    """Whether a gradient will be taken through what becomes of this."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+class Quick:
+    """A layer with a choice: ``quick=False`` takes the kernels that papers' code calls, whatever they cost."""
+
+    quick: bool = True
+
+
+class PresentNorm(Quick, _NormBase):
     """Normalise features ``(N, C, *spatial)`` by the source's, each window's own, or the volume's pooled statistics.
 
     ``blend`` b in [0, 1] mixes means and variances: ``(1 - b) * source + b * present`` (alpha-BN; You et al. 2021).
@@ -80,7 +92,6 @@ class PresentNorm(_NormBase):
     statistics: Whose
     pooled: tuple[Tensor, Tensor] | None = None
     gathering: bool = False
-    quick: bool = True  # False: by the kernels that papers' code calls, whatever they cost
 
     def attach(self, like: Tensor) -> bool:
         """Put a scale of one and a shift of zero (dtype and device of ``like``) on a layer that has neither.
@@ -111,7 +122,7 @@ class PresentNorm(_NormBase):
     def _moments(self, x: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
         """Mean and biased variance per channel: ``(C,)`` over all windows, or ``(N, C)`` window by window."""
         self._demand(x, x.numel() // x.shape[1] if pool else x[0, 0].numel())
-        if self._slow(x) and not (torch.is_grad_enabled() and x.requires_grad):
+        if self._slow(x) and not followed(x):
             mean, var = self._quickly(x)
             return (mean.mean(0), var.mean(0) + mean.var(0, correction=0)) if pool else (mean, var)
         axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))

@@ -22,9 +22,8 @@ from monai_tta.inferer import AdaptiveInferer
 from monai_tta.memory import grown
 from monai_tta.method import AdaptationMethod
 from monai_tta.network import Stand
-from monai_tta.normalization import PresentNorm
+from monai_tta.normalization import Quick
 from monai_tta.precision import narrow
-from monai_tta.quick import Quick
 from monai_tta.reading import head_of
 from monai_tta.survey import clean
 from monai_tta.teaching import Candidate, Candidates
@@ -126,7 +125,7 @@ class Job:
         shadow = self.method.begin(network, self.head)
         shadow.layout = lambda windows: windows
         for layer in shadow.module.modules():
-            if isinstance(layer, PresentNorm | Quick):
+            if isinstance(layer, Quick):
                 layer.quick = False
         teaching = torch.cat([c.window for c in fullest.kept])
         shadow.gather(teaching)

@@ -5,13 +5,13 @@ What was measured is in `docs/performance.md`. Answers and gradients are the sam
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_tta.normalization import Quick, followed, mixed_in
 from monai_tta.precision import narrow
 
 # A gradient from so few channels is a convolution of its own up to nine times as fast; from 14 on it is not.
@@ -29,27 +29,16 @@ def quicken(module: nn.Module) -> nn.Module:
         made: Any = layer
         kind: Any = type(layer)
         if isinstance(layer, nn.Conv3d):
-            stock = kind.forward is nn.Conv3d.forward and kind._conv_forward is nn.Conv3d._conv_forward
-            made.__class__ = _mixed_in(kind, QuickConv3d) if stock else kind
-        elif isinstance(layer, nn.PReLU):
-            made.__class__ = _mixed_in(kind, QuickPReLU) if kind.forward is nn.PReLU.forward else kind
+            if kind.forward is nn.Conv3d.forward and kind._conv_forward is nn.Conv3d._conv_forward:
+                made.__class__ = mixed_in(kind, QuickConv3d)
+        elif isinstance(layer, nn.PReLU) and kind.forward is nn.PReLU.forward:
+            made.__class__ = mixed_in(kind, QuickPReLU)
     return module
 
 
-@cache
-def _mixed_in(kind: Any, mine: Any) -> type:
-    return type(f"Quick{kind.__name__}", (mine, kind), {})
-
-
-class Quick(nn.Module):
-    """A layer with a choice: ``quick=False`` takes the kernels that papers' code calls, whatever they cost."""
-
-    quick: bool = True
-
-
-def _followed(x: Tensor) -> bool:
-    """Whether a gradient will be taken through what becomes of this."""
-    return x.requires_grad and torch.is_grad_enabled()
+def _computed_in(weight: Tensor) -> torch.dtype:
+    """The arithmetic of a layer on a CPU: the autocast's, where there is one."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
 
 
 class QuickConv3d(Quick, nn.Conv3d):
@@ -68,7 +57,7 @@ class QuickConv3d(Quick, nn.Conv3d):
 
     def _slow(self, x: Tensor, weight: Tensor) -> bool:
         """Whether torch's own way takes long: the answer of one window, or a gradient from few channels."""
-        return x.ndim == 5 and ((len(x) == 1 and weight.numel() < MANY) or (self.out_channels <= FEW and _followed(x)))
+        return x.ndim == 5 and ((len(x) == 1 and weight.numel() < MANY) or (self.out_channels <= FEW and followed(x)))
 
     def _fits(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether this is a frozen convolution, and an input, that `_Convolution` can compute; what is wrong, torch says best."""
@@ -84,9 +73,8 @@ class QuickConv3d(Quick, nn.Conv3d):
         """What it will be computed in, if oneDNN can."""
         if not (x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
             return None
-        cast = torch.is_autocast_enabled("cpu")
-        kind = torch.get_autocast_dtype("cpu") if cast else x.dtype
-        able = (cast or weight.dtype == kind) and (kind == torch.float32 or kind == narrow(x.device))
+        kind = _computed_in(weight)
+        able = (x.dtype == kind or torch.is_autocast_enabled("cpu")) and (kind == torch.float32 or kind == narrow(x.device))
         return kind if able else None
 
 
@@ -114,8 +102,8 @@ class QuickPReLU(Quick, nn.PReLU):
     def forward(self, input: Tensor) -> Tensor:
         """The same answer to the last bit."""
         slope = self.weight
-        known = self.quick and _followed(input) and slope.numel() == 1 and not slope.requires_grad and input.device.type == "cpu"
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else slope.dtype
+        known = self.quick and followed(input) and slope.numel() == 1 and not slope.requires_grad and input.device.type == "cpu"
+        kind = _computed_in(slope)
         if not known or input.dtype != kind:
             return super().forward(input)
         return F.leaky_relu(input, float(slope.to(kind)))

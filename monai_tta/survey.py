@@ -15,6 +15,7 @@ from monai_tta.containers import leafwise, main_output
 from monai_tta.network import Stand, explain_channels
 from monai_tta.precision import Precision, arithmetic, widened
 from monai_tta.shadow import laid_out
+from monai_tta.teaching import Teachers
 
 
 def clean(windows: Tensor) -> Tensor:
@@ -131,6 +132,10 @@ class Glance(Survey):
         if self.spatial is None or self.head == "auto" or windows.dtype != torch.float32:
             return False
         return not torch.is_autocast_enabled(windows.device.type)  # answers may be of another type
+
+    def choose(self, teachers: Teachers) -> list[Tensor]:
+        """The windows that teach, of those that were seen; nothing else may belong to windows that are asked about together."""
+        return teachers.chosen(self.logits, self.head, free=not any(self.extra))
 
     def logits(self, windows: Tensor) -> Tensor:
         """The source's main output for windows."""

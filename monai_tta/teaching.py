@@ -114,8 +114,9 @@ class Teachers:
     def beside(self, chosen: list[Tensor], least: int) -> list[Tensor]:
         """The chosen windows, or where they are fewer than this all of their size that were looked at: for whoever judges, and
         has to see more than one window shows."""
-        looked = [c.window for c in self.full.kept if c.window.shape == chosen[0].shape]
-        return chosen if len(chosen) >= least else looked
+        if len(chosen) >= least:
+            return chosen
+        return [c.window for c in self.full.kept if c.window.shape == chosen[0].shape]
 
 
 @torch.no_grad()

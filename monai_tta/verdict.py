@@ -52,7 +52,7 @@ def evidence_of(episode: Any, adapted: Any, inputs: Tensor, args: Any, kwargs: A
         if not chosen:
             teachers = Teachers(WITNESSES)
             found = glance(episode, inputs, args, kwargs, teachers.offer)
-            chosen = teachers.chosen(found.logits, look.head)
+            chosen = found.choose(teachers)
         weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), inputs)
         with torch.inference_mode(False):  # one made under it can't be laid out anew outside
             return [w.to(weights.device, weights.dtype, copy=True) for w in chosen]
