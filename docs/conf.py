@@ -1,6 +1,6 @@
 """Sphinx: `make docs`."""
 
-from monai_tta import __version__
+from monai_tta._version import __version__
 
 project = "monai_tta"
 copyright = "the monai_tta contributors, Apache-2.0"

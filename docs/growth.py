@@ -15,10 +15,10 @@ from statistics import linear_regression
 import torch
 
 from monai_tta import AdaptiveInferer, GraTa
-from monai_tta.bundle import load_bundle
-from monai_tta.demo import BUNDLE
-from monai_tta.memory import grown
-from monai_tta.selection import Matching
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.compute.memory import memory_rise
+from monai_tta.core.selection import Matching
+from monai_tta.pipeline.bundle import load_bundle
 
 START = {"size": 96, "cases": 1, "batch": 4, "layers": ""}
 POINTS = {
@@ -39,7 +39,7 @@ def measure(point):
     images = [torch.rand(1, 1, *[chosen["size"]] * 3) for _ in range(chosen["cases"])]
     with torch.no_grad():
         inferer(images[0][..., :40, :40, :40], network)  # what is loaded at the first call
-        with grown() as rise:
+        with memory_rise() as rise:
             began = time.perf_counter()
             for image in images:
                 inferer(image, network)

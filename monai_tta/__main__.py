@@ -1,5 +1,5 @@
 """`python -m monai_tta`."""
 
-from monai_tta.cli import main
+from monai_tta.cli.app import main
 
 main()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_tta.demo import BUNDLE
+from monai_tta.cli.demo import BUNDLE
 
 torch.set_num_threads(1)
 

@@ -17,11 +17,11 @@ ROOT = Path(__file__).parent.parent
 USE = """
 import sys
 from pathlib import Path
-import monai_tta, monai_tta.bundles, monai_tta.methods, monai_tta.transforms.shift, torch
+import monai_tta, monai_tta.bundles, monai_tta.methods, monai_tta.transforms.shift_mri, torch
 home = Path(monai_tta.__file__).parent
 inside = sys.argv[1] == "editable"
 assert inside or "site-packages" in str(home), home
-assert (home / "py.typed").is_file() and (home / "tables.html").is_file()
+assert (home / "py.typed").is_file() and (home / "reporting" / "tables.html").is_file()
 root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
 ours = {"abdomen_ct", "disc_cup_fundus", "hippocampus_mri", "vessel_fundus"}
 assert {p.parent.name for p in root.parent.glob("*/configs")} == ours
@@ -29,12 +29,12 @@ assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == our
 for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", "models/model_instance.pt", "models/judge.npz"):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()
-from monai_tta.bundle import load_bundle
+from monai_tta.pipeline.bundle import load_bundle
 source = load_bundle(root)
 run = monai_tta.AdaptiveInferer(inferer=source.inferer)
 run(torch.randn(1, 1, 40, 40, 40), source.network)
 assert run.cases[-1].adapted
-from monai_tta.judge_files import judge_of
+from monai_tta.quality.predictor_files import judge_of
 assert judge_of("universal").margin > 0
 print(sys.argv[1], "works:", monai_tta.__version__, "from", "the tree" if inside else "site-packages")
 """

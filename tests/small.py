@@ -7,26 +7,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import AdaptiveInferer, Careful, Consistency, GraTa, Retouched, Source, Statistics, Tent, ViewAverage
-from monai_tta.judge import Forest, Judge
-from monai_tta.method import Descent
-from monai_tta.panel import FEATURES
-from monai_tta.tasks import ConsistencyTask
-from monai_tta.updates import Adam
-from monai_tta.views import Restyling
+from monai_tta import AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
+from monai_tta.core.method import Descent
+from monai_tta.core.optimizers import Adam
+from monai_tta.core.restyling import Restyling
+from monai_tta.core.tasks import ConsistencyTask
+from monai_tta.quality.features import FEATURES
+from monai_tta.quality.gain_predictor import Forest, GainPredictor
 
-FAST = Adam(rate=0.05)
+FAST = Adam(lr=0.05)
 TENT = Tent(optimizer=FAST)
 CON = ConsistencyTask(restyling=Restyling("mri"))
 
 
-def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES, bother=-1.0):
+def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES, prefilter_threshold=-1.0):
     """A judge of one tree with one question, ``low`` where the feature is at most ``at``, else ``high``; its scout expects 0."""
     arrays = ([0], [features.index(feature), -1, -1], [at, 0, 0], [1, 0, 0], [2, 0, 0], [0, low, high])
     kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
     leaf = ([0], [-1], [0], [0], [0], [0.0])
-    forest, scout = (Forest(*[np.array(a, k) for a, k in zip(part, kinds, strict=True)]) for part in (arrays, leaf))
-    return Judge(forest, tuple(features), margin, scout, bother)
+    forest, prefilter = (Forest(*[np.array(a, k) for a, k in zip(part, kinds, strict=True)]) for part in (arrays, leaf))
+    return GainPredictor(forest, tuple(features), margin, prefilter, prefilter_threshold)
 
 
 _FOLDER = tempfile.TemporaryDirectory()
@@ -41,13 +41,13 @@ def judged(name, **choices):
 
 BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
 ROWS = {
-    "Careful": Careful(judge=judged("hopeful"), candidates=BLENDED),
+    "Careful": Careful(predictor=judged("hopeful"), candidates=BLENDED),
     "Source": Source(),
     "Statistics": Statistics(blend=0.3),
     "Tent": Tent(optimizer=FAST),
     "Consistency": Consistency(optimizer=FAST, objective=CON),
     "ViewAverage": ViewAverage(),
-    "Retouched": Retouched(way="sharper"),
+    "ImageEdit": ImageEdit(way="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
 }
 LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]

@@ -14,9 +14,9 @@ import torch
 from monai.networks.nets import UNet
 
 from monai_tta import methods
-from monai_tta.demo import BUNDLE
-from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, Travelled, VolumeChange
-from monai_tta.record import Case
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.core.record import Case
+from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, VolumeChange, WeightDistance
 from tests.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +88,7 @@ def test_the_page_for_clinicians_has_every_guards_words():
     patterns = [re.escape(s).replace(r"\.\.\.", ".*").replace("1", r"\d+") for s in said]
     large, small, two = logits((4, 14)), logits((4, 9)), logits((2, 6), (12, 16))
     far, weights = evidence(large, distances=(0.2, 3.4)), evidence(large)
-    object.__setattr__(weights, "shadow", SimpleNamespace(start=[torch.ones(4)], travelled=3.0))
+    object.__setattr__(weights, "shadow", SimpleNamespace(start=[torch.ones(4)], weight_distance=3.0))
     bad = large * float("nan")
     ways = [
         (Finite(), evidence(bad, large)),
@@ -100,10 +100,10 @@ def test_the_page_for_clinicians_has_every_guards_words():
         (Distance(most=1.0), far),
         (Distance(norms=BALL), far),
         (Distance(least=9.0), far),
-        (Travelled(0.1), weights),
+        (WeightDistance(0.1), weights),
     ]
     for guard, case in ways:
-        reason = guard.judge(case)
+        reason = guard.predictor(case)
         assert any(re.match(pattern, reason) for pattern in patterns), reason
     assert sum("view" in s for s in said) == 1 and "views agree by" in (ROOT / "monai_tta" / "guards.py").read_text()
 

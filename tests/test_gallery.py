@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from PIL import Image
 from typer.testing import CliRunner
 
-from monai_tta.demo import BUNDLE
-from monai_tta.phantoms import ct_phantom, fundus_phantom, mri_phantom
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.transforms.phantoms import ct_phantom, fundus_phantom, mri_phantom
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from monai_tta import AdaptiveInferer, GraTa
-from monai_tta.tasks import ConsistencyTask, EntropyTask
-from monai_tta.updates import SGD, Adam, AdamW
+from monai_tta.core.optimizers import SGD, Adam, AdamW
+from monai_tta.core.tasks import ConsistencyTask, EntropyTask
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "grata.npz")
 IMAGES, STRONG = torch.tensor(GOLDEN["images"]), torch.tensor(GOLDEN["strong"])
@@ -46,25 +46,25 @@ def network():
 
 ENT, CON = EntropyTask(half=True), ConsistencyTask(restyling=Given())
 RUNS = {
-    "adam_ent_consis": (1e-4, GraTa(auxiliary=ENT, pseudo=CON, optimizer=Adam(rate=1e-4))),
-    "sgd_ent_consis": (1e-2, GraTa(auxiliary=ENT, pseudo=CON, optimizer=SGD(rate=1e-2))),
-    "adam_consis_ent": (1e-3, GraTa(auxiliary=CON, pseudo=ENT, optimizer=Adam(rate=1e-3))),
-    "adamw_ent_ent": (1e-3, GraTa(auxiliary=ENT, pseudo=ENT, optimizer=AdamW(rate=1e-3))),
+    "adam_ent_consis": (1e-4, GraTa(auxiliary=ENT, pseudo=CON, optimizer=Adam(lr=1e-4))),
+    "sgd_ent_consis": (1e-2, GraTa(auxiliary=ENT, pseudo=CON, optimizer=SGD(lr=1e-2))),
+    "adam_consis_ent": (1e-3, GraTa(auxiliary=CON, pseudo=ENT, optimizer=Adam(lr=1e-3))),
+    "adamw_ent_ent": (1e-3, GraTa(auxiliary=ENT, pseudo=ENT, optimizer=AdamW(lr=1e-3))),
 }
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_grata_equals_the_authors_code(run):
-    from monai_tta.inferer import _streams
+    from monai_tta.inference.inferer import _streams
 
-    rate, method = RUNS[run]
+    lr, method = RUNS[run]
     net = network()
     inferer = AdaptiveInferer(method=method, head="sigmoid", reset="never", precision="exact")
     start = torch.cat([t for k in (1, 4, 8) for t in (net[k].weight, net[k].bias)]).detach().clone()
     for i, image in enumerate(IMAGES):
         logits = inferer(image[None], net)[0]
         step = inferer.cases[-1].steps[0]
-        assert step.rate / rate == pytest.approx(float(GOLDEN[f"{run}/{i}/factor"]), rel=1e-3)
+        assert step.lr / lr == pytest.approx(float(GOLDEN[f"{run}/{i}/factor"]), rel=1e-3)
         np.testing.assert_allclose(logits.numpy(), GOLDEN[f"{run}/{i}/logits"], atol=1e-4)
         shadow = _streams[inferer].shadows[net][1]
         moved = torch.cat([t.detach() for t in shadow.moving])

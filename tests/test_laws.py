@@ -8,9 +8,9 @@ import torch
 
 import monai_tta
 from monai_tta import AdaptiveInferer, Source, Statistics, methods
-from monai_tta.method import Wrapper
-from monai_tta.selection import Everything, Matching, NormAffine
-from monai_tta.updates import SGD
+from monai_tta.core.method import Wrapper
+from monai_tta.core.optimizers import SGD
+from monai_tta.core.selection import Everything, Matching, NormAffine
 from tests.small import LEARNERS, NORMS, ROWS, image, inferer, network, same, state
 
 TABLE = pytest.mark.parametrize("row", ROWS)
@@ -38,7 +38,7 @@ def test_source_untouched_and_answer_like_the_plain_one(row, kind, dims, head):
     assert same(before, state(net)) and torch.equal(rng, torch.get_rng_state()) and torch.equal(x, given)
     assert answer.shape == plain.shape and answer.dtype == plain.dtype and not answer.requires_grad
     assert run.cases[-1].reason is None
-    assert (run.cases[-1].travelled > 0) == (row in LEARNERS)
+    assert (run.cases[-1].weight_distance > 0) == (row in LEARNERS)
     if row == "Source" or (row == "Statistics" and kind != "batch"):
         torch.testing.assert_close(answer, plain, rtol=1e-4, atol=1e-4)
     else:
@@ -49,11 +49,11 @@ def test_source_untouched_and_answer_like_the_plain_one(row, kind, dims, head):
 def test_rate_zero_is_the_statistics_alone(row):
     import dataclasses
 
-    still = dataclasses.replace(ROWS[row], optimizer=SGD(rate=0.0, momentum=0))
+    still = dataclasses.replace(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
     net, x = network(), image()
     run = inferer(still)
     torch.testing.assert_close(run(x, net), inferer(Statistics(blend=1.0))(x, net))
-    assert run.cases[-1].travelled == 0
+    assert run.cases[-1].weight_distance == 0
 
 
 @TABLE
@@ -98,10 +98,8 @@ def test_a_method_is_a_value(row):
     method = ROWS[row]
     assert pickle.loads(pickle.dumps(method)) == method == copy.deepcopy(method)
     assert hash(method) == hash(copy.deepcopy(method))
-    from monai_tta import selection, tasks, updates, views
-
-    names = {k: v for m in (monai_tta, selection, tasks, updates, views) for k, v in vars(m).items()}
-    assert eval(repr(method), names) == method
+    public = {name: getattr(monai_tta, name) for name in monai_tta.__all__}
+    assert eval(repr(method), public) == method
 
 
 @TABLE
@@ -137,7 +135,7 @@ def test_new_source_weights_are_noticed(row):
 def test_only_the_selected_moves(row, select):
     import dataclasses
 
-    from monai_tta.inferer import _streams
+    from monai_tta.inference.inferer import _streams
 
     net, x = network(), image()
     run = inferer(dataclasses.replace(ROWS[row], select=select), reset="never")
@@ -180,7 +178,7 @@ def test_poison_never_reaches_the_weights(row, learn, bad):
     with pytest.warns(UserWarning, match="answered without adaptation"):
         answer = run(x, net)
     assert torch.equal(answer, AdaptiveInferer.__mro__[1](8, 2, 0.5)(x, net)) or bad is not None
-    assert run.cases[-1].reason and run.cases[-1].travelled == 0
+    assert run.cases[-1].reason and run.cases[-1].weight_distance == 0
     good = run(image(), net)
     assert good.isfinite().all() and run.cases[-1].reason is None
 
@@ -192,7 +190,7 @@ def test_one_bad_corner_does_not_poison_the_rest(row):
     run = AdaptiveInferer(8, 1, 0, method=ROWS[row], head="softmax", learn="volume", reset="never", budget=None)
     with torch.no_grad():
         run(x, net)
-    assert run.cases[-1].taught in (0, 7)
+    assert run.cases[-1].n_windows in (0, 7)
 
 
 @LEARNING

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from monai_tta import AdaptiveInferer, Consistency, GraTa, Statistics, Tent, ViewAverage
-from monai_tta.tasks import ConsistencyTask
-from monai_tta.updates import Adam
+from monai_tta.core.optimizers import Adam
+from monai_tta.core.tasks import ConsistencyTask
 from tests.reference import consistency, grata, statistics, tent
 
 RATE = 0.01
@@ -42,7 +42,7 @@ def network():
     return net.eval()
 
 
-def present(net):
+def with_statistics(net):
     """The same network, normalising by what it sees."""
     own = copy.deepcopy(net)
     for layer in own:
@@ -62,25 +62,25 @@ def adapted(method):
 
 
 def test_grata():
-    own, affine = present(network())
+    own, affine = with_statistics(network())
     x = window()
     cos = grata.grata(own, affine, x, restyled(x), RATE)
-    answer, case = adapted(GraTa(pseudo=TASK, optimizer=Adam(rate=RATE)))
+    answer, case = adapted(GraTa(pseudo=TASK, optimizer=Adam(lr=RATE)))
     torch.testing.assert_close(answer, own(x).detach(), rtol=1e-7, atol=1e-7)
     assert case.steps[0].cosine == pytest.approx(cos, abs=1e-7)
-    assert case.steps[0].rate == pytest.approx(RATE * (cos + 1) ** 2 / 4)
+    assert case.steps[0].lr == pytest.approx(RATE * (cos + 1) ** 2 / 4)
 
 
 def test_tent():
-    own, affine = present(network())
+    own, affine = with_statistics(network())
     tent.tent(own, affine, window(), RATE)
-    torch.testing.assert_close(adapted(Tent(optimizer=Adam(rate=RATE)))[0], own(window()).detach(), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(adapted(Tent(optimizer=Adam(lr=RATE)))[0], own(window()).detach(), rtol=1e-7, atol=1e-7)
 
 
 def test_consistency():
-    own, affine = present(network())
+    own, affine = with_statistics(network())
     consistency.consistency(own, affine, window(), restyled(window()), RATE)
-    answer, case = adapted(Consistency(objective=TASK, optimizer=Adam(rate=RATE)))
+    answer, case = adapted(Consistency(objective=TASK, optimizer=Adam(lr=RATE)))
     torch.testing.assert_close(answer, own(window()).detach(), rtol=1e-7, atol=1e-7)
 
 

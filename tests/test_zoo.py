@@ -9,9 +9,9 @@ from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
 from monai_tta import AdaptiveInferer
-from monai_tta.cli import app
-from monai_tta.demo import BUNDLE
-from monai_tta.overlay import look, overlay
+from monai_tta.cli.app import app
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.pipeline.overlay import look, overlay
 from tests.zoo import KINDS, make, run
 
 OVERLAYS = BUNDLE.parent / "overlays"
@@ -44,7 +44,7 @@ def test_a_bundle_of_this_kind_adapts(name, tmp_path, monkeypatch):
         assert after.shape == before.shape and its == dtype and np.isfinite(after).all()
         np.testing.assert_array_equal(place, affine)
     for case in inferer.cases:
-        assert case.reason is None and case.travelled > 0 and case.head == kind.head and case.selected == kind.selected
+        assert case.reason is None and case.weight_distance > 0 and case.head == kind.head and case.selected == kind.selected
     if len(kind.scans) > 1:
         alone, _ = run(root, tmp_path / "alone", OVERLAYS / "wrap.yaml", first=1, changes=changes)
         np.testing.assert_array_equal(list(adapted.values())[-1][0], list(alone.values())[-1][0])
@@ -74,7 +74,7 @@ def test_validation_of_a_training_config_adapts(phantom_set, bundle_copy):
     evaluator = parser.get_parsed_content("validate#evaluator")
     evaluator.run()
     assert isinstance(evaluator.inferer, AdaptiveInferer) and len(evaluator.inferer.cases) == 2
-    assert all(case.reason is None and case.travelled > 0 and case.head == "softmax" for case in evaluator.inferer.cases)
+    assert all(case.reason is None and case.weight_distance > 0 and case.head == "softmax" for case in evaluator.inferer.cases)
     assert "val_mean_dice" in evaluator.state.metrics
 
 

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from monai_tta import AdaptiveInferer, GraTa
-from monai_tta.bundle import load_bundle
-from monai_tta.demo import BUNDLE
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.pipeline.bundle import load_bundle
 
 scan, picture = sys.argv[1:]
 bundle = load_bundle(BUNDLE)

@@ -10,10 +10,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImage, Orientation
 from nilearn.datasets import load_mni152_template
 
-from monai_tta.phantoms import ct_phantom, fundus_phantom
-from monai_tta.transforms.shift import MRI_SHIFTS
+from monai_tta.transforms.phantoms import ct_phantom, fundus_phantom
 from monai_tta.transforms.shift_ct import CT_SHIFTS
 from monai_tta.transforms.shift_fundus import FUNDUS_SHIFTS
+from monai_tta.transforms.shift_mri import MRI_SHIFTS
 
 
 def cut(image, shift):

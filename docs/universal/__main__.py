@@ -19,8 +19,8 @@ from rich.console import Console
 
 from docs.universal.networks import KINDS, work
 from docs.universal.sources import centres
-from monai_tta.calibrate import Trial
-from monai_tta.fitting import pooled
+from monai_tta.preparation.calibrate import CalibrationSettings
+from monai_tta.preparation.fit import fit_universal_predictor
 
 console = Console()
 
@@ -45,7 +45,7 @@ def options(program: str) -> tuple[argparse.Namespace, dict[str, Path | None]]:
     for place in ("vessels", "discs", "hippocampus"):
         parser.add_argument(f"--{place}", type=Path)
     parser.add_argument("--size", type=int, default=120)
-    parser.add_argument("--harm", type=float, default=Trial().harm)
+    parser.add_argument("--harm", type=float, default=CalibrationSettings().harm)
     parser.add_argument("--only", action="append", help="for pairs: a network, e.g. 'chase_db1 batch'")
     said = parser.parse_args()
     said.out.mkdir(parents=True, exist_ok=True)
@@ -60,9 +60,9 @@ def main() -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for name in pool.map(work, todo, files, [places] * len(todo)):
             console.print(name)
-    judge = pooled([pickle.loads(file.read_bytes()) for file in files], said.harm)
-    judge.save(said.out / "universal.npz")
-    console.print(json.dumps(judge.about | {"margin": judge.margin}, indent=1))
+    predictor = fit_universal_predictor([pickle.loads(file.read_bytes()) for file in files], said.harm)
+    predictor.save(said.out / "universal.npz")
+    console.print(json.dumps(predictor.about | {"margin": predictor.margin}, indent=1))
 
 
 if __name__ == "__main__":

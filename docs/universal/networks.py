@@ -10,11 +10,11 @@ from monai.losses import DiceCELoss, DiceLoss
 from monai.networks.nets import UNet
 
 from docs.universal.sources import Centre, Pair, centres
-from monai_tta.calibrate import Trial, heard
-from monai_tta.demo import BUNDLE
-from monai_tta.distortion import Distortion
-from monai_tta.lessons import Cases
-from monai_tta.methods.careful import Careful, Council
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.methods.careful import CandidatePool, Careful
+from monai_tta.preparation.calibrate import CalibrationSettings, collect_cases
+from monai_tta.preparation.distortions import Distortion
+from monai_tta.preparation.examples import CalibrationSet
 
 NORMS: dict[str, Any] = {"batch": "batch", "still": "batch", "instance": ("instance", {"affine": True})}
 KINDS = {
@@ -76,10 +76,10 @@ def trained(centre: Centre, kind: str, iterations: int) -> UNet:
     return net.eval()
 
 
-def listen(name: str, centre: Centre, kind: str, size: int) -> Cases:
+def listen(name: str, centre: Centre, kind: str, size: int) -> CalibrationSet:
     """All candidates on distorted images of a centre, those that trained the network last."""
     net = trained(centre, kind, LONG if name in ("hrf", "idrid") else SHORT)
-    cases, distort, method = Cases(f"{centre.task}/{name} {kind}"), Distortion(centre.keep), Careful()
+    cases, distort, method = CalibrationSet(f"{centre.task}/{name} {kind}"), Distortion(centre.keep), Careful()
     pairs = [*centre.images()[centre.train :], *centre.images()[: centre.train]]
     for k in range(size):
         image, label = distort(*pairs[k % len(pairs)], k)
@@ -87,19 +87,19 @@ def listen(name: str, centre: Centre, kind: str, size: int) -> Cases:
     return cases
 
 
-def ask(net: UNet, method: Careful, image: Any, label: Any, head: str, cases: Cases, group: int, seed: int) -> None:
+def ask(net: UNet, method: Careful, image: Any, label: Any, head: str, cases: CalibrationSet, group: int, seed: int) -> None:
     """Hear all candidates on one image ``(C, x, y)`` and add it to the cases."""
-    council = Council(net, head)
+    council = CandidatePool(net, head)
     council.seed(seed)
-    said = method.hear(council, image[None])
+    said = method.run_candidates(council, image[None])
     cases.add(group, said.first, said.table, torch.stack([a.said.p for a in said.answers]), said.plain, label[None] > 0.5, head)
 
 
-def bundled(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> Cases:
+def bundled(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> CalibrationSet:
     """The same on a shipped bundle."""
-    for done in heard(BUNDLE.parent / bundle, data, checkpoint, Trial(size=size), keys):
+    for done in collect_cases(BUNDLE.parent / bundle, data, checkpoint, CalibrationSettings(size=size), keys):
         last = done
-    assert isinstance(last, Cases)
+    assert isinstance(last, CalibrationSet)
     last.name = f"{task}/{last.name}"
     return last
 

@@ -17,41 +17,43 @@ import torch
 from docs.universal.__main__ import console, jobs, options
 from docs.universal.networks import KINDS, LONG, SHORT, ask, trained
 from docs.universal.sources import centres, targets
-from monai_tta.fitting import fitted, pooled
-from monai_tta.judge import Judge
-from monai_tta.lessons import Cases, Known
 from monai_tta.methods.careful import Careful
-from monai_tta.panel import FEATURES
-from monai_tta.significance import HARM
+from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
+from monai_tta.preparation.fit import fit_predictor, fit_universal_predictor
+from monai_tta.quality.features import FEATURES
+from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.reporting.significance import HARM
 
-Answer = Callable[[Known], float]
+CandidateTrial = Callable[[CalibrationCase], float]
 
 
-def front(blend: float, averaged: bool) -> Answer:
+def front(blend: float, averaged: bool) -> CandidateTrial:
     """The gain of one candidate by itself."""
     wanted = [FEATURES.index("blend"), FEATURES.index("averaged")]
 
-    def gain(case: Known) -> float:
+    def gain(case: CalibrationCase) -> float:
         fits = np.abs(case.table[:, wanted] - (blend, averaged)).sum(1) < 1e-6
         return float(case.gains[fits][0]) if fits.any() else 0.0
 
     return gain
 
 
-def judged(judge: Judge) -> Answer:
+def judged(predictor: GainPredictor) -> CandidateTrial:
     """The gain of what a judge chooses, where its scout doesn't say no."""
-    return lambda case: case.gain_of(judge.weigh(case.table)) if judge.expects(case.first) > judge.bother else 0.0
+    return lambda case: (
+        case.gain_of(predictor.weigh(case.table)) if predictor.expected_gain(case.first) > predictor.prefilter_threshold else 0.0
+    )
 
 
-def asked(name: str, kind: str, places: dict[str, Path | None], file: Path) -> dict[str, tuple[bool, Cases]]:
+def asked(name: str, kind: str, places: dict[str, Path | None], file: Path) -> dict[str, tuple[bool, CalibrationSet]]:
     """A network's cases at each target, kept in a file."""
     torch.set_num_threads(1)
     if not file.exists():
-        everyone = centres(**places)
-        centre = everyone[name]
+        all_agree = centres(**places)
+        centre = all_agree[name]
         net, found = trained(centre, kind, LONG if name in ("hrf", "idrid") else SHORT), {}
-        for label, shifted, pairs in targets(name, everyone, places["hippocampus"]):
-            cases = Cases(label)
+        for label, shifted, pairs in targets(name, all_agree, places["hippocampus"]):
+            cases = CalibrationSet(label)
             for k, (x, y) in enumerate(pairs):
                 ask(net, Careful(), x, y, centre.head, cases, k, k)
             found[label] = (shifted, cases)
@@ -73,12 +75,12 @@ def main() -> None:
     files = [said.out / f"pairs-{name}-{kind}.pickle" for name, kind in todo]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(asked, *zip(*todo, strict=True), [places] * len(todo), files))
-    every: list[Cases] = [pickle.loads(f.read_bytes()) for f in sorted(said.out.glob("[0-9][0-9].pickle"))]
+    every: list[CalibrationSet] = [pickle.loads(f.read_bytes()) for f in sorted(said.out.glob("[0-9][0-9].pickle"))]
     overall: dict[str, list[tuple[bool, list[float]]]] = {}
 
     @cache
-    def unseen(task: str) -> Judge:
-        return pooled([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
+    def unseen(task: str) -> GainPredictor:
+        return fit_universal_predictor([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
 
     for (name, kind), by_target in zip(todo, found, strict=True):
         task = centres(**places)[name].task
@@ -88,7 +90,7 @@ def main() -> None:
         ways = {
             plainest: front(1.0, False),
             f"{plainest}, views": front(1.0, True),
-            "own judge": judged(fitted(own, said.harm)),
+            "own judge": judged(fit_predictor(own, said.harm)),
             "judge of other tasks": judged(unseen(task)),
         }
         for target, (shifted, cases) in by_target.items():

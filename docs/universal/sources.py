@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from monai_tta import phantoms
-from monai_tta.transforms import shift_fundus
+from monai_tta.transforms import phantoms, shift_fundus
 
 SIDE = 160
 Pair = tuple[Tensor, Tensor]  # image (C, x, y), one channel for each structure (K, x, y)

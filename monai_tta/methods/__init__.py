@@ -3,10 +3,10 @@
 from monai_tta.methods.careful import Careful
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.grata import GraTa
-from monai_tta.methods.retouched import Retouched
+from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.source import Source
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
 
-__all__ = ["Careful", "Consistency", "GraTa", "Retouched", "Source", "Statistics", "Tent", "ViewAverage"]
+__all__ = ["Careful", "Consistency", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "ViewAverage"]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from monai_tta.method import Descent
-from monai_tta.shadow import Shadow
-from monai_tta.tasks import ConsistencyTask, Task
+from monai_tta.core.method import Descent
+from monai_tta.core.shadow import Shadow
+from monai_tta.core.tasks import ConsistencyTask, Task
 
 
 @dataclass(frozen=True, kw_only=True)

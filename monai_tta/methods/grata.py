@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from monai_tta.method import Descent, Loss, require_gradient
-from monai_tta.record import Step
-from monai_tta.shadow import Shadow
-from monai_tta.tasks import ConsistencyTask, EntropyTask, Task
-from monai_tta.updates import SquaredTrust, Trust, cosine, displaced, follow, gradient, norm
+from monai_tta.core.gradients import cosine, displaced, gradient, norm, step_along
+from monai_tta.core.method import Descent, Loss, require_gradient
+from monai_tta.core.record import Step
+from monai_tta.core.shadow import Shadow
+from monai_tta.core.tasks import ConsistencyTask, EntropyTask, Task
+from monai_tta.core.trust import SquaredTrust, Trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class GraTa(Descent):
 
     auxiliary: Task = EntropyTask(half=True)
     pseudo: Task = ConsistencyTask()
-    reach: float = 1.0
+    look_ahead: float = 1.0
     normalized: bool = False
     trust: Trust = SquaredTrust()
 
@@ -34,12 +35,12 @@ class GraTa(Descent):
         """One step in the paper's order: look ahead, ask there, come back, move as far as the two agree."""
         moving = shadow.moving
         entropy, auxiliary = gradient(lambda w: self.auxiliary(shadow, w), windows, moving)
-        reach = self.reach / (norm(auxiliary) + 1e-12) if self.normalized else self.reach
-        with displaced(moving, auxiliary, -reach):
+        look_ahead = self.look_ahead / (norm(auxiliary) + 1e-12) if self.normalized else self.look_ahead
+        with displaced(moving, auxiliary, -look_ahead):
             value, pseudo = gradient(lambda w: loss(shadow, w), windows, moving)
         require_gradient(pseudo)
         agreement = cosine(auxiliary, pseudo)
         factor = self.trust(agreement)
         assert shadow.optimizer is not None
-        follow(shadow.optimizer, pseudo, factor)
-        return Step(losses={"auxiliary": entropy, "loss": value}, cosine=agreement, rate=self.optimizer.rate * factor)
+        step_along(shadow.optimizer, pseudo, factor)
+        return Step(losses={"auxiliary": entropy, "loss": value}, cosine=agreement, lr=self.optimizer.lr * factor)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from monai_tta.method import Still
+from monai_tta.core.method import NoLearning
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(Still):
+class Source(NoLearning):
     """Answer as the source network does (the control of every adaptation paper)."""
 
     @property

@@ -5,20 +5,20 @@ from typing import Any
 
 from torch import nn
 
-from monai_tta.method import Still
-from monai_tta.normalization import Whose
-from monai_tta.shadow import Shadow
+from monai_tta.core.method import NoLearning
+from monai_tta.core.normalization import StatisticsFrom
+from monai_tta.core.shadow import Shadow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics(Still):
+class Statistics(NoLearning):
     """Blend the source's normalisation statistics with the present image's; learn nothing.
 
     PTN / alpha-BN: Nado et al. 2020, arXiv 2006.10963; You et al. 2021, arXiv 2110.04065. ``blend`` is the present's
     share in [0, 1].
     """
 
-    statistics: Whose = "window"
+    statistics: StatisticsFrom = "window"
     blend: float = 0.3
 
     def __post_init__(self) -> None:
@@ -28,7 +28,7 @@ class Statistics(Still):
             )
 
     @property
-    def pools(self) -> bool:
+    def pools_statistics(self) -> bool:
         """True for statistics="volume"."""
         return self.statistics == "volume"
 

@@ -5,15 +5,15 @@ from typing import Any
 
 from torch import Tensor
 
-from monai_tta.method import Still
-from monai_tta.panel import as_logits
-from monai_tta.shadow import Shadow
-from monai_tta.tasks import average
-from monai_tta.views import Views
+from monai_tta.core.method import NoLearning
+from monai_tta.core.shadow import Shadow
+from monai_tta.core.tasks import average
+from monai_tta.core.views import Views
+from monai_tta.quality.features import as_logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewAverage(Still):
+class ViewAverage(NoLearning):
     """Answer with the mean of the probabilities over geometric views, given back as logits.
 
     Test-time augmentation by mirrors and quarter turns, e.g. Wang et al. 2019, arXiv 1807.07356. The answer is the

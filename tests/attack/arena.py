@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from typer.testing import CliRunner  # noqa: F401  imported here, once, for all forks
 
-from monai_tta import bundle as bundles
-from monai_tta.cli import app
-from monai_tta.demo import BUNDLE
+from monai_tta.cli.app import app
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.pipeline import bundle as bundles
 from tests.small import same, state
 
 GIB = 2**30

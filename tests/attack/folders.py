@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from monai_tta.outputs import PARTIAL
+from monai_tta.pipeline.output_folder import PARTIAL
 from tests.attack.arena import Attack, cohort, command, save, volume
 
 

@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from monai_tta.journal import NAME
-from monai_tta.record import Case
+from monai_tta.core.record import Case
+from monai_tta.pipeline.run_log import NAME
 
 
 def prints(folder):

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 
-from monai_tta.journal import NAME
+from monai_tta.pipeline.run_log import NAME
 from tests.attack import promises
 from tests.attack.arena import Attack, finish, launch, save, volume
 from tests.attack.stops import IMAGES, figures, masks, noted, scene

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from tests.attack.arena import PHOTOGRAPHS, SMALL, Attack, command, small_bundle
-from tests.test_ct_bundle import STRAIGHT, sitk_image, write_series
+from tests.bundles.test_ct_bundle import STRAIGHT, sitk_image, write_series
 
 CT = (*SMALL[:2], ("[64, 64, 32]", "[16, 16, 8]"))
 

@@ -20,23 +20,23 @@ def failing(words, folder, rng, whole):
     """Memory that does not suffice for adapting some images, and then for the process: the system's killer ends it."""
 
     def before():
-        from monai_tta import cohort as module
-        from monai_tta.episode import Episode
+        from monai_tta.inference.episode import Episode
+        from monai_tta.pipeline import segment as module
 
-        admit, learn = module.admit, Episode._learn
+        check_input_file, learn = module.check_input_file, Episode._learn
         last, starved = int(rng.integers(3, 6)), set(rng.permutation(6)[:3].tolist())
 
         def deadly(path):
             if path.name == f"scan{last}.nii.gz":
                 time.sleep(0.3)  # the image before it is answered meanwhile
                 os.kill(os.getpid(), signal.SIGKILL)
-            admit(path)
+            check_input_file(path)
 
         def hungry(episode, windows):
             if episode.number in starved:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes.")
             learn(episode, windows)
 
-        module.admit, Episode._learn = deadly, hungry
+        module.check_input_file, Episode._learn = deadly, hungry
 
     return finish(launch(words, folder / "said", before=before), folder / "said")

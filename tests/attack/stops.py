@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from monai_tta.journal import NAME
+from monai_tta.pipeline.run_log import NAME
 from tests.attack import arena, promises, starved
 from tests.attack.arena import Attack, cohort, command, finish, launch, save, small_bundle, volume
 
@@ -188,9 +188,9 @@ def killer(words, folder, rng, whole):
     """An image that ends the process whenever it is looked at."""
 
     def before():
-        from monai_tta import cohort as module
+        from monai_tta.pipeline import segment as module
 
-        real = module.admit
+        real = module.check_input_file
 
         def deadly(path):
             if path.name == "scan1.nii.gz":
@@ -198,7 +198,7 @@ def killer(words, folder, rng, whole):
                 os.kill(os.getpid(), signal.SIGKILL)
             real(path)
 
-        module.admit = deadly
+        module.check_input_file = deadly
 
     return finish(launch(words, folder / "said", before=before), folder / "said")
 

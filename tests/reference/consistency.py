@@ -16,9 +16,9 @@ def loss(network, x, strong):
     return -(q * p.log() + (1 - q) * (1 - p).log()).mean()
 
 
-def consistency(network, affine, x, strong, rate):
+def consistency(network, affine, x, strong, lr):
     """At a constant rate."""
-    optimizer = torch.optim.Adam(affine, rate)
+    optimizer = torch.optim.Adam(affine, lr)
     for tensor, slope in zip(affine, torch.autograd.grad(loss(network, x, strong), affine), strict=True):
         tensor.grad = slope
     optimizer.step()

@@ -5,7 +5,7 @@ import torch
 from tests.reference.consistency import loss
 
 
-def grata(network, affine, x, strong, rate):
+def grata(network, affine, x, strong, lr):
     """The look-ahead is the bare gradient; the rate is beta (cos + 1)^2 / 4."""
     p = network(x).sigmoid()
     g_ent = torch.autograd.grad(-(p * (p + 1e-6).log()).sum(1).mean(), affine)
@@ -19,5 +19,5 @@ def grata(network, affine, x, strong, rate):
     cos = a @ b / (a.norm() * b.norm() + 1e-12)
     for tensor, slope in zip(affine, g_con, strict=True):
         tensor.grad = slope
-    torch.optim.Adam(affine, rate * float(cos + 1) ** 2 / 4).step()
+    torch.optim.Adam(affine, lr * float(cos + 1) ** 2 / 4).step()
     return float(cos)

@@ -3,11 +3,11 @@
 import torch
 
 
-def tent(network, affine, x, rate):
+def tent(network, affine, x, lr):
     """Entropy of yes/no questions, summed over channels, averaged over pixels."""
     p = network(x).sigmoid()
     entropy = -(p * p.log() + (1 - p) * (1 - p).log()).sum(1).mean()
-    optimizer = torch.optim.Adam(affine, rate)
+    optimizer = torch.optim.Adam(affine, lr)
     for tensor, slope in zip(affine, torch.autograd.grad(entropy, affine), strict=True):
         tensor.grad = slope
     optimizer.step()

@@ -1,1 +1,0 @@
-"""The larger commands of `monai-tta`, one file each; `monai_tta.cli` puts them together."""

@@ -1,0 +1,1 @@
+"""How a machine does it, never what: arithmetic, kernels, memory, several processes."""

@@ -1,0 +1,1 @@
+"""Labelled cases to rows: what is compared on what, and how good each answer is."""

@@ -1,0 +1,116 @@
+"""Finding the network behind whatever an inferer is handed, and saying what is wrong with an input before it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_tta.core.normalization import TooFewVoxels
+from monai_tta.core.shadow import CannotAdapt
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def unwrap(network: Any) -> nn.Module:
+    """The plain module inside DataParallel, DistributedDataParallel or a torch.compile shell.
+
+    Raises:
+        CannotAdapt: for a lambda, a function or a TorchScript module, whose layers are hidden.
+    """
+    while True:
+        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif isinstance(network, nn.Module) and "_orig_mod" in network._modules:
+            network = network._orig_mod
+        else:
+            break
+    if isinstance(network, torch.jit.ScriptModule):
+        raise CannotAdapt(f"{network.original_name} is TorchScript, which hides its layers; give the eager network instead")
+    if not isinstance(network, nn.Module):
+        name = getattr(network, "__name__", type(network).__name__)
+        raise CannotAdapt(
+            f"{name!r} is a callable, not a torch.nn.Module: its layers cannot be seen; hand over the network itself"
+        )
+    if any(hasattr(m, "_trt_compiler") for m in network.modules()):
+        raise CannotAdapt(f"{type(network).__name__} is TensorRT-patched: its listed parameters do nothing")
+    return network
+
+
+def fingerprint(network: nn.Module) -> tuple[tuple[int, int, str], ...]:
+    """Changes whenever a weight or buffer is replaced or written to, also through ``.data``, which torch doesn't count."""
+    tensors = [t.detach() for t in (*network.parameters(), *network.buffers())]
+    with torch.no_grad():
+        # As text, in which NaN equals NaN: a network may hold a mask of infinities.
+        sums = [float(t.sum() if t.dtype == torch.float64 else t.float().sum()).hex() for t in tensors]
+    places = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+    return tuple((*place, total) for place, total in zip(places, sums, strict=True))
+
+
+def check_input(inputs: Tensor, network: Any, roi_size: Any) -> None:
+    """Refuse an image no window of which the network could answer.
+
+    Raises:
+        TypeError: for an integer image.
+        ValueError: for no voxels, or a wrong number of dimensions or channels.
+    """
+    if not inputs.is_floating_point():
+        raise TypeError(f"the image has dtype {inputs.dtype}; convert it to float first (EnsureType(dtype=torch.float32))")
+    if inputs.numel() == 0:
+        raise ValueError(f"the image has no voxels: its shape is {tuple(inputs.shape)}")
+    if isinstance(roi_size, list | tuple) and inputs.ndim != len(roi_size) + 2:
+        raise ValueError(
+            f"roi_size {tuple(roi_size)} wants images (batch, channel, {len(roi_size)} spatial), found {tuple(inputs.shape)}"
+        )
+    try:
+        module = unwrap(network)
+    except CannotAdapt:
+        return
+    # The least, because a network may stack 2D images into a volume of its own.
+    dims = min((m.weight.ndim - 2 for m in module.modules() if isinstance(m, _CONVOLUTIONS)), default=0)
+    if inputs.ndim - 2 < dims:
+        raise ValueError(f"{type(module).__name__} is {dims}D, found an image of shape {tuple(inputs.shape)}")
+
+
+def explain_channels(error: RuntimeError, windows: Tensor, network: Any) -> str | None:
+    """Say which channel count was found and which is needed, when that is why a network failed; else None."""
+    if "channels" not in str(error):
+        return None
+    module = network if isinstance(network, nn.Module) else None
+    convolution = next((m for m in module.modules() if isinstance(m, _CONVOLUTIONS)), None) if module else None
+    if convolution is None or convolution.in_channels == windows.shape[1]:
+        return None
+    found = f"found {windows.shape[1]} in windows {tuple(windows.shape)}"
+    return f"{type(module).__name__} takes {convolution.in_channels} channel(s), {found}"
+
+
+def describe_failure(failure: Exception) -> str:
+    """Why adapting failed, for a record, which holds no paths."""
+    if isinstance(failure, CannotAdapt | TooFewVoxels | FloatingPointError):
+        return str(failure)
+    words = "" if isinstance(failure, OSError) else f": {failure}"
+    return f"adapting failed with {type(failure).__name__}{words}"
+
+
+class NetworkProxy:
+    """What an inner inferer is handed in the network's place: calls go through us, attributes to the network."""
+
+    def __init__(self, network: Any, answer: Any) -> None:
+        self._network, self._answer = network, answer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Split the windows from what else the network is given, and answer them."""
+        if args:
+            return self._answer(args[0], args[1:], kwargs)
+        tensors = [k for k, v in kwargs.items() if isinstance(v, Tensor)]
+        if not tensors:
+            raise TypeError("the inferer called the network without a tensor")
+        key = max(tensors, key=lambda k: (kwargs[k].is_floating_point(), kwargs[k].ndim))  # prompts are of fewer dimensions
+        rest = {k: v for k, v in kwargs.items() if k != key}
+        return self._answer(kwargs[key], (), rest)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_network" or name.startswith("__"):  # a copy asks for these before there is a network, or of itself
+            raise AttributeError(name)
+        return getattr(self._network, name)

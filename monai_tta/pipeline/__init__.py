@@ -1,0 +1,1 @@
+"""A bundle and files to masks on disk."""

@@ -1,0 +1,1 @@
+"""What is done once at the source, where the labels are."""

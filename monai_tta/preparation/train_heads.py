@@ -1,0 +1,74 @@
+"""Training the source with auxiliary heads, as a handler of MONAI's `SupervisedTrainer`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from monai.engines import IterationEvents
+from monai.utils import CommonKeys
+from torch import Tensor, nn
+
+from monai_tta.core.auxiliary_heads import denoise, double, reconstruct, tell_pose
+from monai_tta.inference.network import unwrap
+
+
+class AuxiliaryHeadsHandler:
+    """Add the four self-supervised losses of `monai_tta.core.auxiliary_heads` to each training step's loss.
+
+    They take part before the backward pass, hence under the trainer's own optimiser, amp and distributed set-up.
+
+    Args:
+        weight: what the sum of the four is multiplied by.
+        deviation: of the noise to be removed, in units of the image.
+        seed: noise and poses come from it and the iteration's number alone.
+    """
+
+    def __init__(self, weight: float = 0.25, deviation: float = 0.1, seed: int = 0) -> None:
+        self.weight, self.deviation, self.seed = weight, deviation, seed
+
+    def attach(self, engine: Any) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Add to the loss that is about to be followed."""
+        output = engine.state.output
+        first = (self.seed * 1_000_003 + engine.state.iteration) * 4096
+        output[CommonKeys.LOSS] = output[CommonKeys.LOSS] + self.weight * self.losses(
+            engine.network, output[CommonKeys.IMAGE], first
+        )
+
+    def losses(self, network: Any, images: Tensor, first_seed: int) -> Tensor:
+        """The sum of the four, for images ``(N, C, *spatial)``.
+
+        Raises:
+            ValueError: when the network has no heads.
+        """
+        plain = unwrap(network)
+        images = torch.as_tensor(images.as_tensor() if hasattr(images, "as_tensor") else images)
+        seeds = [(first_seed + k) % 2**63 for k in range(len(images))]
+        with _memory_kept(plain):
+            parts = (
+                reconstruct(plain, images),
+                denoise(plain, images, seeds, deviation=self.deviation),
+                double(plain, images),
+                tell_pose(plain, images, seeds),
+            )
+        return torch.stack(parts).sum()
+
+
+@contextmanager
+def _memory_kept(network: nn.Module) -> Iterator[None]:
+    """Keep noisy, small and turned images out of the running statistics that the source is known by later."""
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    momenta = [m.momentum for m in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,1 @@
+"""Rows and records to text, pictures and pages; no torch."""

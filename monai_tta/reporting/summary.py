@@ -1,0 +1,136 @@
+"""Rows of a comparison put together: a table per checkpoint, domain and budget, each contender against Source, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from math import isnan, nan
+from statistics import fmean, pstdev
+
+from monai_tta.reporting.rows import Row
+from monai_tta.reporting.significance import Stability, holm, mean_interval, paired_p, rank_stability, share_harmed, worst_tail
+
+SOURCE = "Source"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender in a table.
+
+    Dice per label and NSD in [0, 1]; distances in the bundle's unit; the change, its interval and spread, the worst tenth's
+    and the worst case's in Dice; ``p`` corrected for the table's other rows; shares in [0, 1]; seconds and MiB per case. NaN
+    where there is nothing to say. ``pairs`` are each case's mean Dice by Source and by this contender, by the case's number.
+    """
+
+    contender: str
+    dice: tuple[float, ...]
+    nsd: float
+    hd95: float
+    assd: float
+    change: float
+    interval: tuple[float, float]
+    p: float
+    harmed: float
+    tail: float
+    worst: float
+    spread: float
+    seconds: float
+    memory: float
+    pairs: dict[int, tuple[float, float]]
+    groups: dict[str, float]
+    missed: int
+    invented: int
+    plain: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """A checkpoint on a domain with a budget: its lines, how many cases and seeds, how stable the ranking by mean Dice is."""
+
+    checkpoint: str
+    domain: str
+    budget: int
+    cases: int
+    seeds: int
+    lines: tuple[Line, ...]
+    ranking: Stability
+
+
+def mean_of_numbers(values: Iterable[float | None]) -> float:
+    """The mean of those that are numbers (a label that is not in an image has no Dice); NaN when none is."""
+    numbers = [v for v in values if v is not None and not isnan(v)]
+    return fmean(numbers) if numbers else nan
+
+
+def quality(row: Row) -> float:
+    """A row's mean Dice over the labels that are in the image."""
+    return mean_of_numbers(score.dice for score in row.scores)
+
+
+def tables_of(rows: Sequence[Row]) -> list[Table]:
+    """One table per checkpoint, domain and budget, in the order in which they come in the rows."""
+
+    def place(row: Row) -> tuple[str, str, int]:
+        return row.key.checkpoint, row.key.domain, row.key.budget
+
+    places = {p: i for i, p in enumerate(dict.fromkeys(map(place, rows)))}
+    ordered = sorted(rows, key=lambda row: places[place(row)])
+    return [_table(*where, list(own)) for where, own in groupby(ordered, place)]
+
+
+def title(table: Table) -> str:
+    """What a table is about, in one line."""
+    budget = f"{table.budget} teaching window{'s' * (table.budget != 1)}" if table.budget else "all windows teach"
+    seeds = f", {table.seeds} seeds" if table.seeds > 1 else ""
+    return f"{table.checkpoint}, {table.domain}, {budget} ({table.cases} case{'s' * (table.cases != 1)}{seeds})"
+
+
+def _table(checkpoint: str, domain: str, budget: int, rows: list[Row]) -> Table:
+    source = {(r.key.seed, r.key.number): quality(r) for r in rows if r.key.contender == SOURCE}
+    names = dict.fromkeys(r.key.contender for r in rows)
+    lines = [_line(name, [r for r in rows if r.key.contender == name], source) for name in names]
+    others = [line for line in lines if line.contender != SOURCE]
+    corrected = dict(zip((line.contender for line in others), holm([line.p for line in others]), strict=True))
+    lines = [replace(line, p=corrected.get(line.contender, nan)) for line in lines]
+    numbers = sorted({r.key.number for r in rows})
+    scores = [[line.pairs[n][1] if n in line.pairs else nan for n in numbers] for line in lines]
+    seeds = len({r.key.seed for r in rows})
+    return Table(checkpoint, domain, budget, len(numbers), seeds, tuple(lines), rank_stability(scores))
+
+
+def _line(name: str, rows: list[Row], source: dict[tuple[int, int], float]) -> Line:
+    """Seeds of one case are no cases of their own: they are averaged first, and tests are about cases."""
+    both = [(r, source[r.key.seed, r.key.number], quality(r)) for r in rows if (r.key.seed, r.key.number) in source]
+    both = [(r, before, after) for r, before, after in both if not isnan(before - after)]
+    numbers = sorted({r.key.number for r, _, _ in both})
+    of = {n: [(before, after) for r, before, after in both if r.key.number == n] for n in numbers}
+    pairs = {n: (fmean(b for b, _ in of[n]), fmean(a for _, a in of[n])) for n in numbers}
+    changes = [after - before for before, after in pairs.values()]
+    by_seed = [fmean(a - b for r, b, a in both if r.key.seed == seed) for seed in sorted({r.key.seed for r, _, _ in both})]
+    group_of = {r.key.number: r.group for r in rows}
+    words = sorted({g for g in group_of.values() if g is not None})
+    own = {w: mean_of_numbers(a - b for n, (b, a) in pairs.items() if group_of[n] == w) for w in words}
+    scores = [score for r in rows for score in r.scores]
+    labels = range(max(len(r.scores) for r in rows))
+    return Line(
+        contender=name,
+        dice=tuple(mean_of_numbers(r.scores[k].dice for r in rows) for k in labels),
+        nsd=mean_of_numbers(score.nsd for score in scores),
+        hd95=mean_of_numbers(score.hd95 for score in scores),
+        assd=mean_of_numbers(score.assd for score in scores),
+        change=mean_of_numbers(changes),
+        interval=mean_interval(changes) if name != SOURCE else (nan, nan),
+        p=paired_p(changes) if name != SOURCE else nan,
+        harmed=share_harmed(changes),
+        tail=worst_tail(changes),
+        worst=min(changes, default=nan),
+        spread=pstdev(by_seed) if len(by_seed) > 1 else nan,
+        seconds=mean_of_numbers(r.seconds for r in rows),
+        memory=mean_of_numbers(r.memory for r in rows),
+        pairs=pairs,
+        groups=own,
+        missed=sum(score.reason == "missed" for score in scores),
+        invented=sum(score.reason == "invented" for score in scores),
+        plain=sum(r.reason is not None for r in rows) if name != SOURCE else 0,
+    )

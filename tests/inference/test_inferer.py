@@ -1,0 +1,266 @@
+"""What MONAI and torch do to an inferer, and what this one does about it."""
+
+import copy
+import dataclasses
+import importlib
+import pickle
+import pkgutil
+import threading
+
+import monai
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.inferers import SimpleInferer, SliceInferer, SlidingWindowInferer
+from monai.networks.nets import UNet
+from torch import nn
+
+import monai_tta
+from monai_tta import AdaptiveInferer, Careful, GraTa, Source, Statistics, Tent
+from monai_tta.core.method import Wrapper
+from monai_tta.core.selection import NormAffine
+from tests.small import ROWS, TENT, image, inferer, network, run, same, state
+
+
+def test_signature_begins_as_monais():
+    import inspect
+
+    ours, theirs = (list(inspect.signature(c.__init__).parameters.values()) for c in (AdaptiveInferer, SlidingWindowInferer))
+    assert [p.name for p in ours[: len(theirs)]] == [p.name for p in theirs]
+    assert [p.default for p in ours[2:16]] == [p.default for p in theirs[2:16]]
+    assert all(p.kind is p.KEYWORD_ONLY for p in ours[16:])
+
+
+@pytest.mark.parametrize(
+    "choice, said",
+    [
+        ({"head": "relu"}, "head"),
+        ({"learn": "volume", "reset": "window"}, "learn='window'"),
+        ({"learn": "window", "method": GraTa(statistics="volume")}, "learn='volume'"),
+        ({"budget": 0}, "budget"),
+        ({"method": "grata"}, "'grata'"),
+    ],
+)
+def test_nonsense_is_refused_in_the_constructor(choice, said):
+    with pytest.raises(ValueError, match=said):
+        AdaptiveInferer(8, **choice)
+
+
+@pytest.mark.parametrize("build", [lambda: Statistics(blend=2), lambda: GraTa(statistics="mine"), lambda: Tent(steps=-1)])
+def test_nonsense_methods_are_refused(build):
+    with pytest.raises(ValueError, match="found"):
+        build()
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("row", ["Tent", "GraTa"])
+def test_supervised_evaluator_gives_what_a_call_by_hand_gives(row, amp):
+    net, x = network(), image()
+    seen = []
+    run = inferer(ROWS[row])
+    engine = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=[{"image": x, "label": x}],
+        network=net,
+        inferer=run,
+        amp=amp,
+        postprocessing=lambda d: seen.append(d["pred"]) or d,
+        decollate=False,
+    )
+    engine.run()
+    assert torch.equal(seen[0], inferer(ROWS[row])(x, net)) and run.cases[-1].weight_distance > 0
+
+
+def test_images_of_a_batch_do_not_mix():
+    net, both = network(), torch.cat([image(seed=1), image(seed=2)])
+    run = inferer(TENT)
+    answer = run(both, net)
+    assert torch.equal(answer[:1], inferer(TENT)(both[:1], net)) and torch.equal(answer[1:], inferer(TENT)(both[1:], net))
+    assert len(run.cases) == 2
+
+
+@pytest.mark.parametrize("head", ["softmax", "auto"])  # without a head told the source is asked, too
+def test_windows_are_private_copies(head):
+    """With one window per batch MONAI hands over views of the image itself; a network may write into what it is given."""
+
+    class Scribbler(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):
+            answer = self.net(x)
+            x.mul_(2)
+            return answer
+
+    x = image(size=16)
+    given = x.clone()
+    run = AdaptiveInferer(8, 1, 0, method=TENT, head=head, learn="window")
+    with torch.no_grad():
+        run(x, Scribbler().eval())
+    assert torch.equal(x, given) and run.cases[-1].reason is None
+
+
+class Several(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.net, self.kind = network(), kind
+
+    def forward(self, x, scale=1.0):
+        y = self.net(x) * scale
+        return (y, y[:, :1]) if self.kind is tuple else {"main": y, "aux": y[:, :1]}
+
+
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_containers_and_arguments_are_kept(kind):
+    net, x = Several(kind).eval(), image(n=2)
+    plain = SlidingWindowInferer(8, 2, 0.5)(x, net, scale=2.0)
+    answer = inferer(TENT)(x, net, scale=2.0)
+    assert type(answer) is type(plain)
+    if kind is dict:
+        assert list(answer) == list(plain)
+        plain, answer = plain.values(), answer.values()
+    for p, a in zip(plain, answer, strict=True):
+        assert a.shape == p.shape and not torch.equal(a, p)
+
+
+@pytest.mark.parametrize("inner", [None, SimpleInferer(), SlidingWindowInferer(8, 2, 0.5)])
+def test_meta_tensors_keep_their_meta(inner):
+    net = network()
+    x = MetaTensor(image(), affine=torch.eye(4) * 2, applied_operations=[{"class": "Told"}])
+    plain = (inner or SlidingWindowInferer(8, 2, 0.5))(x, net)
+    answer = AdaptiveInferer(8, 2, 0.5, method=TENT, inferer=inner)(x, net)
+    assert type(answer) is type(plain) is MetaTensor
+    assert torch.equal(answer.affine, plain.affine) and answer.applied_operations == plain.applied_operations
+
+
+@pytest.mark.parametrize("named", [{"device": "cpu"}, {"buffer_steps": 1, "buffer_dim": 0}])
+def test_calls_own_options_are_passed_on(named):
+    net, x = network(), image()
+    torch.testing.assert_close(inferer(TENT)(x, net, **named), inferer(TENT)(x, net))
+
+
+def test_slices_can_be_wrapped():
+    net, x = network(dims=2), image()
+    run = AdaptiveInferer(method=TENT, inferer=SliceInferer(roi_size=(8, 8), spatial_dim=2, sw_batch_size=2))
+    assert run(x, net).shape == (1, 3, 12, 12, 12) and run.cases[-1].weight_distance > 0
+
+
+def test_pickled_copied_and_light():
+    run = inferer(TENT, reset="never")
+    run(image(), network())
+    for twin in (pickle.loads(pickle.dumps(run)), copy.deepcopy(run)):
+        assert twin.method == run.method and list(twin.cases) == list(run.cases)
+    assert not any(isinstance(v, torch.Tensor | nn.Module) for v in vars(run).values())
+
+
+def test_four_threads_get_what_one_gets():
+    net, xs = network(), [image(seed=s) for s in range(4)]
+    run = inferer(ROWS["GraTa"])
+    alone, together = [inferer(ROWS["GraTa"])(x, net) for x in xs], [None] * 4
+
+    def work(i):
+        together[i] = run(xs[i], net)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert all(torch.equal(a, t) for a, t in zip(alone, together, strict=True))
+
+
+def test_guard_refuses_and_the_plain_answer_is_given():
+    net, x = network(), image()
+    run = inferer(TENT, guard=lambda plain, adapted, head: "too bold")
+    with pytest.warns(UserWarning, match="too bold"):
+        assert torch.equal(run(x, net), SlidingWindowInferer(8, 2, 0.5)(x, net).detach())
+    assert run.cases[-1].reason == "too bold"
+
+
+@pytest.mark.parametrize(
+    "x, kind, said",
+    [
+        (torch.zeros(1, 1, 12, 12, 12, dtype=torch.int16), TypeError, "int16"),
+        (torch.randn(1, 2, 12, 12, 12), ValueError, "takes 1 channel"),
+        (torch.randn(1, 1, 12, 12), ValueError, "3D"),
+    ],
+)
+def test_bad_images_are_named(x, kind, said):
+    net = network()
+    before = state(net)
+    with pytest.raises(kind, match=said):
+        inferer(TENT)(x, net)
+    assert same(before, state(net))
+
+
+def test_nothing_to_adapt_is_said():
+    net = UNet(3, 1, 2, (4, 8), (2,), bias=False, norm=("instance", {"affine": False}), act="relu")
+    run = AdaptiveInferer(8, method=Tent(select=NormAffine()))
+    with pytest.warns(UserWarning, match="UNet has nothing to adapt.*choose select"):
+        run(image(size=8), net)
+    assert "UNet" in run.cases[-1].reason
+
+
+def test_window_statistics_of_one_voxel_are_refused():
+    net = UNet(3, 1, 2, (4, 8, 8, 8), (2, 2, 2), norm="batch").eval()
+    run = AdaptiveInferer(8, method=TENT)
+    with pytest.warns(UserWarning, match="one voxel per channel"):
+        assert run(image(size=8), net).isfinite().all()
+
+
+def test_reset_window_forgets_at_every_window():
+    net, x = network(), image(size=16)
+    run = AdaptiveInferer(8, 1, 0, method=TENT, learn="window", reset="window")
+    whole = run(x, net)
+    corner = AdaptiveInferer(8, 1, 0, method=TENT, learn="window", reset="window")(x[..., 8:, 8:, 8:], net)
+    torch.testing.assert_close(whole[..., 8:, 8:, 8:], corner)
+
+
+def test_source_is_exactly_the_inner_inferer():
+    net, x = network(), image()
+    torch.testing.assert_close(inferer(Source())(x, net), SlidingWindowInferer(8, 2, 0.5)(x, net), rtol=1e-5, atol=1e-5)
+
+
+def defined(package, skip):
+    """Names of classes and functions by the module of the package that defines them."""
+    import inspect
+
+    found = {}
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if any(word in module.name for word in skip):
+            continue
+        try:
+            loaded = importlib.import_module(module.name)
+        except Exception:  # an optional dependency of MONAI's is not installed
+            continue
+        members = ((n, o) for n, o in vars(loaded).items() if inspect.isclass(o) or inspect.isfunction(o))
+        found |= {n: module.name for n, o in members if o.__module__ == module.name}
+    return found
+
+
+def test_short_names_stay_unambiguous():
+    taken, ours = defined(monai, ("auto3dseg", ".tests")), defined(monai_tta, ("__main__",))
+    assert len(taken) > 1000 and "AdaptiveInferer" in ours
+    assert not {name: (ours[name], taken[name]) for name in ours.keys() & taken.keys()}
+
+
+def test_a_method_says_how_many_windows_it_wants_and_the_caller_may_say_otherwise():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Around(Wrapper):
+        """Wrapped, 2026."""
+
+    pooled = Statistics(statistics="volume")
+    for method, wanted in (
+        (GraTa(), 1),
+        (pooled, 4),
+        (GraTa(statistics="volume"), 4),
+        (Careful(), 4),
+        (Around(inner=Careful()), 4),
+    ):
+        assert AdaptiveInferer(8, method=method).budget == wanted
+        assert AdaptiveInferer(8, method=method, budget=3).budget == 3
+        assert AdaptiveInferer(8, method=method, budget=None).budget is None
+    _, case = run(network(), TENT, image(size=20))
+    assert case.n_windows == case.budget == 1
+    with pytest.raises(ValueError, match="or 'auto'; found 'many'"):
+        AdaptiveInferer(8, budget="many")

@@ -1,0 +1,141 @@
+"""Networks and calls that are out of the ordinary: each is adapted all the same, or answered plainly for a stated reason."""
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import nn
+from torch.nn.utils import parametrizations, prune, spectral_norm
+from torch.utils.checkpoint import checkpoint
+
+from monai_tta import Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta.core.normalization import AdaptiveNorm
+from monai_tta.core.selection import Everything
+from monai_tta.core.shadow import Shadow
+from tests.small import FAST, TENT, around, image, network, run
+
+
+class Activated(nn.BatchNorm3d):
+    """A BatchNorm with an activation behind it, as timm has them."""
+
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class Conditional(nn.BatchNorm3d):
+    def forward(self, x, scale):
+        return super().forward(x) * scale
+
+
+def test_a_norm_layer_with_a_forward_of_its_own_keeps_it():
+    net, x = network(Activated), image()
+    answer, case = run(net, Source(), x)
+    torch.testing.assert_close(answer, SlidingWindowInferer(8, 2, 0.5)(x, net))
+    own = Shadow(net, "softmax", None, "window").module[1]
+    features = torch.randn(2, 4, 6, 6, 6, generator=torch.Generator().manual_seed(3)) + 2
+    with torch.no_grad():
+        expected = torch.cat([torch.relu(nn.functional.batch_norm(f[None], None, None, training=True)) for f in features])
+    torch.testing.assert_close(own(features), expected)
+
+
+def test_a_norm_layer_with_an_argument_of_its_own():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv3d(1, 3, 1), Conditional(3)
+
+        def forward(self, x):
+            return self.norm(self.conv(x), 2.0)
+
+    _, case = run(Net().eval())
+    assert case.reason is None and case.weight_distance > 0
+
+
+def test_a_norm_layer_used_twice_is_one_layer():
+    net = network()
+    net[4] = net[1]
+    shadow = Shadow(net, "softmax", Everything())
+    assert isinstance(shadow.module[1], AdaptiveNorm) and shadow.module[4] is shadow.module[1]
+
+
+def test_tied_weights_stay_tied():
+    net = network()
+    net[4].weight = net[1].weight
+    shadow = Shadow(net, "softmax", Everything())
+    assert shadow.module[4].weight is shadow.module[1].weight and shadow.module[1].weight.requires_grad
+    assert net[1].weight is not shadow.module[1].weight
+
+
+EDITS = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": lambda m: parametrizations.spectral_norm(m) if m.weight.ndim > 1 else m,
+    "spectral_norm by hook": lambda m: spectral_norm(m) if m.weight.ndim > 1 else m,
+    "pruning": lambda m: prune.l1_unstructured(m, "weight", 0.3),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("way", EDITS)
+def test_reparametrised_layers(way, place):
+    net, x = network(), image()
+    EDITS[way](net[place])
+    plain = SlidingWindowInferer(8, 2, 0.5)(x, net).detach()
+    torch.testing.assert_close(run(net, Source(), x)[0], plain)
+    answer, case = run(net, TENT, x)
+    assert case.reason is None and case.weight_distance > 0 and not torch.equal(answer, plain)
+    torch.testing.assert_close(SlidingWindowInferer(8, 2, 0.5)(x, net).detach(), plain)
+
+
+def test_hooks_and_attributes_of_norm_layers_stay():
+    seen = {}
+
+    class Tap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+            self.net[4].register_forward_hook(self.keep)
+
+        def keep(self, module, given, answer):
+            seen[id(self)] = answer
+
+        def forward(self, x):
+            answer = self.net(x)
+            return answer + seen.pop(id(self)).mean() * self.net[1].momentum
+
+    _, case = run(Tap().eval())
+    assert case.reason is None and case.weight_distance > 0
+
+
+def no_gradient():
+    net = network()
+    own = net.forward
+    net.forward = lambda x: own(x)
+    return net
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("net", [no_gradient(), around(lambda self, x: checkpoint(self.net, x, use_reentrant=True))])
+@pytest.mark.parametrize("method", [TENT, GraTa(optimizer=FAST), Consistency(optimizer=FAST)])
+def test_where_no_gradient_arrives_the_record_says_so(net, method):
+    answer, case = run(net, method)
+    assert "no gradient reaches what may move" in case.reason
+    assert torch.equal(answer, run(net, Source())[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "method", [Source(), Statistics(), Statistics(statistics="volume"), Tent(), Consistency(), GraTa(), ViewAverage()], ids=repr
+)
+@pytest.mark.filterwarnings("ignore:answered without adaptation")
+def test_networks_of_other_precision(dtype, method):
+    x, net = image().to(dtype), network().to(dtype)
+    answer, case = run(net, method, x)
+    assert answer.dtype == dtype and answer.isfinite().all()
+    # float16 has no room for the squares of small gradients in Adam: then the plain answer, for that reason
+    assert case.reason is None or (dtype == torch.float16 and case.reason == "the adapted answer is not finite")
+
+
+def test_confident_answers_of_half_precision_stay_finite():
+    sure = around(lambda self, x: self.net(x)[:, :1].abs() * 100).to(torch.bfloat16)
+    answer, case = run(sure, ViewAverage(), image().bfloat16())
+    assert case.reason is None and answer.isfinite().all()

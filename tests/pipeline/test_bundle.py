@@ -1,0 +1,155 @@
+"""The hippocampus bundle, the overlays and the command line, on phantoms and on the template inside nilearn."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from monai_tta import GraTa, Statistics
+from monai_tta.cli.app import app
+from monai_tta.cli.demo import BUNDLE, make_demo
+from monai_tta.core.record import Case
+from monai_tta.pipeline.bundle import BundleError, load_bundle, named_method
+
+OVERLAYS = BUNDLE.parent / "overlays"
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two small oblique phantom scans, of which one is not 1 mm."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, zoom in (("a", 1.0), ("b", 1.5)):
+        affine = np.array([[-zoom, 0, 0.1, 5], [0, zoom, 0, -7], [0.1, 0, zoom, 3], [0, 0, 0, 1.0]])
+        image = rng.normal(100, 20, (36, 40, 34)).astype(np.float32)
+        nib.save(nib.Nifti1Image(image, affine), folder / f"{name}.nii.gz")
+    return folder
+
+
+def bundle_process(root, scans, out, overlay=None):
+    files = [str(root / "configs" / "inference.yaml")] + ([str(OVERLAYS / overlay)] if overlay else [])
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(root)]
+    return subprocess.run([*words, "--dataset_dir", str(scans), "--output_dir", str(out)], capture_output=True, text=True)
+
+
+def run_bundle(scans, out, overlay=None):
+    done = bundle_process(BUNDLE, scans, out, overlay)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [np.asarray(nib.load(p).dataobj) for p in sorted(Path(out).glob("*.nii.gz"))]
+
+
+def test_overlays_adapt_through_monai_bundle_run(scans, tmp_path):
+    weights = (BUNDLE / "models" / "model.pt").read_bytes()
+    plain = run_bundle(scans, tmp_path / "plain")
+    renamed = run_bundle(scans, tmp_path / "renamed", "adapt.yaml")
+    wrapped = run_bundle(scans, tmp_path / "wrapped", "wrap.yaml")
+    assert len(plain) == 2
+    for p, r, w in zip(plain, renamed, wrapped, strict=True):
+        assert p.shape == r.shape and np.array_equal(r, w) and not np.array_equal(p, r)
+    for name in ("a", "b"):
+        given, made = nib.load(scans / f"{name}.nii.gz"), nib.load(tmp_path / "renamed" / f"{name}_seg.nii.gz")
+        assert made.shape == given.shape
+        np.testing.assert_allclose(made.affine, given.affine, atol=1e-4)
+    assert (BUNDLE / "models" / "model.pt").read_bytes() == weights
+
+
+@pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
+def test_an_overlay_on_a_bundle_without_an_inferer_stops_and_names_it(bundle_copy, scans, tmp_path, overlay):
+    config = bundle_copy / "configs" / "inference.yaml"
+    kept = [line for line in config.read_text().split("\n") if not line.strip().startswith("inferer:")]
+    config.write_text("\n".join(kept))
+    done = bundle_process(bundle_copy, scans, tmp_path / "out", overlay)
+    assert done.returncode != 0 and "inferer" in done.stderr.strip().split("\n")[-1]
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_renaming_overlay_reaches_an_evaluator_with_an_inferer_of_its_own(bundle_copy, scans, tmp_path):
+    config = bundle_copy / "configs" / "inference.yaml"
+    config.write_text(config.read_text().replace('  inferer: "@inferer"', "  inferer: {_target_: SimpleInferer}"))
+    done = bundle_process(bundle_copy, scans, tmp_path / "out", "adapt.yaml")
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = run_bundle(scans, tmp_path / "renamed", "adapt.yaml")
+    for file, mask in zip(sorted((tmp_path / "out").glob("*.nii.gz")), expected, strict=True):
+        assert np.array_equal(np.asarray(nib.load(file).dataobj), mask)
+
+
+def test_command_line_goes_on_past_a_bad_file(scans, tmp_path):
+    (scans / "c.nii.gz").write_bytes((scans / "a.nii.gz").read_bytes()[:200])
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["run", str(BUNDLE), str(scans), "--out", str(out), "--method", "tent"])
+    assert result.exit_code == 3, result.output
+    assert "failed: c.nii.gz" in result.output and "2 of 3" in result.output and "Traceback" not in result.output
+    assert sorted(p.name for p in out.iterdir()) == ["a_seg.nii.gz", "b_seg.nii.gz", "records.json"]
+    records = json.loads((out / "records.json").read_text())
+    assert records[2] is None, "each image has its place"
+    cases = [Case.from_json(json.dumps(r)) for r in records[:2]]
+    assert all(c.adapted and c.n_windows for c in cases)
+    assert "a.nii" not in (out / "records.json").read_text()
+    assert [json.loads(c.to_json()) for c in cases] == records[:2]
+
+
+@pytest.mark.parametrize("words", [["run", "nowhere", "x"], ["run", str(BUNDLE), "x", "--method", "magic"]])
+def test_command_line_says_what_is_wrong(words, tmp_path):
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "o")])
+    assert result.exit_code == 2
+    assert "not a MONAI bundle" in result.output or "no method" in result.output
+
+
+def test_methods_are_listed():
+    result = CliRunner().invoke(app, ["methods"])
+    assert result.exit_code == 0 and "grata" in result.output and "Traceback" not in result.output
+    assert type(named_method("view-average")).__name__ == "ViewAverage"
+
+
+def test_choices_of_a_method_by_name():
+    assert named_method("statistics", ["statistics=volume", "blend=0.3"]) == Statistics(statistics="volume", blend=0.3)
+    assert named_method("grata", ["steps=4", "normalized=True"]) == GraTa(steps=4, normalized=True)
+    for wrong in ("speed=1", "steps", "optimizer=Adam", "blend=7", "blend=much", "steps=1.5"):
+        with pytest.raises(ValueError, match="tent has no choice|blend is|steps is|cannot use"):
+            named_method("tent", [wrong])
+
+
+def test_broken_bundles_are_named(tmp_path):
+    root = tmp_path / "b"
+    shutil.copytree(BUNDLE, root)
+    state = torch.load(root / "models" / "model.pt", weights_only=True)
+    first = next(iter(state))
+    torch.save({k: v for k, v in state.items() if k != first}, root / "models" / "model.pt")
+    with pytest.raises(BundleError, match="does not fit UNet") as error:
+        load_bundle(root)
+    assert first in str(error.value)
+    (root / "models" / "model.pt").write_bytes(b"not weights")
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_bundle(root)
+    (root / "models" / "model.pt").unlink()
+    with pytest.raises(BundleError, match="does not exist"):
+        load_bundle(root)
+    config = root / "configs" / "inference.yaml"
+    config.write_text(config.read_text().replace("inferer:", "other:"))
+    with pytest.raises(BundleError, match="no 'inferer'"):
+        load_bundle(root)
+
+
+def test_both_checkpoints_load():
+    assert type(load_bundle(BUNDLE, "model_instance.pt").network).__name__ == "UNet"
+
+
+def test_demo_on_the_template(tmp_path):
+    regions = make_demo(tmp_path)
+    image = nib.load(tmp_path / "right.nii.gz")
+    mask = nib.load(tmp_path / "adapted" / "right_seg.nii.gz")
+    assert mask.shape == image.shape
+    np.testing.assert_allclose(mask.affine, image.affine)
+    for r in regions:
+        # A hippocampus is 2 to 6 cubic centimetres, whoever finds it.
+        assert 2000 < r.adapted_voxels < 6000 and r.adapted.adapted and r.adapted.weight_distance > 0 and r.changed_fraction < 0.1
+        assert (tmp_path / f"{r.region}.png").stat().st_size > 10_000
+    assert set(np.unique(nib.load(tmp_path / "adapted_mask.nii.gz").dataobj)) == {0, 1, 2}

@@ -1,0 +1,145 @@
+"""What a person hands to `monai-tta run`: files and folders of every kind, and names that meet."""
+
+import shutil
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, Lambdad, LoadImaged, SaveImaged
+from PIL import Image
+from typer.testing import CliRunner
+
+from monai_tta import Source
+from monai_tta.cli.app import app
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.pipeline.bundle import load_bundle
+from monai_tta.pipeline.find_images import find_images
+from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.segment import segment
+from monai_tta.transforms.phantoms import fundus_phantom
+from tests.bundles.test_ct_bundle import STRAIGHT, sitk_image, write_series
+from tests.small import network
+
+BUNDLES = BUNDLE.parent
+
+
+def tta(*words):
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_files_folders_and_series_are_found(tmp_path):
+    write_series(sitk_image(STRAIGHT), tmp_path / "series")
+    for name in ("a.nii.gz", "b.NII", "c.png", "notes.txt", ".hidden.nii"):
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    assert [p.name for p in find_images([tmp_path])] == ["a.nii.gz", "b.NII", "c.png", "series"]
+    (tmp_path / "series" / "000.dcm").rename(tmp_path / "series" / "IM1")  # many archives give DICOM no ending
+    assert find_images([tmp_path / "series", tmp_path / "x.nii"]) == [tmp_path / "series", tmp_path / "x.nii"]
+    with pytest.raises(ValueError, match="empty holds no image"):
+        find_images([tmp_path / "empty"])
+
+
+def test_a_dicom_series_and_photographs_from_the_command_line(tmp_path):
+    write_series(sitk_image(STRAIGHT), tmp_path / "in" / "patient")
+    done = tta("run", BUNDLES / "abdomen_ct", tmp_path / "in", "--out", tmp_path / "ct", "--method", "tent")
+    assert done.exit_code == 0 and (tmp_path / "ct" / "patient_seg.nii.gz").is_file()
+    photograph = (fundus_phantom((300, 280)).image * 255).byte().permute(2, 1, 0).numpy()
+    Image.fromarray(photograph).save(tmp_path / "in" / "eye.jpg")
+    eye = tmp_path / "in" / "eye.jpg"
+    done = tta("run", BUNDLES / "vessel_fundus", eye, "--out", tmp_path / "fundus", "--method", "statistics")
+    assert done.exit_code == 0, done.output
+    (mask,) = (tmp_path / "fundus").glob("*.png")
+    assert Image.open(mask).size == Image.open(eye).size
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(rng.normal(size=(33, 33, 33)).astype("f4"), np.eye(4)), tmp_path / folder / "scan.nii.gz")
+    done = tta("run", BUNDLE, tmp_path / "monday", tmp_path / "tuesday", "--out", tmp_path / "out", "--method", "source")
+    assert done.exit_code == 3 and "another image's of this run" in " ".join(done.output.split())
+    shutil.move(tmp_path / "out" / "scan_seg.nii.gz", tmp_path / "first.nii.gz")
+    assert tta("run", BUNDLE, tmp_path / "monday", "--out", tmp_path / "out", "--method", "source").exit_code == 0
+    again, first = (nib.load(p).get_fdata() for p in (tmp_path / "out" / "scan_seg.nii.gz", tmp_path / "first.nii.gz"))
+    np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--head", "tanh"], "head must be one of"), (["--learn", "never"], "learn must be"), (["--budget", "-1"], "budget")],
+)
+def test_choices_that_do_not_exist_end_with_one_line(tmp_path, words, said):
+    (tmp_path / "scan.nii.gz").touch()
+    done = tta("run", BUNDLE, tmp_path / "scan.nii.gz", "--out", tmp_path / "out", *words)
+    assert done.exit_code == 2 and said in done.output and "Traceback" not in done.output
+
+
+class HalfFailing:
+    """A bundle whose postprocessing fails for one image after its mask was written."""
+
+    network, inferer, device = network(), SlidingWindowInferer(8), "cpu"
+
+    def transforms(self, folder):
+        def fail(pred):
+            if "a.nii" in str(pred.meta["filename_or_obj"]):
+                raise ValueError("the second output fails")
+            return pred
+
+        before = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])
+        save = SaveImaged("pred", output_dir=folder, separate_folder=False, print_log=False, output_postfix="seg")
+        return before, Compose([AsDiscreted("pred", argmax=True), save, Lambdad("pred", fail)])
+
+
+def test_what_a_failed_image_left_behind_is_not_taken_for_the_next_ones(tmp_path):
+    for name in "ab":
+        nib.save(
+            nib.Nifti1Image(np.random.default_rng(0).normal(size=(12,) * 3).astype("f4"), np.eye(4)), tmp_path / f"{name}.nii"
+        )
+    one, other = segment(HalfFailing(), [tmp_path / "a.nii", tmp_path / "b.nii"], tmp_path / "out", Source())
+    assert "the second output fails" in one.error and not one.masks
+    assert [m.name for m in other.masks] == ["b_seg.nii.gz"] == [p.name for p in (tmp_path / "out").iterdir()]
+
+
+def test_what_no_reader_knows_is_called_damaged(tmp_path):
+    (tmp_path / "eye.png").write_bytes(b"not a photograph")
+    done = tta("run", BUNDLES / "vessel_fundus", tmp_path, "--out", tmp_path / "out", "--method", "source")
+    assert done.exit_code == 3 and "damaged, or not an image" in " ".join(done.output.split())
+    assert "install" not in done.output
+
+
+def test_the_next_image_is_loaded_while_one_is_answered(phantom_set, tmp_path, monkeypatch):
+    """Loading k + 1 ends before answering k does, and never runs beside the undoing of k."""
+    events, bundle = [], load_bundle(BUNDLE)
+
+    def noting(name, function, wait=0.0):
+        def noted(*args, **kwargs):
+            events.append(f"{name} begins")
+            time.sleep(wait)
+            out = function(*args, **kwargs)
+            events.append(f"{name} ends")
+            return out
+
+        return noted
+
+    made, head = bundle.transforms, head_of(bundle.transforms(tmp_path)[1])
+
+    def transforms(folder):
+        before, after = made(folder)
+        return noting("load", before), noting("save", after)
+
+    monkeypatch.setattr(bundle, "transforms", transforms)
+    bundle.network.forward = noting("answer", bundle.network.forward, wait=0.05)
+    images = sorted((phantom_set / "images").iterdir())[:3]
+    done = list(segment(bundle, images, tmp_path / "out", Source(), head=head))
+    assert [o.error for o in done] == [None] * 3
+    first = events.index("save begins")
+    assert events[:first].count("load ends") == 2
+    running = 0
+    for event in events:
+        running += {"load begins": 1, "load ends": -1}.get(event, 0)
+        assert not (event == "save begins" and running)
