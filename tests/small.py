@@ -21,7 +21,8 @@ CON = ConsistencyTask(restyling=Restyling("mri"))
 
 
 def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES, prefilter_threshold=-1.0):
-    """A judge of one tree with one question, ``low`` where the feature is at most ``at``, else ``high``; its scout expects 0."""
+    """A gain predictor of one tree with one question: ``low`` where the feature is at most ``at``, else ``high``. Its prefilter
+    predicts 0."""
     arrays = ([0], [features.index(feature), -1, -1], [at, 0, 0], [1, 0, 0], [2, 0, 0], [0, low, high])
     kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
     leaf = ([0], [-1], [0], [0], [0], [0.0])
@@ -32,7 +33,7 @@ def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEAT
 _FOLDER = tempfile.TemporaryDirectory()
 
 
-def judged(name, **choices):
+def saved_stump(name, **choices):
     """The file of a stump."""
     file = Path(_FOLDER.name) / f"{name}.npz"
     stump(**choices).save(file)
@@ -41,13 +42,13 @@ def judged(name, **choices):
 
 BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
 ROWS = {
-    "Careful": Careful(predictor=judged("hopeful"), candidates=BLENDED),
+    "Careful": Careful(predictor=saved_stump("hopeful"), candidates=BLENDED),
     "Source": Source(),
     "Statistics": Statistics(blend=0.3),
     "Tent": Tent(optimizer=FAST),
     "Consistency": Consistency(optimizer=FAST, objective=CON),
     "ViewAverage": ViewAverage(),
-    "ImageEdit": ImageEdit(way="sharper"),
+    "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
 }
 LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]

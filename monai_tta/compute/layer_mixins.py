@@ -1,4 +1,4 @@
-"""Layers that change their type in place, and may choose quicker kernels."""
+"""Layers that change their type in place, and a switch for their fast kernels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from torch import Tensor
 
 
 @cache
-def with_mixin(kind: Any, mine: Any, stock: bool = True) -> type:
-    """A layer's type with one of ours in it: before torch's ``forward`` where that is ``stock``, behind the layer's own."""
-    return type(f"Present{kind.__name__}", (mine, kind) if stock else (kind, mine), {})
+def with_mixin(kind: Any, mixin: Any, stock: bool = True) -> type:
+    """A layer's type with a mixin of ours.
+
+    Args:
+        kind: the layer's type.
+        mixin: our type, with a ``forward`` of its own.
+        stock: whether the layer has torch's own ``forward``, which ours then replaces; a ``forward`` of the layer's own comes
+            first.
+    """
+    return type(f"Adaptive{kind.__name__}", (mixin, kind) if stock else (kind, mixin), {})
 
 
 def takes_gradient(x: Tensor) -> bool:
-    """Whether a gradient will be taken through what becomes of this."""
+    """Whether a gradient will flow back through this tensor."""
     return x.requires_grad and torch.is_grad_enabled()
 
 
 class FastKernels:
-    """A layer with a choice: ``quick=False`` takes the kernels that papers' code calls, whatever they cost."""
+    """A layer with a choice of kernels: ``use_fast=False`` takes the kernels that papers' code calls, whatever they cost."""
 
     use_fast: bool = True

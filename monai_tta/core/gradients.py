@@ -1,7 +1,7 @@
-"""How far: gradients as values, their cosine, displacement, and optimiser steps.
+"""How far to move: gradients as values, their cosine, displacement, and optimiser steps.
 
-Gradients are lists with one entry per moving tensor; ``None`` where a tensor took no part (an unused auxiliary branch).
-They are taken with `torch.autograd.grad`, never ``.backward()``: nobody's ``.grad`` is touched.
+A gradient is a list with one entry per moving tensor, ``None`` where a tensor took no part (an unused auxiliary branch).
+Gradients come from `torch.autograd.grad`, never from ``.backward()``, so that nobody's ``.grad`` changes.
 """
 
 from __future__ import annotations
@@ -13,30 +13,42 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from monai_tta.compute.distributed import _TOGETHER, _shared
+from monai_tta.compute.distributed import mean_over_processes
 from monai_tta.compute.window_batches import windows_at_once
 
 Gradient = list[Tensor | None]
 
 
-def gradient(loss: Callable[[Tensor], Tensor], windows: Tensor, moving: Sequence[Tensor]) -> tuple[float, Gradient]:
-    """Mean loss over a batch of windows ``(N, C, *spatial)`` and its gradient, a few small windows at a time, or one large one.
+def gradient(
+    loss: Callable[[Tensor], Tensor],
+    windows: Tensor,
+    moving: Sequence[Tensor],
+    *,
+    voxels_at_once: int | None = None,
+    over_processes: bool = False,
+) -> tuple[float, Gradient]:
+    """Mean loss over a batch of windows ``(N, C, *spatial)``, and its gradient.
 
-    Only these windows' graph is alive at a time, so the peak memory does not grow with N.
+    Windows go through the network a few at a time. Only their graph is alive, so the peak memory does not grow with N.
 
-    Inside `together` both are means over all processes.
+    Args:
+        loss: a scalar loss of windows.
+        windows: what to take the mean over.
+        moving: the tensors to take the gradient for.
+        voxels_at_once: see `windows_at_once`.
+        over_processes: whether both are means over all processes of `torch.distributed`.
 
     Returns:
-        the loss and one gradient (or None) per moving tensor, at the moving tensors' present values.
+        the loss, and one gradient (or None) per moving tensor, at the moving tensors' present values.
     """
     total: Gradient = [None] * len(moving)
     value = 0.0
-    for some in windows.chunk(-(-len(windows) // windows_at_once(windows))):
-        one = loss(some) * (len(some) / len(windows))
-        grads = torch.autograd.grad(one, moving, allow_unused=True) if one.requires_grad else [None] * len(moving)
+    for some in windows.chunk(-(-len(windows) // windows_at_once(windows, voxels_at_once))):
+        part = loss(some) * (len(some) / len(windows))
+        grads = torch.autograd.grad(part, moving, allow_unused=True) if part.requires_grad else [None] * len(moving)
         total = [b if a is None else a if b is None else a + b for a, b in zip(total, grads, strict=True)]
-        value += float(one.detach())
-    return _shared(value, total) if _TOGETHER.get() else (value, total)
+        value += float(part.detach())
+    return mean_over_processes(value, total) if over_processes else (value, total)
 
 
 def product(a: Gradient, b: Gradient) -> float:
@@ -44,14 +56,14 @@ def product(a: Gradient, b: Gradient) -> float:
     return sum(float((x * y).sum()) for x, y in zip(a, b, strict=True) if x is not None and y is not None)
 
 
-def norm(a: Gradient) -> float:
+def length(a: Gradient) -> float:
     """Euclidean length of a gradient."""
     return product(a, a) ** 0.5
 
 
 def cosine(a: Gradient, b: Gradient) -> float:
     """Cosine in [-1, 1] between two gradients; 0 when either vanishes (GraTa, eq. 6: ``+ 1e-12`` below the line)."""
-    return product(a, b) / (norm(a) * norm(b) + 1e-12)
+    return product(a, b) / (length(a) * length(b) + 1e-12)
 
 
 def finite(a: Gradient) -> bool:
@@ -60,14 +72,14 @@ def finite(a: Gradient) -> bool:
 
 
 @contextmanager
-def displaced(moving: Sequence[Tensor], direction: Gradient, look_ahead: float) -> Iterator[None]:
-    """Move tensors by ``reach * direction`` for the length of a ``with`` block, then put them back bit for bit."""
+def displaced(moving: Sequence[Tensor], direction: Gradient, distance: float) -> Iterator[None]:
+    """Move tensors by ``distance * direction`` inside a ``with`` block, then restore them bit for bit."""
     before = [tensor.detach().clone() for tensor in moving]
     try:
         with torch.no_grad():
             for tensor, step in zip(moving, direction, strict=True):
                 if step is not None:
-                    tensor.add_(step, alpha=look_ahead)
+                    tensor.add_(step, alpha=distance)
         yield
     finally:
         with torch.no_grad():
@@ -75,18 +87,18 @@ def displaced(moving: Sequence[Tensor], direction: Gradient, look_ahead: float) 
                 tensor.copy_(old)
 
 
-def step_along(optimizer: torch.optim.Optimizer, slope: Gradient, scale: float = 1.0) -> None:
+def step_along(optimizer: torch.optim.Optimizer, gradient: Gradient, scale: float = 1.0) -> None:
     """One optimiser step along a gradient, with every group's learning rate multiplied by ``scale`` for this step."""
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
-    rates = [group["lr"] for group in optimizer.param_groups]
+    usual_lrs = [group["lr"] for group in optimizer.param_groups]
     try:
-        for tensor, step in zip(tensors, slope, strict=True):
-            tensor.grad = step
-        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        for tensor, part in zip(tensors, gradient, strict=True):
+            tensor.grad = part
+        for group, lr in zip(optimizer.param_groups, usual_lrs, strict=True):
             group["lr"] = lr * scale
         optimizer.step()
     finally:
-        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        for group, lr in zip(optimizer.param_groups, usual_lrs, strict=True):
             group["lr"] = lr
         for tensor in tensors:
             tensor.grad = None

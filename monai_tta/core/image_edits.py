@@ -1,4 +1,4 @@
-"""Show a network the same window as another camera operator would hand it in: sharper, softer, brighter, darker."""
+"""Edits that change how sharp or bright a window is, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai_tta.core.restyling import KeepMoments
 
 
 class _Unsharp(Transform):
-    """What is finer than a voxel twice as strong: the image and its difference from a blurred one."""
+    """Sharpen: add to the image its difference from a blurred one, which doubles details finer than a voxel."""
 
     def __call__(self, img: Tensor) -> Tensor:
         return 2 * img - GaussianSmooth(sigma=1.0)(img)
@@ -27,9 +27,9 @@ EDITS: dict[str, Transform] = {
 
 
 @torch.no_grad()
-def edit_image(windows: Tensor, way: str) -> Tensor:
-    """Windows ``(N, C, *spatial)`` in any unit, changed one of the `EDITS`; each keeps its mean and standard deviation."""
-    change = KeepMoments([EDITS[way]])
+def edit_image(windows: Tensor, edit: str) -> Tensor:
+    """Windows ``(N, C, *spatial)`` in any unit after one of the `EDITS`. Each keeps its mean and standard deviation."""
+    change = KeepMoments([EDITS[edit]])
     exact = windows.float() if windows.dtype in (torch.float16, torch.bfloat16) else windows
     out = [convert_to_tensor(change(window), track_meta=False) for window in exact]
     return torch.stack(out).to(windows)

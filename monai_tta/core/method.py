@@ -1,46 +1,51 @@
-"""The contract: a method says what may move, which way, and how far; the inferer says when, and whether to keep it.
+"""The contract of a method: what may move, which way, and how far. The inferer decides when, and whether to keep the answer.
 
-A `AdaptationMethod` is a value (frozen, hashable, picklable, rebuilt from its repr). All state lives on the shadow it begins.
+An `AdaptationMethod` is a value: frozen, hashable, picklable, rebuilt from its repr. All state lives on the shadow that it
+begins.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod, update_abstractmethods
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from monai_tta.core.gradients import finite, gradient, step_along
 from monai_tta.core.normalization import StatisticsFrom
+from monai_tta.core.objectives import Head
 from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.record import Step
 from monai_tta.core.selection import Auto, Selection
-from monai_tta.core.shadow import CannotAdapt, Shadow
+from monai_tta.core.shadow import Shadow
 
 Loss = Callable[[Shadow, Tensor], Tensor]
+_Class = TypeVar("_Class", bound=type)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationMethod(ABC):
-    """Five verbs; see `docs/add-a-method.md`."""
+    """How to adapt: five functions that work on a shadow, and what other packages need to know of a method.
+
+    See `docs/add-a-method.md`.
+    """
 
     @property
     def pools_statistics(self) -> bool:
-        """Whether the shadow's statistics are pooled over a volume's teaching windows."""
+        """Whether the shadow's statistics are pooled over a volume's adaptation windows."""
         return False
 
     @property
-    def teachers(self) -> int:
-        """How many windows of a volume it is taught by where nobody says how many: one to learn from, which is as good as all
-        on the real and simulated volumes; four to pool statistics over, where each more is better (docs/performance.md)."""
-        return 4 if self.pools_statistics else 1
+    def default_budget(self) -> int:
+        """How many windows of a volume it adapts on where nobody says how many.
 
-    @property
-    def record_name(self) -> str:
-        """What records call it: its repr, unless that holds a path."""
-        return repr(self)
+        One is as good as all to learn from, on the real and simulated volumes that we measured. To pool statistics over, each
+        further window is better; four is a compromise (docs/performance.md).
+        """
+        return 4 if self.pools_statistics else 1
 
     @property
     def learns(self) -> bool:
@@ -49,12 +54,41 @@ class AdaptationMethod(ABC):
 
     @property
     def adapts(self) -> bool:
-        """Whether an answer can differ from the source's; where it can't, the plain inferer answers."""
+        """Whether an answer can differ from the source's. Where it cannot, the inner inferer answers alone."""
         return True
 
+    @property
+    def record_name(self) -> str:
+        """What records call it: its repr, unless that holds a path."""
+        return repr(self)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files, besides the bundle's, that an answer depends on. A run that resumes checks that they are the same."""
+        return ()
+
+    @property
+    def candidate_features(self) -> Mapping[str, float]:
+        """What a gain predictor is told of this method when it is a candidate of `Careful`.
+
+        Returns:
+            numbers by the names in `monai_tta.quality.features.CANDIDATE_FEATURES`; 0 for a name that is left out.
+
+        Raises:
+            NotImplementedError: for a method that does not say. Zeros would pass it off as another one.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be a candidate: it does not define candidate_features, by which a gain predictor "
+            "tells candidates apart"
+        )
+
+    def for_checkpoint(self, weights: Path) -> AdaptationMethod:
+        """This method with whatever belongs to one checkpoint, such as a gain predictor beside the file of weights."""
+        return self
+
     @abstractmethod
-    def begin(self, source: nn.Module, head: Any) -> Shadow:
-        """Make everything that may change, for one episode."""
+    def begin(self, source: nn.Module, head: Head) -> Shadow:
+        """Make everything that may change, for one case or one continual stream."""
 
     @abstractmethod
     def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
@@ -62,26 +96,26 @@ class AdaptationMethod(ABC):
 
     @abstractmethod
     def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
-        """Learn from windows by going down the loss handed in; one record per optimiser step."""
+        """Learn from windows by going down the loss that is handed in; return one record per optimiser step."""
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """Answer windows, changing nothing, in the network's own container."""
+        """Answer windows in the network's own container, and change nothing."""
         return shadow.outputs(windows)
 
     def consolidate(self, shadow: Shadow) -> None:
-        """Work between sessions; most methods have none."""
+        """Work between sessions. Most methods do none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoLearning(AdaptationMethod):
-    """Learn nothing: what is particular is how the shadow begins, or how it predicts."""
+    """A method that learns nothing. It differs in how its shadow begins or how it predicts."""
 
     @property
     def learns(self) -> bool:
         """Never."""
         return False
 
-    def begin(self, source: nn.Module, head: Any) -> Shadow:
+    def begin(self, source: nn.Module, head: Head) -> Shadow:
         """A shadow in which nothing moves."""
         return Shadow(source, head, None)
 
@@ -96,7 +130,15 @@ class NoLearning(AdaptationMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class Descent(AdaptationMethod):
-    """The usual case: select tensors, choose statistics, take ``steps`` optimiser steps down one loss."""
+    """The usual case: select tensors, choose statistics, take ``steps`` optimiser steps down one loss.
+
+    Args:
+        select: which tensors may move.
+        statistics: whose normalisation statistics are used: "source", "window" or "volume".
+        blend: share of the present statistics in a mixture with the source's, in [0, 1].
+        optimizer: the optimiser and its learning rate.
+        steps: how many steps per call of `adapt`, 0 or more.
+    """
 
     select: Selection = Auto()
     statistics: StatisticsFrom = "window"
@@ -108,7 +150,7 @@ class Descent(AdaptationMethod):
         if self.statistics not in ("source", "window", "volume"):
             raise ValueError(f"statistics must be 'source', 'window' or 'volume', found {self.statistics!r}")
         if not 0 <= self.blend <= 1:
-            raise ValueError(f"blend is the present's share of the statistics, in [0, 1], found {self.blend}")
+            raise ValueError(f"blend is the share of the present statistics, in [0, 1], found {self.blend}")
         if not isinstance(self.steps, int) or self.steps < 0:
             raise ValueError(f"steps is a whole number, 0 or more, found {self.steps!r}")
 
@@ -117,7 +159,12 @@ class Descent(AdaptationMethod):
         """True for statistics="volume"."""
         return self.statistics == "volume"
 
-    def begin(self, source: nn.Module, head: Any) -> Shadow:
+    @property
+    def candidate_features(self) -> Mapping[str, float]:
+        """Its blend, and its step size: the learning rate times the number of steps."""
+        return {"blend": self.blend, "step size": self.optimizer.lr * self.steps}
+
+    def begin(self, source: nn.Module, head: Head) -> Shadow:
         """A shadow with the selected tensors moving, and an optimiser over them."""
         shadow = Shadow(source, head, self.select, self.statistics, self.blend)
         shadow.optimizer = self.optimizer.build(shadow.moving)
@@ -128,72 +175,57 @@ class Descent(AdaptationMethod):
         return tuple(self.step(shadow, windows, loss) for _ in range(self.steps))
 
     def step(self, shadow: Shadow, windows: Tensor, loss: Loss) -> Step:
-        """One step down the loss at the full rate."""
-        value, slope = gradient(lambda w: loss(shadow, w), windows, shadow.moving)
-        require_gradient(slope)
-        assert shadow.optimizer is not None
-        step_along(shadow.optimizer, slope)
+        """One step down the loss at the full learning rate."""
+        value, gradient = shadow.gradient(loss, windows)
+        shadow.step_along(gradient)
         return Step(losses={"loss": value}, lr=self.optimizer.lr)
 
 
-def require_gradient(slope: list[Tensor | None]) -> None:
-    """Raise where there is no gradient to follow, and before one that is not finite can reach the weights."""
-    if all(part is None for part in slope):
-        raise CannotAdapt(
-            "no gradient reaches what may move: the network answers under torch.no_grad, by re-entrant checkpointing, or "
-            "through a closure over layers of its own; choose another selection or give a network without these"
-        )
-    if not finite(slope):
-        raise FloatingPointError("the gradient is not finite; no step was taken")
+def pass_on(contract: type) -> Callable[[_Class], _Class]:
+    """Class decorator for wrappers: pass every public member of a contract on to ``self.inner``, unless the class overrides it.
+
+    The members are read from the contract itself, so that a new one cannot be forgotten.
+    """
+
+    def decorate(cls: _Class) -> _Class:
+        for name, member in vars(contract).items():
+            if not name.startswith("_") and name not in vars(cls):
+                setattr(cls, name, _passed_on(name, member))
+        update_abstractmethods(cls)
+        return cls
+
+    return decorate
 
 
+def _passed_on(name: str, member: Any) -> Any:
+    """A property or a method that is the inner method's."""
+    if isinstance(member, property):
+        return property(lambda wrapper: getattr(wrapper.inner, name), doc=member.__doc__)
+
+    @wraps(member)
+    def call(wrapper: Wrapper, *args: Any, **kwargs: Any) -> Any:
+        return getattr(wrapper.inner, name)(*args, **kwargs)
+
+    call.__isabstractmethod__ = False  # type: ignore[attr-defined]
+    return call
+
+
+@pass_on(AdaptationMethod)
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(AdaptationMethod):
-    """A plug-in around another method: all verbs are passed on; override the one that it improves."""
+    """A plug-in around another method. Override what the plug-in improves; everything else is the inner method's.
+
+    Args:
+        inner: the method around which it is put.
+    """
 
     inner: AdaptationMethod
 
     @property
     def record_name(self) -> str:
-        """With the inner method as records call it."""
+        """Its repr, with the inner method as records call that."""
         return repr(self).replace(repr(self.inner), self.inner.record_name)
 
-    @property
-    def teachers(self) -> int:
-        """As the inner method."""
-        return self.inner.teachers
-
-    @property
-    def pools_statistics(self) -> bool:
-        """As the inner method."""
-        return self.inner.pools_statistics
-
-    @property
-    def learns(self) -> bool:
-        """As the inner method."""
-        return self.inner.learns
-
-    @property
-    def adapts(self) -> bool:
-        """As the inner method."""
-        return self.inner.adapts
-
-    def begin(self, source: nn.Module, head: Any) -> Shadow:
-        """As the inner method."""
-        return self.inner.begin(source, head)
-
-    def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """As the inner method."""
-        return self.inner.loss(shadow, windows)
-
-    def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
-        """The inner method's learning, down the loss handed in."""
-        return self.inner.adapt(shadow, windows, loss)
-
-    def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """As the inner method."""
-        return self.inner.predict(shadow, windows)
-
-    def consolidate(self, shadow: Shadow) -> None:
-        """As the inner method."""
-        self.inner.consolidate(shadow)
+    def for_checkpoint(self, weights: Path) -> AdaptationMethod:
+        """The same plug-in around the inner method with whatever belongs to one checkpoint."""
+        return replace(self, inner=self.inner.for_checkpoint(weights))

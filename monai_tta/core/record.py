@@ -54,13 +54,13 @@ class Case:
     precision: str = "exact"
     budget: int | None = None
     n_windows: int = 0
-    moving: int = 0
+    n_moving: int = 0
     selected: str | None = None
     steps: tuple[Step, ...] = ()
     weight_distance: float = 0.0
     changed_fraction: float | None = None
     seconds: float = 0.0
-    seconds_plain: float | None = None
+    seconds_unadapted: float | None = None
     peak_memory: float | None = None
     reason: str | None = None
     restarted: str | None = None

@@ -19,7 +19,7 @@ class Selection(ABC):
     """Which parameters may move, as a function of the network."""
 
     @property
-    def ways(self) -> tuple[Selection, ...]:
+    def alternatives(self) -> tuple[Selection, ...]:
         """The selections to try in order; the first that finds anything is taken and named on the case's record."""
         return (self,)
 
@@ -106,9 +106,9 @@ class Auto(Selection):
 
     def __call__(self, network: nn.Module) -> list[str]:
         """Names, by the first selection that has any."""
-        return next((names for way in self.ways if (names := way(network))), [])
+        return next((names for selection in self.alternatives if (names := selection(network))), [])
 
     @property
-    def ways(self) -> tuple[Selection, ...]:
+    def alternatives(self) -> tuple[Selection, ...]:
         """From what the papers move to what is nearest to it."""
         return NormAffine(), AttachedAffine(), LastBiases()

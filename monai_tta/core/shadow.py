@@ -1,15 +1,14 @@
-"""What may move: a private stand-in for the source network, with a few named tensors of its own.
+"""What may move: a shadow is a private copy of the source network with a few moving tensors of its own.
 
-Frozen tensors share the source's storage; only the moving ones are copied, and normalisation layers are changed in the
-stand-in alone, so that nothing an adaptation does can reach the source. Reset is rebirth: drop the shadow, make another.
+Frozen tensors share the source's storage and only the moving ones are copied. Normalisation layers change in the copy alone, so
+nothing that an adaptation does can reach the source. To reset, drop the shadow and make another.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,89 +18,52 @@ from monai_tta.compute.checkpointing import checkpoint_blocks
 from monai_tta.compute.containers import main_output
 from monai_tta.compute.fast_kernels import use_fast_kernels
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
+from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
+from monai_tta.core.network_copy import copy_sharing_tensors, in_fast_layout, set_eval_mode
 from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_statistics
+from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
-
-_EMPTY = (dict, OrderedDict, set)
-
-
-class CannotAdapt(ValueError):
-    """This network, or this image, cannot be adapted; the message says why and what to choose instead."""
-
-
-def _copy_module(source: nn.Module) -> nn.Module:
-    """Copy the module tree while sharing every tensor's storage; hooks owned by outsiders are kept by reference."""
-    memo: dict[int, Any] = {}
-    for p in source.parameters():
-        if p.is_inference():
-            raise CannotAdapt(
-                f"{type(source).__name__} was built under torch.inference_mode, so its weights can take no gradient; "
-                "build it outside"
-            )
-        memo[id(p)] = nn.Parameter(p.detach(), requires_grad=False)
-    for b in source.buffers():
-        memo[id(b)] = b.detach()
-    inside = {id(m) for m in source.modules()}
-    for module in source.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor):
-                memo.setdefault(id(value), value.detach())
-            elif type(value) in _EMPTY and not value:  # eight of these a layer: most of what a copy takes
-                memo[id(value)] = type(value)()
-        for hook in [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]:
-            owner = getattr(hook, "__self__", None)
-            if owner is not None and id(owner) not in inside:
-                memo[id(owner)] = owner
-    try:
-        return copy.deepcopy(source, memo)
-    except Exception as error:  # an attribute of the network's own may refuse in any way: a lock, a file, a session
-        raise CannotAdapt(f"{type(source).__name__} cannot be copied: {type(error).__name__}: {error}") from error
-
-
-def in_eval_mode(source: nn.Module) -> nn.Module:
-    """The network itself when it is in eval mode throughout, else a stand-in that is: a forward pass in training mode
-    would draw dropout from the caller's generator and write running statistics into the source."""
-    if not any(m.training for m in source.modules()):
-        return source
-    module = _copy_module(source)
-    _set_eval_mode(module)
-    return module
-
-
-def _set_eval_mode(module: nn.Module) -> None:
-    """Eval mode without a call of ``eval()``, which some networks override."""
-    for part in module.modules():
-        part.training = False
 
 
 class Shadow:
-    """A stand-in for a source network: call it with windows, get logits.
+    """A private copy of a source network: call it with windows, get logits.
 
     Args:
         source: the network, unwrapped (no DataParallel, DDP or compile shell); never written to.
-        head: "softmax" or "sigmoid".
+        head: what its logits stand for, "softmax" or "sigmoid".
         select: which parameters may move; None for none.
-        statistics: whose normalisation statistics: "source", "window" or "volume".
-        blend: share of the present in the statistics, in [0, 1].
+        statistics: whose normalisation statistics are used: "source", "window" or "volume".
+        blend: share of the present statistics in a mixture with the source's, in [0, 1].
+
+    Whoever adapts the shadow sets how it runs: ``extra`` (what else the network is given besides windows), ``precision``,
+    ``voxels_at_once`` (see `windows_at_once`), ``over_processes`` (gradients are means over all processes), ``layout`` (the
+    memory layout of windows) and ``optimizer``.
 
     Raises:
         CannotAdapt: when the selection finds nothing, or the network cannot be copied.
     """
 
     def __init__(
-        self, source: nn.Module, head: Any, select: Selection | None, statistics: StatisticsFrom = "source", blend: float = 1.0
+        self,
+        source: nn.Module,
+        head: Head,
+        select: Selection | None,
+        statistics: StatisticsFrom = "source",
+        blend: float = 1.0,
     ) -> None:
-        self.head = head
+        self.head: Head = head
         self.kind = type(source).__name__
         if isinstance(source, torch.jit.ScriptModule):
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
-        self.module = use_fast_kernels(with_statistics(_copy_module(source), statistics, blend))
-        _set_eval_mode(self.module)
+        self.module = use_fast_kernels(with_statistics(copy_sharing_tensors(source), statistics, blend))
+        set_eval_mode(self.module)
         self.names: list[str] = []
         self.selected: str | None = None
-        for way in select.ways if select else ():
-            if names := way(self.module):
-                self.names, self.selected = names, repr(way)
+        for selection in select.alternatives if select else ():
+            if names := selection(self.module):
+                self.names = names
+                self.selected = repr(selection)
                 break
         if select and not self.names:
             raise CannotAdapt(
@@ -112,14 +74,16 @@ class Shadow:
         self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.precision: Precision = "exact"
         self.recomputes = False
+        self.voxels_at_once: int | None = None
+        self.over_processes = False
         self.layout: Callable[[Tensor], Tensor] = in_fast_layout
         self.optimizer: torch.optim.Optimizer | None = None
-        self.suspicious_cases = 0  # of a continual stream's collapse, in so many cases in a row
-        self._seeds = 0
+        self.suspicious_cases = 0  # in a row, of a continual stream that may have collapsed
+        self._seed = 0
         self._drawn = 0
 
     def _copy_moving(self) -> None:
-        """Give the moving tensors a life of their own; tied ones stay tied."""
+        """Give the moving tensors storage of their own. Tied ones stay tied."""
         shared = list(dict.fromkeys(self.module.get_parameter(name) for name in self.names))
         fresh = {id(old): nn.Parameter(old.detach().clone(), requires_grad=True) for old in shared}
         for module in self.module.modules():
@@ -129,32 +93,74 @@ class Shadow:
         self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's first output where it has several. In
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's main output where it has several, in
         float32 where fast arithmetic made them narrower."""
         logits = main_output(self.outputs(windows))
-        if logits.requires_grad:  # a slope laid out otherwise than the features is slow to follow, layer by layer
+        if logits.requires_grad:  # a gradient in another memory layout than the features' takes longer in every layer
             logits.register_hook(self.layout)
         return at_least_float32(logits) if windows.dtype == torch.float32 else logits
 
     def outputs(self, windows: Tensor) -> Any:
-        """Whatever the network answers, in its own container."""
+        """Whatever the network returns, in its own container."""
         args, kwargs = self.extra
         with autocast_for(self.precision, windows):
             return self.module(self.layout(windows), *args, **kwargs)
 
+    def gradient(self, loss: Callable[[Shadow, Tensor], Tensor], windows: Tensor) -> tuple[float, Gradient]:
+        """Mean of a loss ``(shadow, windows) -> scalar`` over windows, and its gradient where the moving tensors are now."""
+        return gradient(
+            partial(loss, self),
+            windows,
+            self.moving,
+            voxels_at_once=self.voxels_at_once,
+            over_processes=self.over_processes,
+        )
+
+    def displaced(self, direction: Gradient, distance: float) -> AbstractContextManager[None]:
+        """A ``with`` block in which the moving tensors stand ``distance * direction`` away from where they are."""
+        return displaced(self.moving, direction, distance)
+
+    def step_along(self, direction: Gradient, scale: float = 1.0) -> None:
+        """One optimiser step down a gradient, at ``scale`` times the learning rate.
+
+        Raises:
+            CannotAdapt: when no gradient reaches any moving tensor, or there is no optimiser.
+            FloatingPointError: when the gradient is not finite; nothing has moved then.
+        """
+        if all(part is None for part in direction):
+            raise CannotAdapt(
+                "no gradient reaches what may move: the network answers under torch.no_grad, by re-entrant checkpointing, or "
+                "through a closure over layers of its own; choose another selection or give a network without these"
+            )
+        if not finite(direction):
+            raise FloatingPointError("the gradient is not finite; no step was taken")
+        if self.optimizer is None:
+            raise CannotAdapt("the shadow has no optimiser; a method's begin() must set shadow.optimizer")
+        step_along(self.optimizer, direction, scale)
+
     def recompute(self) -> None:
-        """Learn in less memory from now on, see `monai_tta.compute.checkpointing`."""
+        """Adapt in less memory and more time from now on, see `monai_tta.compute.checkpointing`."""
         if not self.recomputes:
             self.recomputes = checkpoint_blocks(self.module) > 0
 
+    def run_like(self, other: Shadow) -> None:
+        """Take over how another shadow runs: what else its network is given, precision, recomputing, batches, processes."""
+        self.extra = other.extra
+        self.precision = other.precision
+        self.voxels_at_once = other.voxels_at_once
+        self.over_processes = other.over_processes
+        if other.recomputes:
+            self.recompute()
+
     def seed(self, seed: int) -> None:
-        """Start this shadow's stream of random draws anew."""
-        self._seeds, self._drawn = seed, 0
+        """Restart this shadow's sequence of random seeds."""
+        self._seed = seed
+        self._drawn = 0
 
     def draw(self) -> int:
-        """The next seed of the stream; the caller's generators are not involved."""
+        """The next random seed of this shadow. The caller's generators are untouched."""
         self._drawn += 1
-        return (self._seeds * 1_000_003 + self._drawn) % 2**32
+        return (self._seed * 1_000_003 + self._drawn) % 2**32
 
     @property
     def weight_distance(self) -> float:
@@ -162,7 +168,7 @@ class Shadow:
         return float(sum(((a.detach() - b) ** 2).sum() for a, b in zip(self.moving, self.start, strict=True))) ** 0.5
 
     def pool_statistics(self, windows: Tensor) -> None:
-        """Pool normalisation statistics over these windows and keep them (layers with statistics="volume" only)."""
+        """Pool normalisation statistics over these windows and keep them (only in layers with statistics="volume")."""
         layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.statistics == "volume"]
         if not layers:
             return
@@ -170,8 +176,11 @@ class Shadow:
             self(windows)
 
     def distances(self, windows: Tensor) -> list[float]:
-        """How far these windows' normalisation statistics, pooled, are from the source's: one figure (see
-        `AdaptiveNorm.distance`) for each layer with memory, in the order in which they are asked."""
+        """How far the pooled statistics of these windows are from the source's.
+
+        Returns:
+            one figure (see `AdaptiveNorm.distance`) per layer with running statistics, in the order of the forward pass.
+        """
         found: list[float] = []
         layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
         hooks = [m.register_forward_pre_hook(lambda layer, x: found.append(layer.distance(x[0]))) for m in layers]
@@ -193,11 +202,3 @@ def _pooling(layers: list[AdaptiveNorm]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.pooling = False
-
-
-def in_fast_layout(windows: Tensor) -> Tensor:
-    """Windows in the memory layout that the device's convolutions are fastest in: 2D on a CPU, channels last. In 3D it
-    made no difference worth a copy (torch 2.13)."""
-    if windows.ndim == 4 and windows.device.type == "cpu":
-        return windows.contiguous(memory_format=torch.channels_last)
-    return windows

@@ -14,9 +14,10 @@ from monai_tta.compute.checkpointing import is_out_of_memory
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.compute.window_batches import windows_at_once
 from monai_tta.core.auxiliary_heads import denoise, double, heads_of, reconstruct, tell_pose
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.objectives import cross_entropy, full_entropy, half_entropy, probabilities
 from monai_tta.core.restyling import Restyling
-from monai_tta.core.shadow import CannotAdapt, Shadow
+from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
 
 __all__ = [
@@ -62,7 +63,7 @@ class ConsistencyTask(Task):
 
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
         """Cross-entropy to the mean of the views' probabilities; the teacher takes no gradient."""
-        target = average(shadow, windows, self.views)
+        target = view_average(shadow, windows, self.views)
         strong = self.restyling(windows, [shadow.draw() for _ in windows])
         return cross_entropy(shadow(strong), target, shadow.head)
 
@@ -131,7 +132,7 @@ class RotationTask(HeadTask):
 
 
 @torch.no_grad()
-def average(shadow: Shadow, windows: Tensor, views: Views) -> Tensor:
+def view_average(shadow: Shadow, windows: Tensor, views: Views) -> Tensor:
     """Mean over views of the probabilities, each brought back to the window's own pose; in float32 at least."""
     return torch.stack(answers_of_views(shadow, windows, views)).mean(0)
 
@@ -148,11 +149,11 @@ def _each(shadow: Shadow, posed: list[Tensor]) -> Iterator[Tensor]:
     """Logits of each view. Small windows leave a processor waiting, so that several views are asked about at once, where memory
     allows; statistics are each window's own or fixed, never a batch's. What else a network is given belongs to the windows
     as they were cut, one view at a time."""
-    few = max(1, windows_at_once(posed[0]) // len(posed[0]))
+    few = max(1, windows_at_once(posed[0], shadow.voxels_at_once) // len(posed[0]))
     if few > 1 and not any(shadow.extra) and len({view.shape for view in posed}) == 1:
         try:
-            together = [shadow(torch.cat(posed[k : k + few])) for k in range(0, len(posed), few)]
-            yield from torch.cat(together).split(len(posed[0]))
+            batches = [shadow(torch.cat(posed[k : k + few])) for k in range(0, len(posed), few)]
+            yield from torch.cat(batches).split(len(posed[0]))
             return
         except RuntimeError as error:
             if not is_out_of_memory(error):

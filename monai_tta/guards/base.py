@@ -16,9 +16,9 @@ from torch import Tensor
 from monai_tta.guards.evidence import Evidence
 
 
-def finite_answer(plain: Tensor, adapted: Tensor, head: str) -> str | None:
+def finite_answer(unadapted: Tensor, adapted: Tensor, head: str) -> str | None:
     """Refuse an answer with NaN or infinity where the plain one has none (an image's own NaN is not adaptation's fault)."""
-    return "the adapted answer is not finite" if bool((plain.isfinite() & ~adapted.isfinite()).any()) else None
+    return "the adapted answer is not finite" if bool((unadapted.isfinite() & ~adapted.isfinite()).any()) else None
 
 
 class Guard(ABC):
@@ -37,7 +37,7 @@ class FromAnswers(Guard):
 
     def check(self, evidence: Evidence) -> str | None:
         """What the callable says."""
-        return self.function(evidence.plain, evidence.adapted, evidence.head)
+        return self.function(evidence.unadapted, evidence.adapted, evidence.head)
 
 
 def as_guard(guard: Any) -> Guard:

@@ -22,7 +22,7 @@ class Finite(Guard):
         """Free where the adapted answer is finite."""
         if bool(each_finite(evidence.adapted).all()):
             return None
-        return finite_answer(evidence.plain, evidence.adapted, evidence.head)
+        return finite_answer(evidence.unadapted, evidence.adapted, evidence.head)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class VolumeChange(Guard):
 
     def check(self, evidence: Evidence) -> str | None:
         """Compares voxel counts."""
-        for number, (before, after) in enumerate(zip(evidence.plain_masks, evidence.adapted_masks, strict=True), 1):
+        for number, (before, after) in enumerate(zip(evidence.unadapted_masks, evidence.adapted_masks, strict=True), 1):
             a, b = int(before.sum()), int(after.sum())
             if max(a, b) >= self.small and abs(a - b) > self.most * max(a, b):
                 change = f"from {a} to {b} voxels ({abs(a - b) / max(a, b):.0%} of the larger; at most {self.most:.0%})"
@@ -58,7 +58,7 @@ class Agreement(Guard):
 
     def check(self, evidence: Evidence) -> str | None:
         """Compares probabilities."""
-        found = agreement(evidence.plain_probabilities, evidence.adapted_probabilities, evidence.head)
+        found = agreement(evidence.unadapted_probabilities, evidence.adapted_probabilities, evidence.head)
         return None if found >= self.least else f"plain and adapted answers agree by {found:.3f} only (at least {self.least:g})"
 
 
@@ -75,7 +75,7 @@ class ViewAgreement(Guard):
 
     def check(self, evidence: Evidence) -> str | None:
         """Asks source and shadow about each window and each of its views."""
-        before, after = evidence.plain_views(self.views), evidence.adapted_views(self.views)
+        before, after = evidence.unadapted_views(self.views), evidence.adapted_views(self.views)
         if before - after <= self.drop:
             return None
         return f"views agree by {after:.2f} after adapting, {before:.2f} before (a loss of {self.drop:g} at most)"

@@ -25,8 +25,8 @@ class Collapse:
         foreground: the foreground per voxel may be this many times a newborn shadow's, or this part of it, above 1.
         entropy: the same of the entropy in nats per voxel.
         patience: how many cases in a row must leave these limits, at least 1.
-        weight_distance: how far the weights may go, as a share of the moving tensors' Euclidean length in the source; beyond that, or
-            where an answer is not finite, no patience is had.
+        weight_distance: how far the weights may go, as a share of the moving tensors' Euclidean length in the source; beyond
+            that, or where an answer is not finite, no patience is had.
     """
 
     foreground: float = 3.0
@@ -46,7 +46,7 @@ class Collapse:
         Costs two forward passes of each window, and choosing them with learn="window"; nothing where the weights themselves went
         too far.
         """
-        if not bool(each_finite(evidence.adapted).all()) and bool(evidence.plain.isfinite().all()):
+        if not bool(each_finite(evidence.adapted).all()) and bool(evidence.unadapted.isfinite().all()):
             return "the shadow's answer is not finite"
         if not evidence.weight_distance <= self.weight_distance:
             return f"the weights travelled {100 * evidence.weight_distance:.3g}% of their length (at most {100 * self.weight_distance:.3g}%)"

@@ -30,7 +30,7 @@ class Evidence:
         head: what the logits stand for.
         shadow: the stand-in that made them.
         spacing: a voxel's size along each axis by the image's affine (mm in NIfTI and DICOM); None where it has none.
-        ask_plain: makes `plain`.
+        ask_plain: makes `unadapted`.
         ask_source: makes `source`.
         ask_windows: makes `windows`.
         ask_newborn: makes `fresh`.
@@ -40,20 +40,21 @@ class Evidence:
     head: Head
     shadow: Shadow
     spacing: tuple[float, ...] | None = None
-    compute_plain: Callable[[], Tensor]
+    compute_unadapted: Callable[[], Tensor]
     compute_source: Callable[[], Shadow]
     compute_windows: Callable[[], Sequence[Tensor]]
     compute_fresh: Callable[[Sequence[Tensor]], Shadow]
 
     @cached_property
-    def plain(self) -> Tensor:
+    def unadapted(self) -> Tensor:
         """Logits of the whole image by the source. Costs a plain run of the image."""
-        return self.compute_plain()
+        return self.compute_unadapted()
 
     @cached_property
     def windows(self) -> tuple[Tensor, ...]:
-        """Up to `MAX_GUARD_WINDOWS` of the windows that taught or, where those are fewer, of the fullest, each ``(1, C, *spatial)``;
-        chosen now where none were kept. Empty where no window can teach, or each needs something of its own from the inferer."""
+        """Up to `MAX_GUARD_WINDOWS` of the windows that taught or, where those are fewer, of the fullest, each ``(1, C,
+        *spatial)``; chosen now where none were kept. Empty where no window can teach, or each needs something of its own from
+        the inferer."""
         return tuple(spread_evenly(self.compute_windows()))
 
     @cached_property
@@ -72,9 +73,9 @@ class Evidence:
         return _probable(self.adapted, self.head)
 
     @property
-    def plain_probabilities(self) -> Tensor:
+    def unadapted_probabilities(self) -> Tensor:
         """The same of the plain answer."""
-        return _probable(self.plain, self.head)
+        return _probable(self.unadapted, self.head)
 
     @cached_property
     def adapted_masks(self) -> Tensor:
@@ -82,9 +83,9 @@ class Evidence:
         return _masks(self.adapted, self.head)
 
     @cached_property
-    def plain_masks(self) -> Tensor:
+    def unadapted_masks(self) -> Tensor:
         """The plain answer as booleans ``(structures, *spatial)``."""
-        return _masks(self.plain, self.head)
+        return _masks(self.unadapted, self.head)
 
     @cached_property
     def distances(self) -> tuple[float, ...]:
@@ -113,7 +114,7 @@ class Evidence:
         forward pass of each window and view."""
         return _between_views(self.shadow, self.windows, views)
 
-    def plain_views(self, views: Views) -> float:
+    def unadapted_views(self, views: Views) -> float:
         """The same of the source's answers."""
         return _between_views(self.source, self.windows, views)
 

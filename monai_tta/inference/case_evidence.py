@@ -1,4 +1,4 @@
-"""The evidence of one case, for whoever decides about its answer."""
+"""The evidence of one case, for the guards that decide about its answer."""
 
 from __future__ import annotations
 
@@ -9,63 +9,82 @@ import torch
 from torch import Tensor
 
 from monai_tta.compute.containers import main_output
+from monai_tta.core.geometry import voxel_spacing
 from monai_tta.core.shadow import Shadow
 from monai_tta.guards.evidence import MAX_GUARD_WINDOWS, Evidence
+from monai_tta.inference.adapter import Adapter
 from monai_tta.inference.first_pass import has_per_window_inputs, scan_windows
+from monai_tta.inference.unadapted import UnadaptedAnswer
 from monai_tta.inference.window_selection import WindowSelector
 
 
-def spacing_of(image: Any) -> tuple[float, ...] | None:
-    """A voxel's size along each spatial axis of an image ``(1, C, *spatial)`` by its affine; None for a plain tensor."""
-    affine = getattr(image, "affine", None)
-    if affine is None:
-        return None
-    axes = torch.as_tensor(affine, dtype=torch.float64).reshape(-1, *affine.shape[-2:])[0, :-1, :-1]
-    sizes = axes.norm(dim=0).tolist()[: image.ndim - 2]
-    return tuple(sizes) if len(sizes) == image.ndim - 2 else None
+def evidence_of(adapter: Adapter, adapted: Any, unadapted: UnadaptedAnswer, guard_windows: Sequence[Tensor]) -> Evidence:
+    """What a guard may look at.
+
+    Args:
+        adapter: what made the adapted answer.
+        adapted: the adapted answer of the whole image, as the inner inferer returned it.
+        unadapted: the source's answer, which is computed only if a guard asks for it.
+        guard_windows: the windows that guards look at; empty where none were kept, then they are selected when asked for.
+    """
+    return _CaseEvidence(adapter, adapted, unadapted, guard_windows).collect()
 
 
-def evidence_of(episode: Any, adapted: Any, inputs: Tensor, args: Any, kwargs: Any) -> Evidence:
-    """What a guard may look at, of an episode whose adapted answer is there."""
-    look = episode.survey
-    shadow: Shadow = episode.shadow
+class _CaseEvidence:
+    """How the parts of an `Evidence` are computed when a guard first asks for them."""
 
-    def plain() -> Tensor:
-        if episode.whole is None:
-            episode.whole = episode.plainly(inputs, args, kwargs)
-        return main_output(episode.whole, look.key)
+    def __init__(self, adapter: Adapter, adapted: Any, unadapted: UnadaptedAnswer, guard_windows: Sequence[Tensor]) -> None:
+        self.adapter = adapter
+        self.adapted = adapted
+        self.unadapted = unadapted
+        self.guard_windows = guard_windows
 
-    def restore_format(stand_in: Shadow) -> Shadow:
-        stand_in.extra, stand_in.precision = look.extra, episode.precision
-        stand_in.seed(episode.seed)
-        return stand_in
+    def collect(self) -> Evidence:
+        image = self.adapter.request.image
+        return Evidence(
+            adapted=main_output(self.adapted, self.adapter.scan.key),
+            head=self.adapter.scan.resolved_head,
+            shadow=self.adapter.shadow,
+            spacing=voxel_spacing(image, image.ndim - 2),
+            compute_unadapted=self.compute_unadapted,
+            compute_source=self.compute_source,
+            compute_windows=self.compute_windows,
+            compute_fresh=self.compute_fresh,
+        )
 
-    def windows() -> Sequence[Tensor]:
-        if has_per_window_inputs(*look.extra):
+    def compute_unadapted(self) -> Tensor:
+        return main_output(self.unadapted.get(), self.adapter.scan.key)
+
+    def compute_source(self) -> Shadow:
+        source = self.adapter.request.source
+        assert source is not None  # or there would be no adapter
+        return self._runs_like_the_case(Shadow(source, self.adapter.scan.resolved_head, None))
+
+    def compute_windows(self) -> Sequence[Tensor]:
+        scan = self.adapter.scan
+        request = self.adapter.request
+        if has_per_window_inputs(*scan.extra):
             return ()
-        chosen = episode.chosen
-        if not chosen:
-            teachers = WindowSelector(MAX_GUARD_WINDOWS)
-            found = scan_windows(episode, inputs, args, kwargs, teachers.offer)
-            chosen = found.choose(teachers)
-        weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), inputs)
-        with torch.inference_mode(False):  # one made under it can't be laid out anew outside
-            return [w.to(weights.device, weights.dtype, copy=True) for w in chosen]
+        windows = self.guard_windows
+        if not windows:
+            selector = WindowSelector(MAX_GUARD_WINDOWS)
+            again = scan_windows(request, self.adapter.settings.head, self.adapter.precision, selector.offer)
+            windows = again.choose(selector)
+        weights = next((p for p in self.adapter.shadow.module.parameters() if p.is_floating_point()), request.image)
+        with torch.inference_mode(False):  # a window made under it cannot change its memory layout outside
+            return [w.to(weights.device, weights.dtype, copy=True) for w in windows]
 
-    def fresh(those: Sequence[Tensor]) -> Shadow:
+    def compute_fresh(self, windows: Sequence[Tensor]) -> Shadow:
+        source = self.adapter.request.source
+        assert source is not None
         with torch.inference_mode(False), torch.no_grad():
-            born = restore_format(episode.method.begin(episode.source, look.head))
-            if those and len({w.shape for w in those}) == 1:
-                born.pool_statistics(torch.cat(list(those)))
-        return born
+            fresh = self._runs_like_the_case(self.adapter.method.begin(source, self.adapter.scan.resolved_head))
+            if windows and len({w.shape for w in windows}) == 1:
+                fresh.pool_statistics(torch.cat(list(windows)))
+        return fresh
 
-    return Evidence(
-        adapted=main_output(adapted, look.key),
-        head=look.head,
-        shadow=shadow,
-        spacing=spacing_of(inputs),
-        compute_plain=plain,
-        compute_source=lambda: restore_format(Shadow(episode.source, look.head, None)),
-        compute_windows=windows,
-        compute_fresh=fresh,
-    )
+    def _runs_like_the_case(self, shadow: Shadow) -> Shadow:
+        shadow.extra = self.adapter.scan.extra
+        shadow.precision = self.adapter.precision
+        shadow.seed(self.adapter.seed)
+        return shadow

@@ -1,61 +1,45 @@
-"""How a case ends: the evidence for whoever judges it, the verdict, and the record."""
+"""Whether an adapted answer is kept, whether a continual stream restarts, and the record of the case."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Any
-
 from monai_tta.core.objectives import labels
-from monai_tta.core.record import Case, peak_memory
-from monai_tta.guards import Finite
 from monai_tta.guards.base import as_guard
+from monai_tta.guards.change import Finite
 from monai_tta.guards.evidence import Evidence
+from monai_tta.inference.adapter import NOTHING_USABLE
+from monai_tta.inference.settings import Settings
 
 
-def collapsed(episode: Any, evidence: Evidence) -> str | None:
-    """Why the continual stream that this episode carries on should begin anew."""
-    collapse = episode.inferer.collapse
-    return collapse.check(evidence) if collapse is not None and episode.carried and episode.method.learns else None
+def reason_to_restart(settings: Settings, evidence: Evidence, carried: bool) -> str | None:
+    """Why a continual stream should restart, or None.
+
+    Args:
+        settings: how the case was adapted.
+        evidence: the case.
+        carried: whether its shadow comes from earlier cases; a fresh one cannot have collapsed.
+    """
+    if settings.collapse is None or not carried or not settings.method.learns:
+        return None
+    return settings.collapse.check(evidence)
 
 
-def verdict(episode: Any, evidence: Evidence) -> str | None:
-    """Why not to keep the adapted answer; notes how many labels it changes where the plain answer is known."""
-    inferer = episode.inferer
-    if inferer.learn == "window" and episode.method.learns and not episode.n_windows:
-        return "no window can teach: each one is constant or holds NaN or infinity"
+def reason_to_refuse(settings: Settings, evidence: Evidence, n_windows: int) -> str | None:
+    """Why the adapted answer should not be kept, or None.
+
+    Args:
+        settings: how the case was adapted.
+        evidence: the case.
+        n_windows: how many windows were learnt from.
+    """
+    if settings.learn == "window" and settings.method.learns and not n_windows:
+        return NOTHING_USABLE
     reason = Finite().check(evidence)
-    if reason is None and inferer.guard is not None:
-        reason = as_guard(inferer.guard).check(evidence)
-    if reason is None and episode.whole is not None:
-        before, after = (labels(x, evidence.head) for x in (evidence.plain, evidence.adapted))
-        episode.changed_fraction = float((before != after).any(1).float().mean())
+    if reason is None and settings.guard is not None:
+        reason = as_guard(settings.guard).check(evidence)
     return reason
 
 
-def record_of(episode: Any, shape: Sequence[int], reason: str | None) -> Case:
-    """The record of an episode that is over."""
-    inferer, shadow = episode.inferer, episode.shadow
-    return Case(
-        number=episode.number,
-        network=type(episode.source or episode.network).__name__,
-        method=episode.method.record_name,
-        head=episode.survey.head,
-        learn=inferer.learn,
-        reset=inferer.reset,
-        seed=episode.seed,
-        precision=episode.precision,
-        shape=tuple(shape),
-        budget=inferer.budget,
-        n_windows=episode.n_windows,
-        moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
-        selected=shadow.selected if shadow else None,
-        steps=tuple(episode.steps),
-        weight_distance=shadow.weight_distance if shadow else 0.0,
-        changed_fraction=episode.changed_fraction,
-        seconds=time.perf_counter() - episode.began,
-        seconds_plain=episode.seconds_plain,
-        peak_memory=peak_memory(),
-        reason=reason,
-        restarted=episode.restarted,
-    )
+def changed_fraction(evidence: Evidence) -> float:
+    """Share of the voxels whose label differs between the unadapted and the adapted answer, in [0, 1]."""
+    before, after = (labels(logits, evidence.head) for logits in (evidence.unadapted, evidence.adapted))
+    return float((before != after).any(1).float().mean())

@@ -1,188 +1,232 @@
-"""One image's way through an `AdaptiveInferer`: plain answer, teaching, adapted answer, verdict, record."""
+"""One image's way to its answer: scan, select, adapt, answer, decide, record. Starting again is a second call of `attempt`."""
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from monai_tta.compute.checkpointing import is_out_of_memory
-from monai_tta.compute.containers import map_tensors
-from monai_tta.compute.distributed import all_agree, together
-from monai_tta.compute.precision import Precision, lacks_half_kernel, without_weight_cache
-from monai_tta.core.record import Step
-from monai_tta.core.shadow import CannotAdapt, Shadow
+from monai_tta.compute.distributed import all_agree
+from monai_tta.compute.precision import Precision, lacks_half_kernel
+from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.objectives import Head
+from monai_tta.core.record import Case, Step, peak_memory
+from monai_tta.core.shadow import Shadow
 from monai_tta.guards.evidence import MAX_GUARD_WINDOWS, spread_evenly
+from monai_tta.inference.adapter import NOTHING_USABLE, Adapter
 from monai_tta.inference.case_evidence import evidence_of
-from monai_tta.inference.decision import collapsed, record_of, verdict
-from monai_tta.inference.first_pass import SourceProxy, WindowScan, detached_copy, has_per_window_inputs, scan_windows
+from monai_tta.inference.decision import changed_fraction, reason_to_refuse, reason_to_restart
+from monai_tta.inference.first_pass import WindowScan, scan_windows
 from monai_tta.inference.network import NetworkProxy, describe_failure
-from monai_tta.inference.window_selection import WindowSelector, can_adapt_from
+from monai_tta.inference.request import Request
+from monai_tta.inference.settings import Settings
+from monai_tta.inference.unadapted import UnadaptedAnswer
+from monai_tta.inference.window_selection import WindowSelector
 
 _log = logging.getLogger(__name__)
 
 
-class Episode:
-    """One case. ``shadow`` is what may be carried on when it is over (None: nothing)."""
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """How a case ended: the answer, its record, and the shadow that a continual stream carries on (None: nothing)."""
 
-    def __init__(self, inferer: Any, network: Any, source: Any, number: int) -> None:
-        self.inferer, self.network, self.source = inferer, network, source
-        self.method, self.number = inferer.method, number
-        self.shadow: Shadow | None = None
-        self.steps: list[Step] = []
-        self.n_windows, self.touched, self.agreed = 0, False, False
-        self.seed = inferer.seed if inferer.reset != "never" else inferer.seed + number
-        self.extra: tuple[Any, Any] = ((), {})
-        self.survey = SourceProxy(network, source, inferer.head)
-        self.precision: Precision = inferer.precision
-        self.seconds_plain: float | None = None
-        self.changed_fraction: float | None = None
-        self.whole: Any = None  # the plain answer of the whole image, once somebody has asked for it
-        self.chosen: list[Tensor] = []
-        self.carried = False
-        self.restarted: str | None = None
-        self.began = time.perf_counter()
+    answer: Any
+    case: Case
+    shadow: Shadow | None = None
 
-    def plain(self, inputs: Tensor, args: Any, kwargs: Any, reason: str | None = None) -> Any:
-        """Answer plainly; for a reason, or because the method would not answer otherwise."""
-        answer = self.plainly(inputs, args, kwargs) if self.whole is None else self.whole
-        self._note(inputs, reason)
-        return answer
 
-    def answer(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
-        """The adapted answer, or the plain one where adapting fails or is refused."""
-        self.carried = shadow is not None
-        self.shadow, anew = shadow, None
-        try:
-            teachers = self._glance(inputs, args, kwargs)
-            with torch.inference_mode(False):
-                self._take(shadow or self.method.begin(self.source, self.survey.head))
-                if teachers is not None:
-                    self._teach(teachers)
-            adapted = self.inferer.plainly(inputs, NetworkProxy(self.network, self._adapted), args, kwargs)
-            evidence = evidence_of(self, adapted, inputs, args, kwargs)
-            anew = collapsed(self, evidence)
-            reason = verdict(self, evidence) if anew is None else anew
-        except Exception as failure:  # whatever a network or a method does, the plain answer can be had
-            if self.precision == "fast" and lacks_half_kernel(failure) and not self.agreed:
-                self.precision = "exact"
-                return self._again(inputs, args, kwargs, None if self.touched else shadow)
-            _log.debug("adapting failed", exc_info=failure)
-            reason = describe_failure(failure)
-        if anew is not None:
-            self.restarted = anew
-            if not self.inferer.together:  # the others don't learn this case again
-                return self._again(inputs, args, kwargs, None)
-        if self.inferer.together:
-            self._agree(False)  # the others may still be waiting to hear whether all can learn
-            if not all_agree(reason is None or not self.touched):
-                self.shadow = None
-        if reason is None:
-            self._note(inputs, None)
-            return adapted
-        if self.touched or not self.carried:
-            self.shadow = None
-        return self.plain(inputs, args, kwargs, reason)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attempt:
+    """What came of one attempt to adapt.
 
-    def _again(self, inputs: Tensor, args: Any, kwargs: Any, shadow: Shadow | None) -> Any:
-        """Begin the case again with this shadow, or a newborn one."""
-        self.steps, self.n_windows, self.touched, self.chosen = [], 0, False, []
-        return self.answer(inputs, args, kwargs, shadow)
+    ``reason`` says why its answer is not kept (None: it is), ``restart`` why the continual stream should restart, and
+    ``lacks_kernel`` that the network has an operation without a half-width form.
+    """
 
-    def plainly(self, inputs: Tensor, args: Any, kwargs: Any) -> Any:
-        """The source's answer of the whole image."""
-        began = time.perf_counter()
-        survey = SourceProxy(self.network, self.source, self.inferer.head)
-        network = self.network if self.source is None else NetworkProxy(self.network, survey.answer)
-        answer = self.inferer.plainly(inputs, network, args, kwargs)
-        self.survey = survey
-        survey.note(answer, survey.key)
-        self.seconds_plain = time.perf_counter() - began
-        return answer
+    answer: Any = None
+    reason: str | None = None
+    restart: str | None = None
+    lacks_kernel: bool = False
+    head: Head | Literal["auto"] = "auto"
+    shadow: Shadow | None = None
+    has_learnt: bool = False
+    n_windows: int = 0
+    steps: tuple[Step, ...] = ()
+    changed_fraction: float | None = None
 
-    def _glance(self, inputs: Tensor, args: Any, kwargs: Any) -> WindowSelector | None:
-        """Find out what the source's answers are like, and which windows can teach, where windows of the volume do."""
-        wanted = self.inferer.learn == "volume" and (self.method.learns or self.method.pools_statistics)
-        teachers = WindowSelector(self.inferer.budget) if wanted else None
-        self.survey = scan_windows(self, inputs, args, kwargs, teachers.offer if teachers else None)
-        return teachers
 
-    def _take(self, shadow: Shadow) -> None:
-        """Adapt with this shadow from now on."""
-        shadow.seed(self.seed)
-        shadow.precision = self.precision
-        if self.inferer.recompute:
-            shadow.recompute()
-        self.shadow = shadow
+class Vote:
+    """Processes that adapt together say once per case whether they can; none adapts unless all can."""
 
-    def _teach(self, teachers: WindowSelector) -> None:
-        """Learn from the chosen windows, all at once."""
-        assert isinstance(self.survey, WindowScan)
-        chosen = self.survey.choose(teachers)
-        if not self._agree(bool(chosen)) and chosen:
-            raise CannotAdapt("an image that another process learns from at the same time can't teach")
-        if not chosen:
-            raise CannotAdapt("no window can teach: each one is constant or holds NaN or infinity")
-        if len({w.shape for w in chosen}) > 1:
-            raise CannotAdapt("the inferer asks about windows of several sizes, which can't teach together; use learn='window'")
-        self.extra = self.survey.extra
-        self.chosen = spread_evenly(chosen if self.method.pools_statistics else teachers.at_least(chosen, MAX_GUARD_WINDOWS))
-        self._learn(torch.cat(chosen))
+    def __init__(self, together: bool) -> None:
+        self.together = together
+        self.is_cast = False
 
-    def _agree(self, able: bool) -> bool:
-        """Whether all processes that learn together can; asked once for each case."""
-        if self.inferer.together and not self.agreed:
-            self.agreed, able = True, all_agree(able)
-        return able
+    def all_can(self, can: bool) -> bool:
+        """Whether all processes can, if this one has not said so yet; else only whether this one can."""
+        if self.together and not self.is_cast:
+            self.is_cast = True
+            return all_agree(can)
+        return can
 
-    def _learn(self, windows: Tensor) -> None:
-        """One call of `adapt`, in the precision of the weights, whatever the caller's switches are."""
-        shadow = self.shadow
-        assert shadow is not None
-        if has_per_window_inputs(*self.extra) and (len(windows) > 1 or self.inferer.learn == "volume"):
-            raise CannotAdapt(
-                "the network is given coordinates, clicks or a condition of each window's own, which can't be told apart while "
-                "several windows teach at once; use learn='window' with sw_batch_size=1"
-            )
-        weights = next((p for p in shadow.module.parameters() if p.is_floating_point()), windows)
-        windows = windows.to(device=weights.device, dtype=weights.dtype)
-        shadow.extra, self.touched = self.extra, True
-        shared = together() if self.inferer.together else nullcontext()
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(windows.device.type, enabled=False), shared:
-            shadow.pool_statistics(windows)
-            if self.method.learns:
-                self.steps += self.method.adapt(shadow, windows, self.method.loss)
-        self.n_windows += len(windows)
 
-    def _adapted(self, windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Answer windows; learn from them first when learning window by window."""
-        self.extra = (more, named)
-        if self.inferer.learn == "window":
-            if self.inferer.reset == "window" and len(windows) > 1:
-                raise CannotAdapt("reset='window' needs sw_batch_size=1: windows of a batch share one shadow")
-            with torch.inference_mode(False):
-                if self.inferer.reset == "window":
-                    self._take(self.method.begin(self.source, self.survey.head))
-                if self.method.learns and can_adapt_from(own := detached_copy(windows)):
-                    self._learn(own)
-        assert self.shadow is not None
-        self.shadow.extra = self.extra
-        with torch.inference_mode(False), torch.no_grad(), without_weight_cache(windows.device):
-            return self.survey.restore_format(self._predicted(detached_copy(windows)), windows)
+def answer_unadapted(request: Request, settings: Settings, reason: str | None = None) -> Answered:
+    """The source's answer: for a reason, or because the method would not change it."""
+    began = time.perf_counter()
+    unadapted = UnadaptedAnswer(request, settings.head)
+    answer = unadapted.get()
+    made = Attempt(reason=reason, head=settings.head)
+    return Answered(answer, _record(request, settings, made, unadapted, settings.precision, began))
 
-    def _predicted(self, windows: Tensor) -> Any:
-        """The shadow's answer; where memory does not suffice for a batch of windows, in halves of it."""
-        try:
-            return self.method.predict(self.shadow, windows)
-        except RuntimeError as error:
-            if not is_out_of_memory(error) or len(windows) < 2 or has_per_window_inputs(*self.extra):
-                raise
-        halves = [self._predicted(half) for half in windows.chunk(2)]
-        return map_tensors(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *halves)
 
-    def _note(self, inputs: Tensor, reason: str | None) -> None:
-        self.inferer.note(record_of(self, inputs.shape, reason))
+def answer_adapted(request: Request, settings: Settings, carried: Shadow | None) -> Answered:
+    """The adapted answer, or the source's where adapting fails or is refused.
+
+    Args:
+        request: the image.
+        settings: how to adapt.
+        carried: the shadow of a continual stream; None for a fresh one.
+    """
+    began = time.perf_counter()
+    unadapted = UnadaptedAnswer(request, settings.head)
+    vote = Vote(settings.together)
+    precision = settings.precision
+    restarted: str | None = None
+    while True:
+        made = attempt(request, settings, unadapted, vote, precision, carried)
+        if made.lacks_kernel and precision == "fast" and not vote.is_cast:
+            precision = "exact"
+            carried = None if made.has_learnt else carried
+        elif made.restart is not None and not settings.together:
+            restarted = made.restart
+            carried = None
+        else:
+            break
+    shadow = made.shadow
+    if settings.together:
+        restarted = made.restart
+        vote.all_can(False)  # the other processes may still wait to hear whether all can adapt
+        if not all_agree(made.reason is None or not made.has_learnt):
+            shadow = None
+    if made.reason is not None and (made.has_learnt or carried is None):
+        shadow = None
+    answer = made.answer if made.reason is None else unadapted.get()
+    return Answered(answer, _record(request, settings, made, unadapted, precision, began, shadow, restarted), shadow)
+
+
+def attempt(
+    request: Request,
+    settings: Settings,
+    unadapted: UnadaptedAnswer,
+    vote: Vote,
+    precision: Precision,
+    carried: Shadow | None,
+) -> Attempt:
+    """Adapt to an image and answer it, once."""
+    scan: WindowScan | None = None
+    adapter: Adapter | None = None
+    try:
+        selector = _selector(settings)
+        scan = scan_windows(request, settings.head, precision, selector.offer if selector else None)
+        adapter = Adapter(request, settings, precision, _seed(request, settings), scan, carried)
+        windows = _learn_from_volume(adapter, selector, vote) if selector else ()
+        answer = request.answer_with(NetworkProxy(request.network, adapter.answer))
+        evidence = evidence_of(adapter, answer, unadapted, windows)
+        restart = reason_to_restart(settings, evidence, carried is not None)
+        reason = reason_to_refuse(settings, evidence, adapter.n_windows) if restart is None else restart
+        changed = changed_fraction(evidence) if reason is None and unadapted.is_known else None
+    except Exception as failure:  # whatever a network or a method does, the source can still answer
+        _log.debug("adapting failed", exc_info=failure)
+        lacks_kernel = lacks_half_kernel(failure)
+        return _attempt_of(settings, scan, adapter, carried, reason=describe_failure(failure), lacks_kernel=lacks_kernel)
+    return _attempt_of(settings, scan, adapter, carried, answer=answer, reason=reason, restart=restart, changed_fraction=changed)
+
+
+def _attempt_of(
+    settings: Settings, scan: WindowScan | None, adapter: Adapter | None, carried: Shadow | None, **outcome: Any
+) -> Attempt:
+    """An attempt's outcome together with what the scan and the adapter have to say of it, as far as it got."""
+    if adapter is None:
+        return Attempt(head=settings.head if scan is None else scan.head, shadow=carried, **outcome)
+    return Attempt(
+        head=adapter.scan.head,
+        shadow=adapter.shadow,
+        has_learnt=adapter.has_learnt,
+        n_windows=adapter.n_windows,
+        steps=tuple(adapter.steps),
+        **outcome,
+    )
+
+
+def _selector(settings: Settings) -> WindowSelector | None:
+    """What selects adaptation windows; None where the method needs none, or learns from each window in passing."""
+    method = settings.method
+    needs_windows = settings.learn == "volume" and (method.learns or method.pools_statistics)
+    return WindowSelector(settings.n_adaptation_windows) if needs_windows else None
+
+
+def _learn_from_volume(adapter: Adapter, selector: WindowSelector, vote: Vote) -> Sequence[Tensor]:
+    """Learn from the selected windows all at once, and return those that guards look at.
+
+    Raises:
+        CannotAdapt: where no window is usable, windows differ in size, or another process cannot adapt.
+    """
+    windows = adapter.scan.choose(selector)
+    if not vote.all_can(bool(windows)) and windows:
+        raise CannotAdapt("another process that adapts together with this one has an image that cannot be adapted on")
+    if not windows:
+        raise CannotAdapt(NOTHING_USABLE)
+    if len({w.shape for w in windows}) > 1:
+        raise CannotAdapt(
+            "the inferer asks about windows of several sizes, which cannot be learnt from at once; use learn='window'"
+        )
+    pools = adapter.method.pools_statistics  # a fresh shadow must pool over the very same windows
+    guard_windows = spread_evenly(windows if pools else selector.at_least(windows, MAX_GUARD_WINDOWS))
+    adapter.learn(torch.cat(windows))
+    return guard_windows
+
+
+def _seed(request: Request, settings: Settings) -> int:
+    """The seed of the case's random draws: the same for each case, unless a continual stream goes over several."""
+    return settings.seed + request.number if settings.continual else settings.seed
+
+
+def _record(
+    request: Request,
+    settings: Settings,
+    made: Attempt,
+    unadapted: UnadaptedAnswer,
+    precision: Precision,
+    began: float,
+    shadow: Shadow | None = None,
+    restarted: str | None = None,
+) -> Case:
+    """The record of a case, which ends now."""
+    return Case(
+        number=request.number,
+        network=request.network_name,
+        method=settings.method.record_name,
+        head=unadapted.head or made.head,
+        learn=settings.learn,
+        reset=settings.reset,
+        seed=_seed(request, settings),
+        precision=precision,
+        shape=tuple(request.image.shape),
+        budget=settings.n_adaptation_windows,
+        n_windows=made.n_windows,
+        n_moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
+        selected=shadow.selected if shadow else None,
+        steps=made.steps,
+        weight_distance=shadow.weight_distance if shadow else 0.0,
+        changed_fraction=made.changed_fraction,
+        seconds=time.perf_counter() - began,
+        seconds_unadapted=unadapted.seconds,
+        peak_memory=peak_memory(),
+        reason=made.reason,
+        restarted=restarted,
+    )

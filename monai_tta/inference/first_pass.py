@@ -1,59 +1,80 @@
-"""What an inner inferer asks the source network about an image, and what the source's answers are like."""
+"""The first pass over an image: which windows the inner inferer cuts, and what the source's answers are like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SlidingWindowInferer
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_tta.compute.containers import main_output, map_tensors
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
-from monai_tta.core.shadow import in_fast_layout
-from monai_tta.inference.network import NetworkProxy, explain_channels
+from monai_tta.core.network_copy import in_fast_layout
+from monai_tta.core.objectives import Head
+from monai_tta.inference.network import Network, NetworkProxy, explain_channels
+from monai_tta.inference.request import Request
 from monai_tta.inference.window_selection import WindowSelector
+
+Extra = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def detached_copy(windows: Tensor) -> Tensor:
-    """A private copy without meta data: the stitcher may write into what it handed over, and an inference tensor
+    """A private copy without meta data. The stitcher may write into the tensor that it handed over, and an inference tensor
     cannot take part in a gradient."""
     return (windows.as_tensor() if isinstance(windows, MetaTensor) else windows).detach().clone()
 
 
-def has_per_window_inputs(more: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Whether the network is given something of each window's own: MONAI's coordinates, condition, or VISTA3D's clicks."""
-    coordinates = any(isinstance(a, list) and a and all(isinstance(b, list | tuple) for b in a) for a in more)
-    return coordinates or any(isinstance(named.get(key), Tensor) for key in ("condition", "point_coords"))
+def has_per_window_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the network is given something that belongs to single windows: MONAI's coordinates or condition, VISTA3D's
+    clicks."""
+    coordinates = any(isinstance(a, list) and a and all(isinstance(b, list | tuple) for b in a) for a in args)
+    return coordinates or any(isinstance(kwargs.get(key), Tensor) for key in ("condition", "point_coords"))
 
 
 class StopScan(Exception):
-    """Nothing more is to be learnt from asking."""
+    """Ends a scan early: nothing more can be learnt from it."""
 
 
 class SourceProxy:
-    """Stands in the network's place while an inferer cuts an image into windows; the source answers.
+    """Stands in for the network while an inferer cuts an image into windows. The source answers, and we note what its answers are
+    like.
 
     Args:
         network: what the inferer was given.
-        source: the module inside, if it can be seen.
-        head: "softmax", "sigmoid" or "auto".
+        source: the module inside, where it can be seen.
+        head: "softmax", "sigmoid" or "auto", which the first answer resolves.
     """
 
-    def __init__(self, network: Any, source: Any, head: str) -> None:
-        self.network, self.source, self.head = network, source, head
-        self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
-        self.meta, self.dtype, self.key = False, torch.float32, None
+    def __init__(self, network: Network, source: nn.Module | None, head: Head | Literal["auto"]) -> None:
+        self.network = network
+        self.source = source
+        self.head = head
+        self.extra: Extra = ((), {})
+        self.answers_have_meta = False
+        self.dtype = torch.float32
+        self.key: Any = None
 
-    def answer(self, windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Answer windows ``(N, C, *spatial)``."""
-        self.extra = (more, named)
+    @property
+    def resolved_head(self) -> Head:
+        """The head, once an answer was seen or where it was given."""
+        if self.head == "auto":
+            raise RuntimeError("the head is not known before the source has answered a window")
+        return self.head
+
+    def answer(self, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer windows ``(N, C, *spatial)`` by the source.
+
+        Raises:
+            ValueError: for a wrong number of channels.
+            TypeError: for a network that returns no logits.
+        """
+        self.extra = (args, kwargs)
         try:
             # A copy: with one window per batch this is a view of the image, which is still to be answered again.
-            outputs = self.network(windows.clone(), *more, **named)
+            outputs = self.network(windows.clone(), *args, **kwargs)
         except RuntimeError as error:
             why = explain_channels(error, windows, self.source)
             if why is None:
@@ -61,97 +82,111 @@ class SourceProxy:
             raise ValueError(why) from error
         main = main_output(outputs)
         if not isinstance(main, Tensor) or main.ndim < 2:
-            kind = f"a tensor of shape {tuple(main.shape)}" if isinstance(main, Tensor) else repr(main)[:80]
-            raise TypeError(f"{type(self.source or self.network).__name__} answered {kind}; logits (N, K, *spatial) are needed")
+            found = f"a tensor of shape {tuple(main.shape)}" if isinstance(main, Tensor) else repr(main)[:80]
+            name = type(self.source if self.source is not None else self.network).__name__
+            raise TypeError(f"{name} answered {found}; logits (N, K, *spatial) are needed")
         self.note(outputs, next(iter(outputs)) if isinstance(outputs, dict) else None)
         return outputs
 
     def restore_format(self, outputs: Any, windows: Tensor) -> Any:
-        """Another network's answer in the precision of the source's, and with the windows' meta data where that carries them."""
+        """An adapted answer in the dtype of the source's answers, and with the windows' meta data where those carry them."""
         if isinstance(outputs, dict):
             self.key = next(iter(outputs))
-        outputs = outputs.to(self.dtype) if isinstance(outputs, Tensor) else map_tensors(self._wide, outputs)
+        outputs = outputs.to(self.dtype) if isinstance(outputs, Tensor) else map_tensors(self._widen, outputs)
 
-        def dress(leaf: Any) -> Any:
+        def with_meta(leaf: Any) -> Any:
             return MetaTensor(leaf).copy_meta_from(windows, copy_attr=False) if isinstance(leaf, Tensor) else leaf
 
-        return map_tensors(dress, outputs) if self.meta and isinstance(windows, MetaTensor) else outputs
+        return map_tensors(with_meta, outputs) if self.answers_have_meta and isinstance(windows, MetaTensor) else outputs
 
-    def _wide(self, leaf: Any) -> Any:
-        """A leaf in float32, where the source answers in it and fast arithmetic made it narrower."""
+    def _widen(self, leaf: Any) -> Any:
+        """A leaf in float32, where the source answers in float32 and fast arithmetic made it narrower."""
         return at_least_float32(leaf) if isinstance(leaf, Tensor) and self.dtype == torch.float32 else leaf
 
     def note(self, outputs: Any, key: Any = None) -> None:
-        """Keep in mind what the source's answers are like; ``key`` is the main one's in a dictionary."""
+        """Remember what the source's answers are like; ``key`` is the main output's in a dictionary."""
         main = main_output(outputs, key)
         if self.head == "auto":
             self.head = "sigmoid" if main.shape[1] == 1 else "softmax"
         self.key = key
-        self.meta, self.dtype = isinstance(main, MetaTensor), main.dtype
+        self.answers_have_meta = isinstance(main, MetaTensor)
+        self.dtype = main.dtype
 
 
 class WindowScan(SourceProxy):
-    """A survey at the price of a few answers, or of none where all is known of them: the source answers the first windows of each
-    shape, the rest get copies of that, which costs next to nothing and shows every window to ``see``.
+    """A first pass at the price of a few answers, or of none where everything is known about them.
+
+    The source answers the first windows of each shape. The other windows get copies of that answer, which cost next to nothing.
 
     Args:
-        precision: of what the source answers.
-        see: called with each batch of windows.
-        spatial: the image's shape; None if a window that covers it must be answered, too.
+        network, source, head: see `SourceProxy`.
+        precision: in which the source answers.
+        see: is called with each batch of windows; None where nobody needs to see them.
+        spatial: the image's shape; None if even a window that covers the whole image must be answered.
     """
 
     def __init__(
-        self, *whose: Any, precision: Precision, see: Callable[[Tensor], None] | None, spatial: tuple[int, ...] | None
+        self,
+        network: Network,
+        source: nn.Module | None,
+        head: Head | Literal["auto"],
+        *,
+        precision: Precision,
+        see: Callable[[Tensor], None] | None,
+        spatial: tuple[int, ...] | None,
     ) -> None:
-        super().__init__(*whose)
-        self.precision, self.see, self.spatial = precision, see, spatial
+        super().__init__(network, source, head)
+        self.precision = precision
+        self.see = see
+        self.spatial = spatial
         self._known: dict[Any, Any] = {}
 
-    def answer(self, windows: Tensor, more: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Answer windows, or hand out a copy of what windows of this shape were answered.
+    def answer(self, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer windows, or return a copy of what windows of this shape were answered.
 
         Raises:
-            Enough: at the first window, where no answer is needed: all was seen, and all is known of the answers.
+            StopScan: at the first window, where all windows were seen and everything is known about the answers.
         """
-        self.extra = (more, named)
+        self.extra = (args, kwargs)
         if self.see is not None:
             self.see(detached_copy(windows))
-        if not self._known and self._suffices(windows):
+        if not self._known and self._needs_no_answer(windows):
             if self.see is None or (len(windows) == 1 and tuple(windows.shape[2:]) == self.spatial):
                 raise StopScan
-            return windows[:, :1]  # the other windows are still to be seen, but what is stitched of answers is not
-        shapes = tuple(tuple(v.shape) for v in (windows, *more, *named.values()) if isinstance(v, Tensor))
+            return windows[:, :1]  # the other windows are still to be seen; what is stitched of these answers is thrown away
+        shapes = tuple(tuple(v.shape) for v in (windows, *args, *kwargs.values()) if isinstance(v, Tensor))
         if shapes not in self._known:
             with torch.no_grad(), autocast_for(self.precision, windows):
-                self._known[shapes] = super().answer(in_fast_layout(windows), more, named)
+                self._known[shapes] = super().answer(in_fast_layout(windows), args, kwargs)
             self.dtype = torch.float32 if self.precision == "fast" and windows.dtype == torch.float32 else self.dtype
         return map_tensors(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, self._known[shapes])
 
-    def _suffices(self, windows: Tensor) -> bool:
-        """Whether nothing needs to be found out about the source's answers."""
+    def _needs_no_answer(self, windows: Tensor) -> bool:
+        """Whether everything is known about the source's answers beforehand."""
         if self.spatial is None or self.head == "auto" or windows.dtype != torch.float32:
             return False
-        return not torch.is_autocast_enabled(windows.device.type)  # answers may be of another type
+        return not torch.is_autocast_enabled(windows.device.type)  # under autocast answers may have another dtype
 
-    def choose(self, teachers: WindowSelector) -> list[Tensor]:
-        """The windows that teach, of those that were seen; nothing else may belong to windows that are asked about together."""
-        return teachers.chosen(self.logits, self.head, free=not any(self.extra))
+    def choose(self, selector: WindowSelector) -> list[Tensor]:
+        """The windows to adapt on, of those that were seen.
+
+        Windows go through the network together only where it is given nothing that belongs to single ones.
+        """
+        return selector.select(self.logits, self.resolved_head, batch_freely=not any(self.extra))
 
     def logits(self, windows: Tensor) -> Tensor:
-        """The source's main output for windows."""
-        more, named = self.extra
+        """The source's main output for windows, in float32."""
+        args, kwargs = self.extra
         with autocast_for(self.precision, windows):
-            return detached_copy(main_output(self.network(in_fast_layout(windows), *more, **named))).float()
+            return detached_copy(main_output(self.network(in_fast_layout(windows), *args, **kwargs))).float()
 
 
-def scan_windows(episode: Any, inputs: Tensor, args: Any, kwargs: Any, see: Callable[[Tensor], None] | None) -> WindowScan:
-    """Let an episode's inferer cut its image into windows, show them to ``see``, and find out what the source's answers are
-    like."""
-    inferer = episode.inferer
-    # MONAI's stitcher gives the image's meta data to whatever comes; others may leave that to the network.
-    simple = type(inferer.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
-    spatial = tuple(inputs.shape[2:]) if simple else None
-    look = WindowScan(episode.network, episode.source, inferer.head, precision=episode.precision, see=see, spatial=spatial)
+def scan_windows(
+    request: Request, head: Head | Literal["auto"], precision: Precision, see: Callable[[Tensor], None] | None
+) -> WindowScan:
+    """Let the inner inferer cut an image into windows, show them to ``see``, and find out what the source's answers are like."""
+    spatial = tuple(request.image.shape[2:]) if request.restores_meta else None
+    scan = WindowScan(request.network, request.source, head, precision=precision, see=see, spatial=spatial)
     with suppress(StopScan):
-        inferer.plainly(inputs, NetworkProxy(episode.network, look.answer), args, kwargs)
-    return look
+        request.answer_with(NetworkProxy(request.network, scan.answer))
+    return scan

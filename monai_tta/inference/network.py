@@ -1,45 +1,50 @@
-"""Finding the network behind whatever an inferer is handed, and saying what is wrong with an input before it fails."""
+"""Find the network behind whatever an inferer is handed, and say what is wrong with an input before it fails."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.normalization import TooFewVoxels
-from monai_tta.core.shadow import CannotAdapt
 
+Network = Callable[..., Any]  # windows, maybe more -> logits, maybe in a container
+Fingerprint = tuple[tuple[int, int, str], ...]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def unwrap(network: Any) -> nn.Module:
+def unwrap(network: Network) -> nn.Module:
     """The plain module inside DataParallel, DistributedDataParallel or a torch.compile shell.
 
     Raises:
         CannotAdapt: for a lambda, a function or a TorchScript module, whose layers are hidden.
     """
+    module: Any = network
     while True:
-        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            network = network.module
-        elif isinstance(network, nn.Module) and "_orig_mod" in network._modules:
-            network = network._orig_mod
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(module, nn.Module) and "_orig_mod" in module._modules:
+            module = module._orig_mod
         else:
             break
-    if isinstance(network, torch.jit.ScriptModule):
-        raise CannotAdapt(f"{network.original_name} is TorchScript, which hides its layers; give the eager network instead")
-    if not isinstance(network, nn.Module):
-        name = getattr(network, "__name__", type(network).__name__)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise CannotAdapt(f"{module.original_name} is TorchScript, which hides its layers; give the eager network instead")
+    if not isinstance(module, nn.Module):
+        name = getattr(module, "__name__", type(module).__name__)
         raise CannotAdapt(
             f"{name!r} is a callable, not a torch.nn.Module: its layers cannot be seen; hand over the network itself"
         )
-    if any(hasattr(m, "_trt_compiler") for m in network.modules()):
-        raise CannotAdapt(f"{type(network).__name__} is TensorRT-patched: its listed parameters do nothing")
-    return network
+    if any(hasattr(m, "_trt_compiler") for m in module.modules()):
+        raise CannotAdapt(f"{type(module).__name__} is TensorRT-patched: its listed parameters do nothing")
+    return module
 
 
-def fingerprint(network: nn.Module) -> tuple[tuple[int, int, str], ...]:
-    """Changes whenever a weight or buffer is replaced or written to, also through ``.data``, which torch doesn't count."""
+def fingerprint(network: nn.Module) -> Fingerprint:
+    """Figures that change whenever a weight or buffer is replaced or written to, also through ``.data``, which torch does not
+    count."""
     tensors = [t.detach() for t in (*network.parameters(), *network.buffers())]
     with torch.no_grad():
         # As text, in which NaN equals NaN: a network may hold a mask of infinities.
@@ -48,8 +53,8 @@ def fingerprint(network: nn.Module) -> tuple[tuple[int, int, str], ...]:
     return tuple((*place, total) for place, total in zip(places, sums, strict=True))
 
 
-def check_input(inputs: Tensor, network: Any, roi_size: Any) -> None:
-    """Refuse an image no window of which the network could answer.
+def check_input(inputs: Tensor, network: Network, roi_size: Any) -> None:
+    """Refuse an image of which the network could answer no window.
 
     Raises:
         TypeError: for an integer image.
@@ -73,8 +78,8 @@ def check_input(inputs: Tensor, network: Any, roi_size: Any) -> None:
         raise ValueError(f"{type(module).__name__} is {dims}D, found an image of shape {tuple(inputs.shape)}")
 
 
-def explain_channels(error: RuntimeError, windows: Tensor, network: Any) -> str | None:
-    """Say which channel count was found and which is needed, when that is why a network failed; else None."""
+def explain_channels(error: RuntimeError, windows: Tensor, network: nn.Module | None) -> str | None:
+    """Which number of channels was found and which is needed, if that is why a network failed; else None."""
     if "channels" not in str(error):
         return None
     module = network if isinstance(network, nn.Module) else None
@@ -86,7 +91,7 @@ def explain_channels(error: RuntimeError, windows: Tensor, network: Any) -> str 
 
 
 def describe_failure(failure: Exception) -> str:
-    """Why adapting failed, for a record, which holds no paths."""
+    """Why adapting failed, in words for a record, which holds no paths."""
     if isinstance(failure, CannotAdapt | TooFewVoxels | FloatingPointError):
         return str(failure)
     words = "" if isinstance(failure, OSError) else f": {failure}"
@@ -94,21 +99,27 @@ def describe_failure(failure: Exception) -> str:
 
 
 class NetworkProxy:
-    """What an inner inferer is handed in the network's place: calls go through us, attributes to the network."""
+    """What an inner inferer is handed in the network's place: calls come to us, attributes are the network's.
 
-    def __init__(self, network: Any, answer: Any) -> None:
-        self._network, self._answer = network, answer
+    Args:
+        network: what the inferer was handed.
+        answer: ``(windows, args, kwargs) -> outputs``.
+    """
+
+    def __init__(self, network: Network, answer: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        self._network = network
+        self._answer = answer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Split the windows from what else the network is given, and answer them."""
+        """Tell the windows from what else the network is given, and answer them."""
         if args:
             return self._answer(args[0], args[1:], kwargs)
         tensors = [k for k, v in kwargs.items() if isinstance(v, Tensor)]
         if not tensors:
             raise TypeError("the inferer called the network without a tensor")
-        key = max(tensors, key=lambda k: (kwargs[k].is_floating_point(), kwargs[k].ndim))  # prompts are of fewer dimensions
-        rest = {k: v for k, v in kwargs.items() if k != key}
-        return self._answer(kwargs[key], (), rest)
+        key = max(tensors, key=lambda k: (kwargs[k].is_floating_point(), kwargs[k].ndim))  # prompts have fewer dimensions
+        others = {k: v for k, v in kwargs.items() if k != key}
+        return self._answer(kwargs[key], (), others)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_network" or name.startswith("__"):  # a copy asks for these before there is a network, or of itself

@@ -1,4 +1,4 @@
-"""Consistency alone: GraTa without its alignment, the control GraTa needs."""
+"""Consistency alone: GraTa without its alignment, the control that GraTa needs."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,14 @@ from monai_tta.core.tasks import ConsistencyTask, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency(Descent):
-    """Answer a restyled image as the plain one's views are answered on average, at a constant rate.
+    """Pull the answer of a restyled image towards the average over the plain image's views, at a constant learning rate.
 
-    The pseudo objective of GraTa alone (Chen et al., AAAI 2025, arXiv 2408.07343, eq. 4).
+    The pseudo objective of GraTa alone (Chen et al., AAAI 2025, arXiv 2408.07343, eq. 4). A step costs one forward and
+    backward pass of the adaptation windows and a forward pass of each of their views. It keeps nothing from case to case
+    unless the stream is continual, and needs nothing from the source.
+
+    Args:
+        objective: the loss, in nats.
     """
 
     objective: Task = ConsistencyTask()

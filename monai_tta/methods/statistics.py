@@ -1,12 +1,13 @@
-"""Statistics only: the control that tells whose statistics are used from what is learnt."""
+"""Statistics alone: the control that tells whose statistics are used from what is learnt."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from monai_tta.core.method import NoLearning
 from monai_tta.core.normalization import StatisticsFrom
+from monai_tta.core.objectives import Head
 from monai_tta.core.shadow import Shadow
 
 
@@ -14,8 +15,13 @@ from monai_tta.core.shadow import Shadow
 class Statistics(NoLearning):
     """Blend the source's normalisation statistics with the present image's; learn nothing.
 
-    PTN / alpha-BN: Nado et al. 2020, arXiv 2006.10963; You et al. 2021, arXiv 2110.04065. ``blend`` is the present's
-    share in [0, 1].
+    PTN / alpha-BN: Nado et al. 2020, arXiv 2006.10963; You et al. 2021, arXiv 2110.04065. With statistics="volume" it costs one
+    forward pass of the adaptation windows more than the source does. It keeps nothing, and needs running statistics in the network
+    to blend with: a layer without them always uses the present window's.
+
+    Args:
+        statistics: "source", each "window"'s own, or pooled over the "volume"'s adaptation windows.
+        blend: share of the present statistics, in [0, 1].
     """
 
     statistics: StatisticsFrom = "window"
@@ -32,6 +38,11 @@ class Statistics(NoLearning):
         """True for statistics="volume"."""
         return self.statistics == "volume"
 
-    def begin(self, source: nn.Module, head: Any) -> Shadow:
-        """A shadow in which no tensor moves but the statistics are blended."""
+    @property
+    def candidate_features(self) -> Mapping[str, float]:
+        """Its blend, and whether each window has statistics of its own."""
+        return {"blend": self.blend, "window statistics": float(self.statistics == "window")}
+
+    def begin(self, source: nn.Module, head: Head) -> Shadow:
+        """A shadow in which no tensor moves and statistics are blended."""
         return Shadow(source, head, None, self.statistics, self.blend)

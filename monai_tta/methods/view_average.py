@@ -1,5 +1,6 @@
-"""View averaging: look from several sides, learn nothing (test-time augmentation)."""
+"""View averaging: test-time augmentation without learning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,21 +8,29 @@ from torch import Tensor
 
 from monai_tta.core.method import NoLearning
 from monai_tta.core.shadow import Shadow
-from monai_tta.core.tasks import average
+from monai_tta.core.tasks import view_average
 from monai_tta.core.views import Views
 from monai_tta.quality.features import as_logits
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewAverage(NoLearning):
-    """Answer with the mean of the probabilities over geometric views, given back as logits.
+    """Answer with the mean of the probabilities over mirrored and turned views, given back as logits.
 
-    Test-time augmentation by mirrors and quarter turns, e.g. Wang et al. 2019, arXiv 1807.07356. The answer is the
-    network's main output alone: a single tensor.
+    Test-time augmentation, e.g. Wang et al. 2019, arXiv 1807.07356. It costs a forward pass per view, keeps nothing, and needs a
+    network that was trained with these views. The answer is the network's main output alone: a single tensor.
+
+    Args:
+        views: which mirrors and turns.
     """
 
     views: Views = Views()
 
+    @property
+    def candidate_features(self) -> Mapping[str, float]:
+        """Zeros: no blend, no step, no edit."""
+        return {}
+
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
         """Logits ``(N, K, *spatial)`` whose probabilities are the views' mean."""
-        return as_logits(average(shadow, windows, self.views), shadow.head)
+        return as_logits(view_average(shadow, windows, self.views), shadow.head)

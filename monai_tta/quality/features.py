@@ -1,11 +1,12 @@
-"""A panel of candidates: what each answers, seen from several sides, and what an unlabelled case thereby shows of it.
+"""What an unlabelled case shows of several candidate answers: plain numbers, which know nothing of a label.
 
-The features are those of `monai_tta.quality.gain_predictor`; all are plain numbers that know nothing of a label.
+A candidate is a method that is tried on a case. Its answer is looked at un-augmented, and averaged over views. The features are
+those that a `monai_tta.quality.gain_predictor.GainPredictor` was fitted to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -22,91 +23,131 @@ from monai_tta.core.label_free_metrics import (
     mean_entropy,
     uncertain_fraction,
 )
-from monai_tta.core.objectives import probabilities
+from monai_tta.core.objectives import Head, probabilities
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import answers_of_views
 from monai_tta.core.views import Views
 
-OWN = ("agreement", "least", "entropy", "doubt", "uncertain", "confidence")
-CANDIDATE_FEATURES = ("blend", "by window", "reach", *EDITS)
+# What a method says of itself, see `AdaptationMethod.candidate_features`: the blend of its statistics in [0, 1]; 1 for statistics
+# of each window; learning rate times steps; 1 for the image edit that it makes.
+CANDIDATE_FEATURES = ("blend", "window statistics", "step size", *EDITS)
+# What an answer shows of itself: how far its views agree with their mean, on average and at least; its entropy, per voxel and per
+# voxel of foreground; its uncertain voxels per voxel of foreground; its mean probability where it finds a structure.
+ANSWER_FEATURES = (
+    "view agreement",
+    "least view agreement",
+    "entropy",
+    "entropy per foreground",
+    "uncertain fraction",
+    "confidence",
+)
 FEATURES = (
     *CANDIDATE_FEATURES,
-    "averaged",
-    *OWN,
-    *(f"{name} - source" for name in OWN),
-    "share",
-    "growth",
-    "consensus",
-    "likeness",
-    "likeness to plain",
-    "early",
-    "middle",
-    "late",
+    "averaged over views",
+    *ANSWER_FEATURES,
+    *(f"{name} - source" for name in ANSWER_FEATURES),
+    "foreground fraction",
+    "foreground growth",
+    "agreement with the mean answer",
+    "agreement with the averaged source",
+    "agreement with the unadapted answer",
+    "distance of early layers",
+    "distance of middle layers",
+    "distance of late layers",
 )
 TINY = 1e-4
-NO_FEATURES = (0.0,) * len(CANDIDATE_FEATURES)
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateAnswer:
-    """One answer for the teaching windows: probabilities ``(N, K, *spatial)``, from the front alone or averaged over views;
-    the candidate's `CANDIDATE_FEATURES`: blend in [0, 1], 1 for statistics of each window, reach (learning rate times steps), 1 for how it
-    retouches; how far its views agree with their mean, on average and at least."""
+    """A candidate's answer for the adaptation windows.
 
-    p: Tensor
+    Args:
+        probabilities: ``(N, K, *spatial)``, un-augmented or averaged over views.
+        averaged: which of the two.
+        candidate_features: the candidate's `CANDIDATE_FEATURES`, in their order.
+        view_agreement: mean agreement of its views with their mean, in [0, 1].
+        least_view_agreement: the least of these.
+    """
+
+    probabilities: Tensor
     averaged: bool
-    marks: tuple[float, ...]
-    agreement: float
-    least: float
+    candidate_features: tuple[float, ...]
+    view_agreement: float
+    least_view_agreement: float
+
+
+def candidate_row(features: Mapping[str, float]) -> tuple[float, ...]:
+    """`CANDIDATE_FEATURES` in their order, from a method's `candidate_features`; 0 for what it leaves out.
+
+    Raises:
+        ValueError: for a name that gain predictors do not know.
+    """
+    if unknown := set(features) - set(CANDIDATE_FEATURES):
+        raise ValueError(f"unknown candidate features {sorted(unknown)}; there are {', '.join(CANDIDATE_FEATURES)}")
+    return tuple(float(features.get(name, 0.0)) for name in CANDIDATE_FEATURES)
 
 
 @torch.no_grad()
 def candidate_answers(
-    shadow: Shadow, windows: Tensor, views: Views, marks: tuple[float, ...] = NO_FEATURES
+    shadow: Shadow, windows: Tensor, views: Views, candidate_features: tuple[float, ...]
 ) -> tuple[CandidateAnswer, CandidateAnswer]:
-    """What a candidate answers for the teaching windows ``(N, C, *spatial)``: from the front, and averaged over all sides."""
-    seen = answers_of_views(shadow, windows, views)
-    mean = torch.stack(seen).mean(0)
-    fits = [agreement(one, mean, shadow.head) for one in seen]
-    figures = (marks, sum(fits) / len(fits), min(fits))
-    return CandidateAnswer(seen[0], False, *figures), CandidateAnswer(mean, True, *figures)
+    """A candidate's answers for the adaptation windows ``(N, C, *spatial)``: un-augmented, and averaged over views."""
+    of_views = answers_of_views(shadow, windows, views)
+    mean = torch.stack(of_views).mean(0)
+    agreements = [agreement(one, mean, shadow.head) for one in of_views]
+    average = sum(agreements) / len(agreements)
+    least = min(agreements)
+    unaugmented = CandidateAnswer(of_views[0], False, candidate_features, average, least)
+    return unaugmented, CandidateAnswer(mean, True, candidate_features, average, least)
 
 
 @torch.no_grad()
-def plain_answer(shadow: Shadow, windows: Tensor) -> Tensor:
-    """The probabilities of a shadow's answer as it is, from the front alone."""
+def unaugmented_answer(shadow: Shadow, windows: Tensor) -> Tensor:
+    """The probabilities of a shadow's answer ``(N, K, *spatial)``, un-augmented."""
     return probabilities(at_least_float32(shadow(windows)), shadow.head)
 
 
-def _own(opinion: CandidateAnswer, head: str) -> dict[str, float]:
-    entropy, part = mean_entropy(opinion.p, head), foreground_fraction(opinion.p, head)
-    figures = (entropy, entropy / (part + TINY), uncertain_fraction(opinion.p, head), confidence(opinion.p, head))
-    return dict(zip(OWN, (opinion.agreement, opinion.least, *figures), strict=True))
+def _answer_features(answer: CandidateAnswer, head: Head) -> dict[str, float]:
+    p = answer.probabilities
+    entropy = mean_entropy(p, head)
+    figures = (
+        answer.view_agreement,
+        answer.least_view_agreement,
+        entropy,
+        entropy / (foreground_fraction(p, head) + TINY),
+        uncertain_fraction(p, head),
+        confidence(p, head),
+    )
+    return dict(zip(ANSWER_FEATURES, figures, strict=True))
 
 
-def describe(said: Sequence[CandidateAnswer], plain: Tensor, head: str, distances: Sequence[float]) -> Tensor:
+def feature_table(answers: Sequence[CandidateAnswer], unadapted: Tensor, head: Head, distances: Sequence[float]) -> Tensor:
     """What a case shows of each answer.
 
     Args:
-        said: the candidates' answers, the source's own view average first.
-        plain: the source's answer as it is, probabilities ``(N, K, *spatial)``.
-        head: "softmax" or "sigmoid".
+        answers: the candidates' answers, the source's own average over views first.
+        unadapted: the source's answer, probabilities ``(N, K, *spatial)``.
+        head: what the probabilities stand for.
         distances: of the windows' statistics from the source's, layer by layer (none: -1 in the table).
 
     Returns:
         a table (answers, `FEATURES`), float64.
     """
-    own = [_own(o, head) for o in said]
-    consensus = torch.stack([o.p for o in said]).mean(0)
-    before = foreground_fraction(plain, head)
+    figures_of_each = [_answer_features(answer, head) for answer in answers]
+    mean_answer = torch.stack([answer.probabilities for answer in answers]).mean(0)
+    averaged_source = answers[0].probabilities
+    foreground_before = foreground_fraction(unadapted, head)
     layers = [-1.0 if d != d else d for d in mean_by_third(distances)]
     rows = []
-    for o, figures in zip(said, own, strict=True):
-        part = foreground_fraction(o.p, head)
-        relative = [figures[name] - own[0][name] for name in OWN]
-        growth = log((part + TINY) / (before + TINY))
-        likeness = agreement(o.p, consensus, head), agreement(o.p, said[0].p, head), agreement(o.p, plain, head)
-        rows.append([*o.marks, o.averaged, *figures.values(), *relative, part, growth, *likeness, *layers])
+    for answer, figures in zip(answers, figures_of_each, strict=True):
+        p = answer.probabilities
+        foreground = foreground_fraction(p, head)
+        relative_to_source = [figures[name] - figures_of_each[0][name] for name in ANSWER_FEATURES]
+        growth = log((foreground + TINY) / (foreground_before + TINY))
+        agreements = [agreement(p, other, head) for other in (mean_answer, averaged_source, unadapted)]
+        own = [*answer.candidate_features, answer.averaged, *figures.values()]
+        rows.append([*own, *relative_to_source, foreground, growth, *agreements, *layers])
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -115,6 +156,6 @@ def mixture(answers: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack([w * p for w, p in zip(weights, answers, strict=True)]).sum(0)
 
 
-def as_logits(p: Tensor, head: str) -> Tensor:
+def as_logits(p: Tensor, head: Head) -> Tensor:
     """Logits whose probabilities are these."""
     return p.clamp_min(1e-12).log() if head == "softmax" else torch.logit(p, eps=1e-6)

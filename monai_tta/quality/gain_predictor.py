@@ -1,8 +1,9 @@
-"""The calibrated judge: what a case shows of its candidates -> how much Dice each is expected to gain, and how surely.
+"""The gain predictor: from what a case shows of its candidate answers to how much Dice each is expected to gain, and how surely.
 
-A judge is a small forest of regression trees, fitted where the labels are (`preparation.calibrate`), with the margin that kept
-harm below a stated rate on distorted source images it had not seen, and a second forest, the scout, which says from the source's
-own answers alone whether the others are worth hearing. Its file holds numbers only: no images, no pickle.
+A gain predictor is a small forest of regression trees. It is fitted where the labels are (`monai-tta calibrate`). It comes with a
+margin that kept harm below a stated rate on distorted source images that it had not seen, and with a prefilter: a second forest,
+which says from the source's own answers alone whether candidates are worth running. Its file holds numbers only: no images, no
+pickle. Trees: Geurts et al. 2006.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-FORMAT = 2
-RISK_AVERSION = 2.0  # spreads that are taken off a gain before gains are compared
+FORMAT = 3
+RISK_AVERSION = 2.0  # standard deviations that are taken off a gain before gains are compared
 MIN_GAIN = 0.02  # Dice that a mixture must be expected to gain: twice what counts as harm
 
 
 class PredictorError(ValueError):
-    """A judge's file is missing, damaged or made for other features."""
+    """A gain predictor's file is missing, damaged or made for other features."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forest:
-    """Regression trees in flat arrays: node k asks whether ``table[:, feature[k]] <= threshold[k]`` and goes on at ``left[k]``
-    or ``right[k]``; a leaf has feature -1. ``roots`` are the trees' first nodes."""
+    """Regression trees in flat arrays.
+
+    Node k asks whether ``table[:, feature[k]] <= threshold[k]`` and continues at ``left[k]`` or ``right[k]``. A leaf has
+    feature -1 and a ``value``. ``roots`` are the trees' first nodes.
+    """
 
     roots: NDArray[np.int32]
     feature: NDArray[np.int16]
@@ -38,26 +42,31 @@ class Forest:
     value: NDArray[np.float32]
 
     def each(self, table: Floats) -> Floats:
-        """What each tree says of each row of a table ``(rows, features)``: ``(trees, rows)``."""
+        """What each tree predicts for each row of a table ``(rows, features)``: ``(trees, rows)``."""
         rows = np.arange(len(table))
         x = table.astype(np.float32)
-        at = np.repeat(self.roots[:, None], len(table), axis=1)
+        node = np.repeat(self.roots[:, None], len(table), axis=1)
         while True:
-            asks = self.feature[at]
-            if (asks < 0).all():
-                return self.value[at].astype(np.float64)
-            below = x[rows, np.maximum(asks, 0)] <= self.threshold[at]
-            at = np.where(asks < 0, at, np.where(below, self.left[at], self.right[at]))
+            feature = self.feature[node]
+            if (feature < 0).all():
+                return self.value[node].astype(np.float64)
+            below = x[rows, np.maximum(feature, 0)] <= self.threshold[node]
+            node = np.where(feature < 0, node, np.where(below, self.left[node], self.right[node]))
 
 
 @dataclass(frozen=True, eq=False)
 class GainPredictor:
     """A forest, the features it was fitted to, and how cautious it has to be.
 
-    ``margin`` k: a case is worth adapting when ``gain - k * spread > 0`` for one candidate, spread being the standard deviation
-    over the trees. ``temperature`` (in Dice) says how sharply candidates with a higher gain are preferred. ``about`` says how the
-    judge came to be, in words and figures, and the harm rate measured on held-out distortions. ``scout`` expects a gain (in Dice,
-    0 or more) of the case from the source's own two answers; the others are heard where it is above ``bother``.
+    Args:
+        forest: predicts a candidate's gain in Dice from its row of features.
+        features: their names.
+        margin: a case is worth adapting when ``gain - margin * spread > 0`` for one candidate. The spread is the standard
+            deviation over the trees.
+        prefilter: predicts the gain of the case in Dice, 0 or more, from the source's own two answers.
+        prefilter_threshold: candidates run where the prefilter predicts more than this.
+        temperature: in Dice; the lower, the more a candidate with a higher gain is preferred.
+        about: how the predictor was made, in words and figures, with the harm rate measured on held-out distortions.
     """
 
     forest: Forest
@@ -68,39 +77,45 @@ class GainPredictor:
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
 
-    def gains(self, table: Floats) -> tuple[Floats, Floats]:
-        """Expected gain in Dice over the plain source answer of each row ``(rows, features)``, and its spread."""
-        said = self.forest.each(table)
-        return said.mean(0), said.std(0)
+    def predict_gains(self, table: Floats) -> tuple[Floats, Floats]:
+        """Expected gain in Dice over the unadapted answer for each row ``(rows, features)``, and its spread."""
+        of_each_tree = self.forest.each(table)
+        return of_each_tree.mean(0), of_each_tree.std(0)
 
-    def weigh(self, table: Floats) -> Floats:
-        """Shares of the candidates in the answer, summing to 1; all zero: give the plain source answer, because no candidate is
-        sure enough, or the mixture is not expected to gain more than `MIN_GAIN`."""
-        return self.shares(*self.gains(table))
+    def weights(self, table: Floats) -> Floats:
+        """Weights of the candidates in the answer, see `mixture_weights`, from their features ``(rows, features)``."""
+        return self.mixture_weights(*self.predict_gains(table))
 
-    def shares(self, gain: Floats, spread: Floats, min_gain: float = MIN_GAIN) -> Floats:
-        """The same of gains that are known already, of which a mixture must be expected to gain more than ``worth`` (Dice)."""
-        shares = candidate_weights(gain, spread, self.temperature)
-        return (
-            shares
-            if exceeds_margin(gain, spread, self.margin) and exceeds_min_gain(shares, gain, min_gain)
-            else np.zeros_like(gain)
-        )
+    def mixture_weights(self, gain: Floats, spread: Floats, min_gain: float = MIN_GAIN) -> Floats:
+        """Weights of the candidates in the answer, summing to 1; all zero for the unadapted answer.
 
-    def expected_gain(self, first: Floats) -> float:
-        """The gain in Dice that the scout expects of the source's own answers ``(2, features)``: averaged, and from the front."""
-        return float(self.prefilter.each(first.reshape(1, -1)).mean())
+        They are zero where no candidate exceeds the margin, or the mixture is not expected to gain more than ``min_gain`` in
+        Dice.
+        """
+        weights = candidate_weights(gain, spread, self.temperature)
+        is_adapted = exceeds_margin(gain, spread, self.margin) and exceeds_min_gain(weights, gain, min_gain)
+        return weights if is_adapted else np.zeros_like(gain)
+
+    def prefilter_gain(self, source_features: Floats) -> float:
+        """The gain in Dice that the prefilter predicts from the source's own answers ``(2, features)``: averaged over views, and
+        un-augmented."""
+        return float(self.prefilter.each(source_features.reshape(1, -1)).mean())
 
     def save(self, path: Path) -> None:
-        """Write the judge as arrays and JSON (.npz), aside first and then in one move."""
+        """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move."""
         aside = path.with_name(f".{path.name}.partial")
-        numbers = {"margin": self.margin, "bother": self.prefilter_threshold, "temperature": self.temperature}
-        said = {"format": FORMAT, "features": self.features, **numbers}
-        text = np.frombuffer(json.dumps(said | {"about": self.about}).encode(), np.uint8)
+        description = {
+            "format": FORMAT,
+            "features": self.features,
+            "margin": self.margin,
+            "prefilter_threshold": self.prefilter_threshold,
+            "temperature": self.temperature,
+            "about": self.about,
+        }
+        text = np.frombuffer(json.dumps(description).encode(), np.uint8)
+        prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
         with aside.open("wb") as file:
-            np.savez_compressed(
-                file, **vars(self.forest), **{f"scout_{k}": v for k, v in vars(self.prefilter).items()}, said=text
-            )
+            np.savez_compressed(file, **vars(self.forest), **prefilter, description=text)
         aside.replace(path)
 
     @classmethod
@@ -108,35 +123,40 @@ class GainPredictor:
         """Read `save` back.
 
         Raises:
-            NoJudge: for a file that isn't there, can't be read, or was written by another version.
+            PredictorError: for a file that is not there, cannot be read, or was written by another version.
         """
         if not path.is_file():
             raise PredictorError(
-                f"{path} does not exist: `monai-tta calibrate BUNDLE` makes a judge, or choose judge='universal'"
+                f"{path} does not exist: `monai-tta calibrate BUNDLE` makes a gain predictor, or choose predictor='universal'"
             )
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                said = json.loads(arrays["said"].tobytes().decode())
+                said = json.loads(arrays["description"].tobytes().decode())
                 if said["format"] != FORMAT:
                     raise ValueError(f"format {said['format']}, this version reads {FORMAT}: calibrate again")
-                forest, prefilter = (Forest(**{k: arrays[name + k] for k in Forest.__annotations__}) for name in ("", "scout_"))
+                forest, prefilter = (
+                    Forest(**{name: arrays[prefix + name] for name in Forest.__annotations__}) for prefix in ("", "prefilter_")
+                )
             features = tuple(said["features"])
-            _sound(forest, len(features))
-            _sound(prefilter, 2 * len(features))
-            margin, prefilter_threshold, temperature = (float(said[name]) for name in ("margin", "bother", "temperature"))
-            return cls(forest, features, margin, prefilter, prefilter_threshold, temperature, said["about"])
-        except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a judge's file
-            raise PredictorError(f"{path} cannot be read as a judge: {type(error).__name__}: {error}") from error
+            _check_forest(forest, len(features))
+            _check_forest(prefilter, 2 * len(features))
+            margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
+            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"])
+        except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
+            raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
 
 
 def candidate_weights(gain: Floats, spread: Floats, temperature: float) -> Floats:
-    """Shares of the candidates whose gain is larger than its spread, in proportion to ``exp((gain - 2 spread) / temperature)``,
-    summing to 1; all zero where there is none."""
+    """Weights of the candidates whose gain is larger than its spread, in proportion to ``exp((gain - 2 spread) / temperature)``.
+
+    Returns:
+        weights that sum to 1; all zero where no gain is larger than its spread.
+    """
     sure = gain > spread
     if not sure.any():
         return np.zeros_like(gain)
-    least = gain - RISK_AVERSION * spread
-    raised = np.where(sure, np.exp((least - least[sure].max()) / temperature), 0.0)
+    cautious = gain - RISK_AVERSION * spread
+    raised = np.where(sure, np.exp((cautious - cautious[sure].max()) / temperature), 0.0)
     return raised / raised.sum()
 
 
@@ -145,13 +165,13 @@ def exceeds_margin(gain: Floats, spread: Floats, margin: float) -> bool:
     return bool(np.any(gain - margin * spread > 0))
 
 
-def exceeds_min_gain(shares: Floats, gain: Floats, min_gain: float = MIN_GAIN) -> bool:
-    """Whether a mixture is expected to gain more than ``worth``."""
-    return bool(shares @ gain > min_gain)
+def exceeds_min_gain(weights: Floats, gain: Floats, min_gain: float = MIN_GAIN) -> bool:
+    """Whether a mixture is expected to gain more than ``min_gain``, in Dice."""
+    return bool(weights @ gain > min_gain)
 
 
-def _sound(forest: Forest, features: int) -> None:
-    """Refuse a forest that could not be walked through: every way must lead down to a leaf."""
+def _check_forest(forest: Forest, features: int) -> None:
+    """Refuse a forest in which some way does not lead down to a leaf."""
     n = len(forest.feature)
     inner = forest.feature >= 0
     if any(len(v) != n for v in (forest.threshold, forest.left, forest.right, forest.value)) or not n:
@@ -159,8 +179,8 @@ def _sound(forest: Forest, features: int) -> None:
     if forest.feature.max() >= features or not np.isfinite(forest.value).all():
         raise ValueError("it asks for features that it does not name, or says what is not finite")
     here = np.arange(n)[inner]
-    for way in (forest.left[inner], forest.right[inner]):
-        if (way <= here).any() or (way >= n).any():
+    for child in (forest.left[inner], forest.right[inner]):
+        if (child <= here).any() or (child >= n).any():
             raise ValueError("its branches lead nowhere")
     if forest.roots.min() < 0 or forest.roots.max() >= n:
         raise ValueError("its roots lead nowhere")

@@ -1,22 +1,31 @@
-"""Where judges lie: a bundle's beside its checkpoint, the universal one in this package."""
+"""Where gain predictors are: one beside its bundle's checkpoint, a universal one in this package."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
 
-from monai_tta.core.shadow import CannotAdapt
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor, PredictorError
 
 UNIVERSAL = Path(__file__).parent / "predictors" / "universal.npz"
 
 
+def predictor_file(weights: Path) -> Path:
+    """Where the gain predictor of a checkpoint is kept: beside its file of weights.
+
+    >>> predictor_file(Path("models/model.pt")).name, predictor_file(Path("models/model_instance.pt")).name
+    ('gain_predictor.npz', 'gain_predictor_model_instance.npz')
+    """
+    return weights.with_name("gain_predictor.npz" if weights.stem == "model" else f"gain_predictor_{weights.stem}.npz")
+
+
 def load_predictor(name: str) -> GainPredictor:
-    """The judge in a file, or the universal one.
+    """The gain predictor in a file, or the universal one for "universal" and "auto".
 
     Raises:
-        CannotAdapt: when there is none, or one that this version cannot ask.
+        CannotAdapt: when there is none, or one for other features than this version computes.
     """
     path = UNIVERSAL if name in ("auto", "universal") else Path(name)
     try:
@@ -24,15 +33,15 @@ def load_predictor(name: str) -> GainPredictor:
     except PredictorError as error:
         raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
     if predictor.features != FEATURES:
-        raise CannotAdapt(f"{path.name} judges by other features than this version shows; calibrate again")
+        raise CannotAdapt(f"{path.name} was fitted to other features than this version computes; calibrate again")
     return predictor
 
 
 def read_predictor(path: Path) -> GainPredictor:
-    """The judge in a file, read once for as long as the file stays as it is.
+    """The gain predictor in a file, read once for as long as the file stays as it is.
 
     Raises:
-        NoJudge: as `GainPredictor.load`.
+        PredictorError: as `GainPredictor.load`.
     """
     return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
 

@@ -1,4 +1,4 @@
-"""Retouched windows: what each way does to an image, and what it leaves alone."""
+"""Edited windows: what each edit does to an image, and what it leaves alone."""
 
 import pytest
 import torch
@@ -21,17 +21,17 @@ def edge(x):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("way", EDITS)
+@pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.float64])
-def test_moments_and_everything_around_stay(dims, way, kind):
+def test_moments_and_everything_around_stay(dims, edit, kind):
     x = torch.cat([ramp(dims), 2 * ramp(dims) + 50]).to(kind)
     before = x.clone()
-    y = edit_image(x, way)
+    y = edit_image(x, edit)
     assert torch.equal(x, before) and y.dtype == kind and y.shape == x.shape and type(y) is torch.Tensor
     for a, b in zip(y.double(), x.double(), strict=True):
         assert float(a.mean()) == pytest.approx(float(b.mean()), abs=0.01 * float(b.std()))
         assert float(a.std()) == pytest.approx(float(b.std()), rel=0.01)
-    alone = edit_image(x[1:], way)
+    alone = edit_image(x[1:], edit)
     torch.testing.assert_close(y[1:], alone)  # a window is its own, whatever it is asked with
     assert not torch.allclose(y.double(), x.double(), atol=0.02 * float(x.double().std()))
 
@@ -44,23 +44,25 @@ def test_sharper_is_sharper_and_softer_softer(dims):
 
 def test_brighter_and_darker_move_the_middle_tones():
     x = torch.linspace(0, 1, 101).view(1, 1, 1, -1).expand(1, 1, 4, -1)
-    bright, dark = ((edit_image(x, way) - x).flatten() for way in ("brighter", "darker"))
-    # The mean is kept, so that what rises in the middle falls at both ends, and the other way round.
+    bright, dark = ((edit_image(x, edit) - x).flatten() for edit in ("brighter", "darker"))
+    # The mean is kept, so that what rises in the middle falls at both ends, and the other edit round.
     assert bright[50] > 0 > dark[50] and bright[0] < 0 < dark[0]
 
 
 def test_constant_windows_stay():
     x = torch.full((1, 1, 8, 8), 3.0)
-    for way in EDITS:
-        torch.testing.assert_close(edit_image(x, way), x)
+    for edit in EDITS:
+        torch.testing.assert_close(edit_image(x, edit), x)
 
 
-@pytest.mark.parametrize("way", EDITS)
-def test_the_answer_is_the_source_s_to_the_retouched_window(way):
+@pytest.mark.parametrize("edit", EDITS)
+def test_the_answer_is_the_source_s_for_the_edited_window(edit):
     net, x = network("instance"), image(size=8)
-    torch.testing.assert_close(run(net, ImageEdit(way=way), x, head="softmax")[0], net(edit_image(x, way)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        run(net, ImageEdit(edit=edit), x, head="softmax")[0], net(edit_image(x, edit)), rtol=1e-4, atol=1e-5
+    )
 
 
-def test_another_way_is_refused():
+def test_an_unknown_edit_is_refused():
     with pytest.raises(ValueError, match="sharper, softer, brighter, darker, found 'magic'"):
-        ImageEdit(way="magic")
+        ImageEdit(edit="magic")

@@ -1,4 +1,4 @@
-"""A continual stream that degenerates is begun anew; one that only learns is not."""
+"""A continual stream that degenerates is restarted; one that only learns is not."""
 
 import pickle
 
@@ -37,8 +37,8 @@ def test_a_value_that_refuses_nonsense(choice):
 @pytest.mark.parametrize("learn", ["volume", "window"])
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_stream_that_goes_wrong_is_begun_anew(dims, head, learn):
-    with pytest.warns(UserWarning, match="the stream was begun anew"):
+def test_a_stream_that_goes_wrong_is_restarted(dims, head, learn):
+    with pytest.warns(UserWarning, match="the stream restarted"):
         cases, answer, shadow = stream(HASTY, dims=dims, head=head, learn=learn)
     anew = [case.number for case in cases if case.restarted]
     assert 0 not in anew and anew and all(case.adapted for case in cases)
@@ -84,18 +84,18 @@ def test_weights_that_went_too_far_have_no_patience():
     assert len({round(case.weight_distance, 3) for case in cases}) == 1
 
 
-def test_not_finite_is_begun_anew_not_answered_plainly():
+def test_not_finite_is_restarted_not_left_unadapted():
     class Overflowing(Tent):
         def predict(self, shadow, windows):
             return super().predict(shadow, windows) * (float("inf") if shadow.weight_distance > 0.21 else 1)
 
-    with pytest.warns(UserWarning, match="begun anew: the shadow's answer is not finite"):
+    with pytest.warns(UserWarning, match="restarted: the shadow's answer is not finite"):
         cases, answer, _ = stream(Overflowing(optimizer=ROWS["Tent"].optimizer), 2)
     assert answer.isfinite().all() and cases[-1].adapted
 
 
 def test_never_and_not_for_episodes():
-    with pytest.warns(UserWarning, match="begun anew"):
+    with pytest.warns(UserWarning, match="restarted"):
         assert any(case.restarted for case in stream(HASTY)[0])
     assert not any(case.restarted for case in stream(HASTY, collapse=None)[0])
     run, net = inferer(HASTY, collapse=EAGER), network()
@@ -117,8 +117,8 @@ def test_what_statistics_mend_is_no_collapse():
     run = inferer(dataclasses.replace(ROWS["Tent"], optimizer=Adam(lr=1e-4)), reset="never", collapse=EAGER)
     with torch.no_grad():
         answers = [run(image(seed=s), net) for s in range(3)]
-        plain = AdaptiveInferer.__mro__[1](8, 2, 0.5)(image(seed=2), net)
-    assert not torch.allclose(answers[-1].softmax(1), plain.softmax(1), atol=0.2) and not any(c.restarted for c in run.cases)
+        unadapted = AdaptiveInferer.__mro__[1](8, 2, 0.5)(image(seed=2), net)
+    assert not torch.allclose(answers[-1].softmax(1), unadapted.softmax(1), atol=0.2) and not any(c.restarted for c in run.cases)
 
 
 def test_processes_that_learn_together_answer_plainly_and_begin_anew_together(tmp_path):

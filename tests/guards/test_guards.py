@@ -68,13 +68,13 @@ def refused(*_):
     raise AssertionError("this costs, and was not to be asked for")
 
 
-def evidence(adapted, plain=refused, head="softmax", spacing=None, distances=None):
+def evidence(adapted, unadapted=refused, head="softmax", spacing=None, distances=None):
     made = Evidence(
         adapted=adapted,
         head=head,
         shadow=None,
         spacing=spacing,
-        compute_plain=plain if callable(plain) else lambda: plain,
+        compute_unadapted=unadapted if callable(unadapted) else lambda: unadapted,
         compute_source=refused,
         compute_windows=refused,
         compute_fresh=refused,
@@ -200,7 +200,7 @@ def test_shape_against_the_source(dims):
     known = ranges_of_cases([CaseFigures((own,), 0.1, (), "affine")], True)
     told = {"spacing": (2.0,) * dims}
     assert Shape(known).check(evidence(logits((4, 14), dims=dims), **told)) is None
-    assert Shape(known).check(evidence(logits(dims=dims), **told)) is None, "nothing shown is not judged"
+    assert Shape(known).check(evidence(logits(dims=dims), **told)) is None, "nothing shown is not saved_stump"
     assert "volume" in Shape(known).check(evidence(logits((4, 8), dims=dims), **told))
     assert "volume" in Shape(known).check(evidence(logits((4, 14), dims=dims), spacing=(1.0,) * dims))
     assert "no affine" in Shape(known).check(evidence(logits((4, 14), dims=dims)))
@@ -297,7 +297,7 @@ def test_windows_are_found_where_none_were_kept(method, learn):
     class Look(Guard):
         def check(self, evidence):
             seen.append(
-                (len(evidence.windows), evidence.distances, evidence.plain_views(Views()), evidence.adapted_views(Views()))
+                (len(evidence.windows), evidence.distances, evidence.unadapted_views(Views()), evidence.adapted_views(Views()))
             )
 
     net, x = network(), image()
@@ -386,7 +386,7 @@ def test_a_network_of_single_voxels_answers_every_pose_alike(dims):
 
     class Look(Guard):
         def check(self, evidence):
-            seen.extend([evidence.plain_views(Views()), evidence.adapted_views(Views())])
+            seen.extend([evidence.unadapted_views(Views()), evidence.adapted_views(Views())])
 
     net = torch.nn.Sequential(conv(1, 4, 1), norm(4), torch.nn.ReLU(), conv(4, 3, 1)).eval()
     inferer(TENT, guard=Look())(image(dims), net)

@@ -151,7 +151,7 @@ def test_pickled_copied_and_light():
     run = inferer(TENT, reset="never")
     run(image(), network())
     for twin in (pickle.loads(pickle.dumps(run)), copy.deepcopy(run)):
-        assert twin.method == run.method and list(twin.cases) == list(run.cases)
+        assert twin.settings == run.settings and list(twin.cases) == list(run.cases)
     assert not any(isinstance(v, torch.Tensor | nn.Module) for v in vars(run).values())
 
 
@@ -257,9 +257,9 @@ def test_a_method_says_how_many_windows_it_wants_and_the_caller_may_say_otherwis
         (Careful(), 4),
         (Around(inner=Careful()), 4),
     ):
-        assert AdaptiveInferer(8, method=method).budget == wanted
-        assert AdaptiveInferer(8, method=method, budget=3).budget == 3
-        assert AdaptiveInferer(8, method=method, budget=None).budget is None
+        assert AdaptiveInferer(8, method=method).settings.n_adaptation_windows == wanted
+        assert AdaptiveInferer(8, method=method, budget=3).settings.n_adaptation_windows == 3
+        assert AdaptiveInferer(8, method=method, budget=None).settings.n_adaptation_windows is None
     _, case = run(network(), TENT, image(size=20))
     assert case.n_windows == case.budget == 1
     with pytest.raises(ValueError, match="or 'auto'; found 'many'"):

@@ -1,4 +1,4 @@
-"""`Careful`: the judge's word is followed, plainly where it says so, and an answer costs what is said."""
+"""`Careful`: the gain predictor decides, the source answers where it says so, and an answer costs what the docs say."""
 
 import pytest
 import torch
@@ -8,17 +8,26 @@ from monai_tta import AdaptiveInferer, Careful, Statistics, ViewAverage
 from monai_tta.core.image_edits import EDITS
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
-from monai_tta.methods.careful import marks, usual_candidates
-from monai_tta.quality.features import CANDIDATE_FEATURES, FEATURES, candidate_answers, describe, plain_answer
-from tests.small import BLENDED, image, inferer, judged, network, run, stump
+from monai_tta.methods.careful import usual_candidates
+from monai_tta.quality.features import (
+    CANDIDATE_FEATURES,
+    FEATURES,
+    candidate_answers,
+    candidate_row,
+    feature_table,
+    unaugmented_answer,
+)
+from tests.small import BLENDED, image, inferer, network, run, saved_stump, stump
+
+NOTHING = candidate_row({})
 
 
 def careful(name, **choices):
-    return Careful(predictor=judged(name, **choices), candidates=BLENDED)
+    return Careful(predictor=saved_stump(name, **choices), candidates=BLENDED)
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_a_judge_who_expects_nothing_leaves_the_source_alone(head):
+def test_a_predictor_that_expects_nothing_leaves_the_source_alone(head):
     net, x = network(head=head), image()
     made = inferer(careful("hopeless", low=-0.1, high=-0.1), head)
     with pytest.warns(UserWarning, match="expects no gain"):
@@ -29,15 +38,18 @@ def test_a_judge_who_expects_nothing_leaves_the_source_alone(head):
     )
 
 
-def test_a_margin_makes_a_hopeful_judge_wary():
-    sure, wary = stump(low=0.1, high=0.3), stump(low=0.1, high=0.3, margin=1e9)
+def test_a_margin_needs_a_spread_to_act():
+    without = stump(low=0.1, high=0.3)
+    with_margin = stump(low=0.1, high=0.3, margin=1e9)
     table = torch.zeros(2, len(FEATURES)).numpy()
-    assert sure.weigh(table).sum() == pytest.approx(1) and wary.weigh(table).sum() == pytest.approx(1)  # one tree: no spread
+    assert without.weights(table).sum() == pytest.approx(1) and with_margin.weights(table).sum() == pytest.approx(
+        1
+    )  # one tree: no spread
 
 
 @pytest.mark.parametrize("size", [8, 12])
-def test_the_preferred_candidate_answers(size):
-    """One candidate's views, by a judge who has eyes for averages of the blended one alone."""
+def test_the_candidate_with_the_expected_gain_answers(size):
+    """Both answers of the blended candidate, by a predictor that looks at the blend alone."""
     net, x = network(dims=2), image(2, size=size)
     blended = careful("blended", low=-5.0, high=0.1, feature="blend", at=0.2)
     answer, case = run(net, blended, x, sw_batch_size=1, head="softmax")
@@ -46,9 +58,11 @@ def test_the_preferred_candidate_answers(size):
     if size == 8:
         pooled = Statistics(blend=0.5, statistics="volume").begin(net, "softmax")
         pooled.pool_statistics(x)
-        front, averaged = candidate_answers(pooled, x, Views())
-        torch.testing.assert_close(answer.softmax(1), (front.p + averaged.p) / 2, rtol=1e-4, atol=1e-5)
-    else:  # several windows: statistics are the teaching windows', the answer is every window's
+        unaugmented, averaged = candidate_answers(pooled, x, Views(), NOTHING)
+        torch.testing.assert_close(
+            answer.softmax(1), (unaugmented.probabilities + averaged.probabilities) / 2, rtol=1e-4, atol=1e-5
+        )
+    else:  # several windows: statistics are the adaptation windows', the answer is every window's
         assert answer.shape == (1, 3, 12, 12)
         assert not torch.allclose(answer, run(net, Statistics(blend=0.5, statistics="volume"), x, head="softmax")[0], atol=1e-4)
 
@@ -56,9 +70,9 @@ def test_the_preferred_candidate_answers(size):
 @pytest.mark.parametrize("thorough", [True, False])
 @pytest.mark.parametrize("size", [8, 12])
 def test_view_average_of_the_source_alone_is_view_average(size, thorough):
-    """Even from the front: a judge who trusts averages alone gets them."""
+    """Even with thorough=False: a predictor that expects a gain of averages alone gets averages."""
     net, x = network(dims=2), image(2, size=size)
-    predictor = judged("average", low=-5.0, high=0.1, feature="averaged", at=0.5)
+    predictor = saved_stump("average", low=-5.0, high=0.1, feature="averaged over views", at=0.5)
     alone = Careful(predictor=predictor, candidates=(Statistics(blend=0.0),), thorough=thorough)
     torch.testing.assert_close(
         run(net, alone, x, head="softmax")[0].softmax(1),
@@ -68,7 +82,7 @@ def test_view_average_of_the_source_alone_is_view_average(size, thorough):
     )
 
 
-def test_a_missing_judge_is_named_and_the_plain_answer_given():
+def test_a_missing_predictor_is_named_and_the_source_answers():
     net, x = network(), image()
     with pytest.warns(UserWarning, match=r"nowhere\.npz does not exist"):
         answer, case = run(net, Careful(predictor="/some/where/nowhere.npz"), x, head="softmax")
@@ -77,26 +91,28 @@ def test_a_missing_judge_is_named_and_the_plain_answer_given():
     assert "monai-tta calibrate" in case.reason
 
 
-def test_a_judge_of_other_features_is_refused():
+def test_a_predictor_of_other_features_is_refused():
     with pytest.warns(UserWarning, match="calibrate again"):
         _, case = run(network(), careful("other", features=("blend", "charm")), head="softmax")
     assert case.reason
 
 
-def test_networks_with_memory_try_blends_and_others_retouch():
+def test_networks_with_running_statistics_try_blends_and_others_edit_the_image():
     pooled = [("volume", b) for b in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)]
     assert [(c.statistics, c.blend) for c in usual_candidates(network("batch"))] == pooled
-    several = usual_candidates(network("batch"), windows=2)
+    several = usual_candidates(network("batch"), n_windows=2)
     assert [(c.statistics, c.blend) for c in several] == [*pooled, ("window", 0.3), ("window", 1.0)]
-    assert [dict(zip(CANDIDATE_FEATURES, marks(c), strict=True))["by window"] for c in several] == [0] * 7 + [1] * 2
-    source, step, *edit_image = usual_candidates(network("instance"))
-    assert not source.learns and step.learns and [c.way for c in edit_image] == list(EDITS)
+    assert [
+        dict(zip(CANDIDATE_FEATURES, candidate_row(c.candidate_features), strict=True))["window statistics"] for c in several
+    ] == [0] * 7 + [1] * 2
+    source, step, *edits = usual_candidates(network("instance"))
+    assert not source.learns and step.learns and [c.edit for c in edits] == list(EDITS)
 
 
 @pytest.mark.parametrize("kind", ["batch", "instance", "group"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_usual_candidates_answer(kind, dims):
-    made = inferer(Careful(predictor=judged("hopeful")), "softmax")
+    made = inferer(Careful(predictor=saved_stump("hopeful")), "softmax")
     answer = made(image(dims), network(kind, dims))
     assert answer.isfinite().all() and made.cases[-1].reason is None
     assert (made.cases[-1].weight_distance > 0) == (kind != "batch")
@@ -108,39 +124,39 @@ def test_window_by_window_is_refused_as_it_decides_once_for_a_volume():
 
 
 def test_cost_is_what_the_docstring_says():
-    """Forward passes: plain and distances of the teaching windows, gathering and views of each candidate; nothing more for an
-    image that is one window."""
+    """Forward passes: the unadapted answer and the distances of the adaptation windows, then pooling and views of each candidate;
+    nothing more for an image of one window."""
     net, x, counted = network(dims=2), image(2, size=8), []
     net.register_forward_hook(lambda m, i, o: counted.append(len(i[0])))
     run(net, careful("hopeful"), x, head="softmax")
     views = len(Views().of((8, 8)))
     assert sum(counted) == 2 + 2 * (1 + views)
     counted.clear()
-    with pytest.warns(UserWarning, match="at first sight"):
-        _, case = run(net, careful("not bothered", prefilter_threshold=0.0), x, head="softmax")
-    assert sum(counted) == 2 + (1 + views) + 1 and not case.adapted  # and the plain answer
+    with pytest.warns(UserWarning, match="prefilter expects no gain"):
+        _, case = run(net, careful("filtered", prefilter_threshold=0.0), x, head="softmax")
+    assert sum(counted) == 2 + (1 + views) + 1 and not case.adapted  # and the unadapted answer
 
 
-def test_a_scout_hears_the_source_alone():
-    """What it is asked about is what the judge's table would say of the source's answers if there were no others."""
+def test_the_prefilter_sees_the_source_alone():
+    """It gets the features that the source's answers would have if there were no other candidates."""
     net, x = network(dims=2), image(2, size=8)
     method = careful("hopeful")
-    council = method.begin(net, "softmax")
-    heard = method.run_candidates(council, x)
+    pool = method.begin(net, "softmax")
+    results = method.run_candidates(pool, x)
     shadow = Shadow(net, "softmax", None)
-    front, averaged = candidate_answers(shadow, x, Views())
-    alone = describe([averaged, front], plain_answer(shadow, x), "softmax", shadow.distances(x))
-    torch.testing.assert_close(heard.first, alone, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(heard.table[:2], heard.first)  # the consensus is another's where others are heard
+    unaugmented, averaged = candidate_answers(shadow, x, Views(), NOTHING)
+    alone = feature_table([averaged, unaugmented], unaugmented_answer(shadow, x), "softmax", shadow.distances(x))
+    torch.testing.assert_close(results.source_features, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(results.features[:2], results.source_features)  # with other candidates the mean answer is another
 
 
-def test_from_the_front_alone_an_image_of_several_windows_costs_one_pass_for_each_candidate():
+def test_unaugmented_answers_of_an_image_of_several_windows_cost_one_pass_for_each_candidate():
     net, x, counted = network(dims=2), image(2, size=20), []
     net.register_forward_hook(lambda m, i, o: counted.append(len(i[0])))
     answers, costs = [], []
     for thorough in (True, False):
         counted.clear()
-        made = Careful(predictor=judged("hopeful"), candidates=BLENDED, thorough=thorough)
+        made = Careful(predictor=saved_stump("hopeful"), candidates=BLENDED, thorough=thorough)
         answers.append(run(net, made, x, head="softmax", budget=1)[0])
         costs.append(sum(counted))
     windows, views = 16, len(Views().of((8, 8)))
@@ -151,20 +167,20 @@ def test_from_the_front_alone_an_image_of_several_windows_costs_one_pass_for_eac
 def test_features_are_named_in_order_and_know_the_source():
     net, x = network(dims=2), image(2, size=8)
     shadow = Shadow(net, "softmax", None)
-    front, averaged = candidate_answers(shadow, x, Views())
-    table = describe([averaged, front], plain_answer(shadow, x), "softmax", shadow.distances(x))
+    unaugmented, averaged = candidate_answers(shadow, x, Views(), NOTHING)
+    table = feature_table([averaged, unaugmented], unaugmented_answer(shadow, x), "softmax", shadow.distances(x))
     assert table.shape == (2, len(FEATURES)) and table.isfinite().all()
     of = dict(zip(FEATURES, table[1].tolist(), strict=True))
     assert (
-        of["averaged"] == 0
-        and of["likeness to plain"] == pytest.approx(1, abs=1e-6)
-        and of["growth"] == pytest.approx(0, abs=1e-6)
+        of["averaged over views"] == 0
+        and of["agreement with the unadapted answer"] == pytest.approx(1, abs=1e-6)
+        and of["foreground growth"] == pytest.approx(0, abs=1e-6)
     )
-    assert of["late"] > 0 and table[0, FEATURES.index("averaged")] == 1
-    assert all(of[f"{n} - source"] == of[n] - table[0, FEATURES.index(n)] for n in ("agreement", "entropy"))
+    assert of["distance of late layers"] > 0 and table[0, FEATURES.index("averaged over views")] == 1
+    assert all(of[f"{n} - source"] == of[n] - table[0, FEATURES.index(n)] for n in ("view agreement", "entropy"))
 
 
-def test_a_poisoned_image_is_answered_plainly():
+def test_the_source_answers_an_image_of_nan():
     x = image()
     x[...] = float("nan")
     with pytest.warns(UserWarning):

@@ -60,7 +60,7 @@ def test_a_file_gives_the_same_judge_back(tmp_path):
     predictor.save(tmp_path / "judge.npz")
     again = GainPredictor.load(tmp_path / "judge.npz")
     table = cases(seed=3).known[0].table
-    np.testing.assert_array_equal(again.weigh(table), predictor.weigh(table))
+    np.testing.assert_array_equal(again.weights(table), predictor.weights(table))
     assert (again.margin, again.features, again.about) == (predictor.margin, predictor.features, predictor.about)
     assert not list(tmp_path.glob(".*"))
 
@@ -133,10 +133,10 @@ def test_what_is_not_worth_the_risk_is_left_alone():
     predictor = fit_predictor(cases(n=80), 0.05)
     gain, spread = np.array([0.03, 0.011]), np.array([0.001, 0.001])
     mixture = float(candidate_weights(gain, spread, predictor.temperature) @ gain)
-    assert predictor.shares(gain, spread, mixture - 1e-6).sum() == pytest.approx(1)
-    assert not predictor.shares(gain, spread, mixture + 1e-6).any()
+    assert predictor.mixture_weights(gain, spread, mixture - 1e-6).sum() == pytest.approx(1)
+    assert not predictor.mixture_weights(gain, spread, mixture + 1e-6).any()
     assert (
-        predictor.shares(gain, spread).any() and not predictor.shares(gain * 0.8, spread).any()
+        predictor.mixture_weights(gain, spread).any() and not predictor.mixture_weights(gain * 0.8, spread).any()
     )  # worth 0.02 unless told otherwise
 
 
@@ -197,7 +197,7 @@ def test_the_margin_is_the_least_that_keeps_the_rate():
 def test_a_scout_misses_next_to_nothing_and_sends_hopeless_cases_home():
     """Half of the cases can't gain, and show it in what the source says."""
     known = cases(n=120, seed=4).known
-    where = FEATURES.index("share")
+    where = FEATURES.index("foreground fraction")
     left = []
     for k in known:
         hopeful = bool(k.group % 2)

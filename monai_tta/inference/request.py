@@ -1,0 +1,41 @@
+"""One image to be answered, and how the inner inferer answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from monai_tta.inference.network import Network
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """One image and the inner inferer with the image bound to it.
+
+    Args:
+        image: ``(1, C, *spatial)``.
+        network: what the inferer was handed, or a copy of it in eval mode.
+        source: the module inside; None where its layers cannot be seen.
+        ask: ``(image, network) -> answer``: runs the inner inferer on the image, with this network.
+        restores_meta: whether the inner inferer gives the answer the image's meta data whatever the network returns.
+        number: the number of the case.
+    """
+
+    image: Tensor
+    network: Network
+    source: nn.Module | None
+    ask: Callable[[Tensor, Network], Any]
+    restores_meta: bool
+    number: int
+
+    def answer_with(self, network: Network) -> Any:
+        """Run the inner inferer on the image with this network."""
+        return self.ask(self.image, network)
+
+    @property
+    def network_name(self) -> str:
+        """The class of the network, for records and messages."""
+        return type(self.source if self.source is not None else self.network).__name__

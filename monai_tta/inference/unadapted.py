@@ -1,0 +1,43 @@
+"""The unadapted answer of an image: the source's own, computed at most once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from monai_tta.core.objectives import Head
+from monai_tta.inference.first_pass import SourceProxy
+from monai_tta.inference.network import NetworkProxy
+from monai_tta.inference.request import Request
+
+
+class UnadaptedAnswer:
+    """The source's answer of the whole image, computed when somebody first asks for it.
+
+    ``seconds`` is what it took, and ``head`` what the answer showed the head to be; both are None before.
+    """
+
+    def __init__(self, request: Request, head: Head | Literal["auto"]) -> None:
+        self._request = request
+        self._given_head = head
+        self._answer: Any = None
+        self.head: Head | Literal["auto"] | None = None
+        self.seconds: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was computed."""
+        return self.seconds is not None
+
+    def get(self) -> Any:
+        """The answer, in the inner inferer's container."""
+        if not self.is_known:
+            began = time.perf_counter()
+            request = self._request
+            proxy = SourceProxy(request.network, request.source, self._given_head)
+            network = request.network if request.source is None else NetworkProxy(request.network, proxy.answer)
+            self._answer = request.answer_with(network)
+            proxy.note(self._answer, proxy.key)
+            self.head = proxy.head
+            self.seconds = time.perf_counter() - began
+        return self._answer

@@ -1,0 +1,112 @@
+"""The contract of a method: what a wrapper passes on, and what a method must say of itself."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from monai_tta import Careful, Statistics, Tent
+from monai_tta.core.method import AdaptationMethod, Wrapper, pass_on
+from monai_tta.quality.features import CANDIDATE_FEATURES
+from tests.small import ROWS
+
+REBUILT = ("for_checkpoint", "record_name")  # around the inner method's
+PASSED_ON = [name for name in vars(AdaptationMethod) if not name.startswith("_") and name not in REBUILT]
+ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 1}
+
+
+def is_property(name):
+    return isinstance(vars(AdaptationMethod)[name], property)
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_a_wrapper_passes_every_member_on(name):
+    asked = []
+    tells = property(lambda self: asked.append(name)) if is_property(name) else lambda self, *args: asked.append(name)
+    wrapper = Wrapper(inner=type("Telling", (Statistics,), {name: tells})())
+    member = getattr(wrapper, name)
+    if not is_property(name):
+        member(*[None] * ARGUMENTS[name])
+    assert asked == [name]
+
+
+def test_a_wrapper_is_rebuilt_around_the_inner_methods_checkpoint_and_name():
+    class Inner(Statistics):
+        record_name = property(lambda self: "the inner method")
+
+        def for_checkpoint(self, weights):
+            return replace(self, blend=0.7)
+
+    wrapper = Wrapper(inner=Inner())
+    assert wrapper.for_checkpoint(Path("model.pt")).inner.blend == 0.7
+    assert wrapper.record_name == "Wrapper(inner=the inner method)"
+
+
+def test_a_member_added_to_the_contract_is_passed_on():
+    class Contract(AdaptationMethod):
+        @property
+        def added_property(self):
+            return "the default"
+
+        def added_method(self, value):
+            return "the default"
+
+    @pass_on(Contract)
+    @dataclass(frozen=True, kw_only=True)
+    class Around(Wrapper):
+        """A wrapper for a larger contract."""
+
+    class Inner(Tent):
+        added_property = property(lambda self: "the inner method's")
+
+        def added_method(self, value):
+            return value
+
+    around = Around(inner=Inner())
+    assert around.added_property == "the inner method's" and around.added_method(3) == 3
+
+
+def test_a_wrapper_overrides_what_it_improves_and_calls_the_inner_by_super():
+    @dataclass(frozen=True, kw_only=True)
+    class Twice(Wrapper):
+        """Asks the inner method and doubles what it says."""
+
+        @property
+        def default_budget(self):
+            return 2 * super().default_budget
+
+        def loss(self, shadow, windows):
+            return 2 * super().loss(shadow, windows)
+
+    class One(Statistics):
+        def loss(self, shadow, windows):
+            return 1.0
+
+    twice = Twice(inner=One(statistics="volume"))
+    assert twice.default_budget == 8 and twice.loss(None, None) == 2 and twice.pools_statistics
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_method_describes_itself_to_gain_predictors_or_refuses(row):
+    method = ROWS[row]
+    if isinstance(method, Careful):
+        with pytest.raises(NotImplementedError, match="cannot be a candidate"):
+            dict(method.candidate_features)
+    else:
+        assert set(method.candidate_features) <= set(CANDIDATE_FEATURES)
+
+
+def test_a_candidate_that_says_nothing_of_itself_is_refused_at_once():
+    class Quiet(Statistics):
+        candidate_features = AdaptationMethod.candidate_features
+
+    with pytest.raises(NotImplementedError, match="Quiet cannot be a candidate"):
+        Careful(candidates=(Statistics(blend=0.0), Quiet()))
+
+
+def test_a_candidate_with_unknown_features_is_refused_at_once():
+    class Odd(Statistics):
+        candidate_features = {"charm": 1.0}
+
+    with pytest.raises(ValueError, match="charm"):
+        Careful(candidates=(Statistics(blend=0.0), Odd()))
