@@ -6,10 +6,9 @@ import re
 import runpy
 import sys
 import zipfile
-from ast import literal_eval
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,46 +16,14 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from monai_tta import methods
-from monai_tta.core.method import AdaptationMethod
+from monai_tta.pipeline.devices import usable_device
+from monai_tta.pipeline.shipped_bundles import BUNDLES
 
-BUNDLES = Path(__file__).parent.parent / "bundles"  # those that ship with the package
+__all__ = ["BUNDLES", "BundleError", "SourceBundle", "describe_error", "load_bundle", "read_bundle"]
 
 
 class BundleError(ValueError):
     """A bundle lacks something; the message says what, in which file, and what to do."""
-
-
-def named_method(name: str, choices: Iterable[str] = ()) -> AdaptationMethod:
-    """The exported method of this name in any case.
-
-    Args:
-        name: e.g. "grata".
-        choices: other than the defaults, each as "name=value": numbers, words, True, False or None.
-
-    Raises:
-        ValueError: for an unknown name or choice, listing the known ones.
-    """
-    known = {m.lower(): m for m in methods.__all__}
-    key = name.lower().replace("-", "").replace("_", "")
-    if key not in known:
-        raise ValueError(f"no method {name!r}; choose one of {', '.join(sorted(known))}")
-    kind = getattr(methods, known[key])
-    simple = [f.name for f in fields(kind) if isinstance(f.default, str | int | float | None)]
-    given = {}
-    for choice in choices:
-        field, _, value = choice.partition("=")
-        if field not in simple or not value:
-            raise ValueError(f"{name} has no choice {choice!r}; give NAME=VALUE with a name of {', '.join(simple) or 'none'}")
-        try:
-            given[field] = literal_eval(value)
-        except (ValueError, SyntaxError):
-            given[field] = value
-    try:
-        method: AdaptationMethod = kind(**given)
-    except TypeError as error:
-        raise ValueError(f"{name} cannot use {', '.join(choices)}: {error}") from error
-    return method
 
 
 @dataclass
@@ -77,15 +44,24 @@ class SourceBundle:
             return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
 
-def load_bundle(root: Path | str, checkpoint: str | None = "model.pt") -> SourceBundle:
-    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True`` (None: no weights).
+def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: str | None = None) -> SourceBundle:
+    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True``.
+
+    Args:
+        root: the bundle's folder.
+        checkpoint: a file in its ``models``; None for a network without weights.
+        device: where the network is moved to, e.g. "cuda:0"; None leaves it where the bundle puts it.
 
     Raises:
         BundleError: for a missing file or section, or weights that do not fit the network.
+        ValueError: for a device that torch does not have here.
     """
     root = Path(root)
+    chosen = None if device is None else usable_device(device)
     parser, config = read_bundle(root)
     sections: dict[str, Any] = cast(dict[str, Any], parser.config)
+    if chosen is not None and "device" in sections:
+        parser["device"] = f"$torch.device('{chosen}')"
     for key in ("network", "inferer", "preprocessing", "postprocessing"):
         ids = ("network", "network_def") if key == "network" else (key,)
         if not any(i in sections for i in ids):
@@ -101,8 +77,10 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt") -> Source
         raise BundleError(f"{config} must make a torch module its network and a callable its inferer; it makes {kinds}")
     if checkpoint is not None:
         _load_weights(network, root / "models" / checkpoint)
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    return SourceBundle(parser, network.eval(), inferer, device)
+    if chosen is not None:
+        network = network.to(chosen)
+    place = chosen or next((p.device for p in network.parameters()), torch.device("cpu"))
+    return SourceBundle(parser, network.eval(), inferer, place)
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+"""The bundles that come with the package, by name; imports neither torch nor MONAI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_tta.pipeline.match_names import did_you_mean, letters
+
+BUNDLES = Path(__file__).parent.parent / "bundles"
+
+
+def shipped_bundles() -> list[str]:
+    """The names of the bundles that come with the package, in the order of the alphabet."""
+    return sorted(config.parents[1].name for config in BUNDLES.glob("*/configs/inference.yaml"))
+
+
+def find_bundle(name: Path | str) -> Path:
+    """The folder of a bundle that a user names: a path that exists, else the shipped bundle of that name.
+
+    Case, hyphens and underscores of a shipped bundle's name do not matter.
+
+    Raises:
+        ValueError: where there is neither; the message lists the shipped bundles and suggests the nearest name.
+    """
+    path = Path(name)
+    shipped = shipped_bundles()
+    if path.exists():
+        return path
+    if path.name == str(path) and letters(path.name) in (by_letters := {letters(other): other for other in shipped}):
+        return BUNDLES / by_letters[letters(path.name)]
+    raise ValueError(
+        f"{path} is not a MONAI bundle: there is no such folder, and no bundle of that name comes with monai-tta."
+        f"{did_you_mean(path.name, shipped)} These come with it: {', '.join(shipped)}"
+    )
