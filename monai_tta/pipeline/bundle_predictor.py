@@ -1,36 +1,47 @@
-"""The gain predictor that belongs to a bundle's checkpoint."""
+"""Which method suits a bundle's checkpoint: with the gain predictor that belongs to it, where there is one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.methods.careful import Careful
-from monai_tta.quality.predictor_files import read_predictor
+from monai_tta.core.normalization import has_running_stats
+from monai_tta.methods import Careful, Source, Statistics
+from monai_tta.quality.predictor_files import predictor_file
+
+BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
 
 
-def with_bundle_predictor(method: AdaptationMethod, root: Path, checkpoint: str) -> AdaptationMethod:
-    """A method whose judge is to be found ("auto") with the one that belongs to a bundle's checkpoint, if there is one.
+def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, str]:
+    """The method to use where the user names none.
 
-    Raises:
-        NoJudge: when a file that was named can't be read: at once, rather than plain answers for a whole cohort.
+    `Careful` where a gain predictor was calibrated for the checkpoint; else the image's own statistics, pooled over the volume
+    and blended with the source's, where the network has running statistics; else no adaptation.
+
+    Args:
+        network: the source network.
+        weights: the checkpoint's file.
+
+    Returns:
+        the method, before `AdaptationMethod.for_checkpoint`, and why it was chosen, in words that follow "because".
     """
-    if not isinstance(method, Careful):
-        return method
-    file = predictor_file(root, checkpoint)
-    method = replace(method, predictor=str(file)) if method.predictor == "auto" and file.is_file() else method
-    if method.predictor not in ("auto", "universal"):
-        read_predictor(Path(method.predictor))
-    return method
+    predictor = predictor_file(weights)
+    if predictor.is_file():
+        return Careful(), f"{predictor.name} was calibrated for {weights.name}"
+    advice = "`monai-tta calibrate` makes one"
+    if has_running_stats(network):
+        why = f"the network has running statistics to blend with, and {weights.name} has no gain predictor ({advice})"
+        return Statistics(statistics="volume", blend=BLEND), why
+    why = f"the network has no running statistics to blend with, and {weights.name} has no gain predictor ({advice})"
+    return Source(), why
 
 
 def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMethod:
-    """`Careful` with the judge of a bundle, for a config's ``_target_``."""
-    return with_bundle_predictor(Careful(), Path(bundle_root), checkpoint)
+    """`Careful` with the gain predictor of a bundle's checkpoint, for a config's ``_target_``.
 
-
-def predictor_file(root: Path, checkpoint: str) -> Path:
-    """Where the judge of a bundle's checkpoint is kept."""
-    stem = Path(checkpoint).stem
-    return root / "models" / ("judge.npz" if stem == "model" else f"judge_{stem}.npz")
+    Raises:
+        PredictorError: for a gain predictor's file that cannot be read.
+    """
+    return Careful().for_checkpoint(Path(bundle_root) / "models" / checkpoint)
