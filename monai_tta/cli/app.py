@@ -1,83 +1,49 @@
-"""The command line: `monai-tta`, or `python -m monai_tta`."""
+"""The command line: `monai-tta`, or `python -m monai_tta`.
+
+Commands import torch and MONAI inside their functions, because that takes seconds and neither help nor a typing error needs it.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from monai_tta import methods as exported
-from monai_tta.cli.calibrate import calibrate
-from monai_tta.cli.compare import compare, tables
-from monai_tta.cli.console import console, report_errors
-from monai_tta.cli.demo import make_demo
-from monai_tta.cli.profile import profile
-from monai_tta.cli.reference import reference
-from monai_tta.cli.run import run_images
-from monai_tta.cli.stream import stream
-from monai_tta.pipeline import bundle as bundles
-from monai_tta.pipeline import overlay as overlays
+from monai_tta._version import __version__
+from monai_tta.cli import calibrate, compare, demo_command, methods, overlay, profile, reference, run, stream
+from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, SEGMENT, help_end
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Test-time adaptation for medical image segmentation.")
-app.command()(calibrate)
-app.command()(compare)
-app.command()(tables)
-app.command()(profile)
-app.command("run")(run_images)
-app.command()(stream)
-app.command()(reference)
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=help_end("monai-tta run hippocampus_mri SCANS --out MASKS", codes=(0, 2, 3, 130)),
+)
+app.command("run", rich_help_panel=SEGMENT, epilog=run.HELP_END)(run.run_images)
+app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
+app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
+app.command("reference", rich_help_panel=PREPARE, epilog=reference.HELP_END)(reference.reference)
+app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
+app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)
+app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)
+app.command("profile", rich_help_panel=EVALUATE, epilog=profile.HELP_END)(profile.profile)
+app.command("methods", rich_help_panel=INSPECT, epilog=methods.HELP_END)(methods.methods)
+app.command("overlay", rich_help_panel=INSPECT, epilog=overlay.HELP_END)(overlay.overlay)
 
 
-@app.command()
-def overlay(
-    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
-    out: Annotated[Path | None, typer.Option(help="where the overlay goes; adapt_BUNDLE.yaml here unless told")] = None,
-    head: Annotated[str | None, typer.Option(help="softmax or sigmoid, where the bundle doesn't say")] = None,
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"monai-tta {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and end", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Say what adapting a bundle would mean, and write the config file that does it."""
-    with report_errors(ValueError, OSError):
-        findings = overlays.look(bundle, head)
-        table = Table("of", "found")
-        for name, value in findings.lines():
-            table.add_row(name, value)
-        Console().print(table)
-        text = overlays.overlay(findings)
-    file = out or Path(f"adapt_{bundle.resolve().name}.yaml")
-    file.write_text(text, encoding="utf-8")
-    Console().print(f"written: {file}", soft_wrap=True, markup=False)
-
-
-@app.command()
-def methods() -> None:
-    """List the methods."""
-    table = Table("method", "what it does")
-    for name in exported.__all__:
-        table.add_row(name.lower(), (getattr(exported, name).__doc__ or "").split("\n")[0])
-    Console().print(table)
-
-
-@app.command()
-def demo(out: Annotated[Path, typer.Option(help="where pictures, masks and records go")] = Path("demo")) -> None:
-    """Find the hippocampi of the ICBM-152 template, plain and adapted by GraTa."""
-    with report_errors(ImportError, bundles.BundleError):
-        with Progress(console=console) as progress:
-            task = progress.add_task("adapting", total=2)
-            results = make_demo(out, lambda: progress.advance(task))
-    table = Table("region", "plain voxels", "adapted voxels", "mask changed", "weights moved", "s plain", "s adapted")
-    for r in results:
-        figures = (
-            f"{r.changed_fraction:.2%}",
-            f"{r.adapted.weight_distance:.2g}",
-            f"{r.plain.seconds:.2f}",
-            f"{r.adapted.seconds:.2f}",
-        )
-        table.add_row(r.region, str(r.plain_voxels), str(r.adapted_voxels), *figures)
-    Console().print(table)
-    Console().print(f"pictures, masks and records: {out.resolve()}", soft_wrap=True)
+    """Test-time adaptation for medical image segmentation."""
 
 
 def main() -> None:

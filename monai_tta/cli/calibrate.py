@@ -1,51 +1,78 @@
-"""`monai-tta calibrate`: make a bundle's judge where the labels are."""
+"""`monai-tta calibrate`: make a bundle's gain predictor where the labels are."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from monai_tta.cli.console import console, report_errors
-from monai_tta.pipeline.bundle_predictor import predictor_file
-from monai_tta.preparation import calibrate as calibrating
-from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.cli.console import print_json, print_line, print_table, report_errors
+from monai_tta.cli.options import AsJson, Checkpoint, Seed, complete_bundle, help_end
+from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.shipped_bundles import find_bundle
+
+HELP_END = help_end("monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val")
 
 
 def calibrate(
-    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder with configs/evaluate.yaml")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="a bundle's folder with configs/evaluate.yaml, or a shipped bundle's name",
+            autocompletion=complete_bundle,
+        ),
+    ],
     dataset_dir: Annotated[Path, typer.Option(help="the source's labelled data, as the bundle's evaluate config reads them")],
-    out: Annotated[Path | None, typer.Option(help="the judge's file; models/judge.npz in the bundle unless told")] = None,
-    checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
-    set_: Annotated[list[str], typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val")] = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
+    ] = None,
+    checkpoint: Checkpoint = "model.pt",
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val; may be given several times"),
+    ] = [],  # noqa: B006
     size: Annotated[int, typer.Option(help="how many distorted images")] = 160,
-    budget: Annotated[int, typer.Option(help="how many windows of an image teach")] = 4,
-    harm: Annotated[float, typer.Option(help="share of held-out cases that may lose over a point of Dice")] = 0.03,
-    seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
+    budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
+    harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Calibrate the judge of `--method careful` on labelled source images, distorted; no image goes into its file."""
-    with report_errors(ValueError, OSError, ImportError):
-        trial = calibrating.CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
-        keys = calibrating.parse_keys(set_)
-        todo = calibrating.calibrate(bundle, dataset_dir, checkpoint, trial, keys)
-        with Progress(console=console) as progress:
-            for done in progress.track(todo, total=size + 1, description="calibrating"):
-                last = done
-        assert isinstance(last, GainPredictor)
-        file = out or predictor_file(bundle, checkpoint)
+    """Calibrate the gain predictor of `--method careful` on labelled, distorted source images.
+
+    Use images that the network was not trained on. The file holds numbers
+    alone, no image and no name.
+    """
+    with report_errors():
+        root = find_bundle(bundle)
+        if not dataset_dir.is_dir():
+            raise NotADirectoryError(f"{dataset_dir} is no folder; --dataset-dir is the folder of the labelled data")
+        if not find_spec("sklearn"):  # told now, not after an hour of work
+            raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
+
+        from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
+        from monai_tta.preparation.calibrate import parse_keys
+        from monai_tta.preparation.collect_cases import CalibrationSettings
+        from monai_tta.quality.predictor_files import predictor_file
+
+        settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
+        file = out or predictor_file(root / "models" / checkpoint)
         file.parent.mkdir(parents=True, exist_ok=True)
-        last.save(file)
-    table = Table("of", "found")
-    for name, value in last.about.items():
-        table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
-    table.add_row("margin", f"{last.margin:g} spreads")
-    Console().print(table)
-    Console().print(
-        f"written: {file}; monai-tta run --method careful finds it in its bundle; elsewhere --choose judge=FILE",
-        soft_wrap=True,
-        markup=False,
+        with show_progress("calibrating", size) as progress:
+            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_)):
+                if isinstance(done, int):
+                    progress.move_to(done, size, "distorted images")
+                else:
+                    predictor = done
+        predictor.save(file)
+    found = {**predictor.about, "margin": predictor.margin}
+    if as_json:
+        print_json({"found": found, "written": str(file)})
+        return
+    rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in predictor.about.items()]
+    print_table(["of", "found"], [*rows, ("margin", f"{predictor.margin:g} spreads")])
+    print_line(
+        f"written: {file}; `monai-tta run` finds it in its bundle; elsewhere give --method careful --choose predictor=FILE"
     )

@@ -7,49 +7,65 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from monai_tta.cli.console import PRECISION, console, report_errors
-from monai_tta.evaluation.compare import compare as compared
-from monai_tta.evaluation.plan import ComparisonPlan
-from monai_tta.reporting.render import render_comparison
+from monai_tta.cli.console import print_line, report_errors, say
+from monai_tta.cli.options import Checkpoints, DatasetDir, EvaluationBundle, PrecisionOption, help_end
+from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.rows import METRICS
+
+HELP_END = help_end("monai-tta compare BUNDLE --dataset-dir DATA --out OUT --only GraTa", codes=(0, 2, 3, 130))
+TABLES_HELP_END = help_end("monai-tta tables OUT --csv")
 
 
 def compare(
-    bundle: Annotated[Path, typer.Argument(help="a bundle with configs/evaluate.yaml and configs/compare.yaml")],
-    dataset_dir: Annotated[Path, typer.Option(help="labelled data; DATA in the bundle's configs/compare.yaml")],
-    out: Annotated[Path, typer.Option(help="where rows.sqlite, tables and plots go; give it again to go on")],
-    checkpoint: Annotated[list[str], typer.Option(help="may be given several times")] = ["model.pt"],  # noqa: B006
+    bundle: EvaluationBundle,
+    dataset_dir: DatasetDir,
+    out: Annotated[Path, typer.Option(help="the folder for rows.sqlite, tables and plots; the same one resumes")],
+    checkpoint: Checkpoints = ["model.pt"],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="a row of the table, besides Source; may be given several times")] = [],  # noqa: B006
     domain: Annotated[list[str], typer.Option(help="a domain's label; may be given several times")] = [],  # noqa: B006
-    severity: Annotated[list[int], typer.Option(help="1 to 5, of simulated scanners; may be given several times")] = [],  # noqa: B006
-    budget: Annotated[list[int], typer.Option(help="windows of a volume that teach, 0 for all; several times: a curve")] = [4],  # noqa: B006
+    severity: Annotated[list[int], typer.Option(help="of simulated scanners, 1 to 5; may be given several times")] = [],  # noqa: B006
+    budget: Annotated[
+        list[int], typer.Option(help="on how many windows of a volume a method adapts, 0 for all; given several times: a curve")
+    ] = [4],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="may be given several times")] = [0],  # noqa: B006
     ablations: Annotated[bool, typer.Option("--ablations", help="add GraTa without its parts, see docs/compare.md")] = False,
-    metrics: Annotated[str, typer.Option(help="which are computed; dice alone is fast")] = ",".join(METRICS),
-    precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
-    workers: Annotated[int, typer.Option(help="processes; 0 for one per core")] = 0,
+    metrics: Annotated[str, typer.Option(help="which to compute; dice alone is fast")] = ",".join(METRICS),
+    precision: PrecisionOption = "exact",
+    pictures: Annotated[bool, typer.Option("--pictures", help="draw example cases; they hold pixels of the images")] = False,
+    workers: Annotated[int, typer.Option(help="processes; 0 for one per core", min=0)] = 0,
 ) -> None:
     """Score GraTa, its parts and its controls on the real and simulated domains of a bundle's compare.yaml.
 
-    The same command again goes on where it was stopped.
+    After Ctrl-C or a kill the same command resumes.
     """
-    some: dict[str, Any] = {"precision": precision, "metrics": tuple(m.strip().lower() for m in metrics.split(","))}
-    some |= {"checkpoints": tuple(checkpoint), "only": tuple(only), "domains": tuple(domain), "severities": tuple(severity)}
+    choices: dict[str, Any] = {
+        "checkpoints": tuple(checkpoint),
+        "only": tuple(only),
+        "domains": tuple(domain),
+        "severities": tuple(severity),
+        "budgets": tuple(budget),
+        "seeds": tuple(seed),
+        "ablations": ablations,
+        "metrics": tuple(name.strip().lower() for name in metrics.split(",")),
+        "precision": precision,
+        "pictures": pictures,
+    }
     failures: list[str] = []
-    with report_errors(ValueError):
-        plan = ComparisonPlan(
-            root=bundle, dataset_dir=dataset_dir, budgets=tuple(budget), seeds=tuple(seed), ablations=ablations, **some
-        )
-        with Progress(console=console) as progress:
-            task = progress.add_task("comparing", total=None)
-            for done, total, wrong in compared(plan, out, workers or None):
-                progress.update(task, completed=done, total=total or None)
-                failures += wrong
+    with report_errors():
+        root = find_bundle(bundle)
+
+        from monai_tta.evaluation.compare import compare as run_comparison
+        from monai_tta.evaluation.plan import ComparisonPlan
+
+        plan = ComparisonPlan(root=root, dataset_dir=dataset_dir, **choices)
+        with show_progress("comparing") as progress:
+            for done, total, failed in run_comparison(plan, out, workers or None):
+                progress.move_to(done, total or None, f"jobs done{', with a failure' if failed else ''}")
+                failures += failed
     for failure in dict.fromkeys(failures):
-        console.print(f"failed: {failure}", markup=False, style="red")
+        say(f"failed: {failure}", "red")
     try:
         tables(out)
     except typer.Exit:
@@ -60,12 +76,14 @@ def compare(
 
 
 def tables(
-    folder: Annotated[Path, typer.Argument(help="what was --out of monai-tta compare")],
+    folder: Annotated[Path, typer.Argument(help="the --out folder of monai-tta compare")],
     csv: Annotated[bool, typer.Option("--csv", help="write the raw rows as rows.csv, too")] = False,
 ) -> None:
     """Draw the tables and plots of a comparison again, from its rows alone."""
-    with report_errors(ValueError, OSError):
+    with report_errors():
+        from monai_tta.reporting.render import render_comparison
+
         written = render_comparison(folder, csv)
     if not find_spec("matplotlib"):
-        console.print("no plots: they need matplotlib, pip install 'monai-tta[report]'", markup=False)
-    Console().print(f"{', '.join(p.name for p in written if p.parent == folder)} in {folder}", markup=False)
+        say("no plots: they need matplotlib, pip install 'monai-tta[report]'")
+    print_line(f"{', '.join(file.name for file in written if file.parent == folder)} in {folder}")

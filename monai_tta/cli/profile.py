@@ -2,56 +2,95 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from monai_tta.cli.console import BUDGET, budget_of, console, report_errors
-from monai_tta.evaluation import costs as profiles
-from monai_tta.pipeline import bundle as bundles
+from monai_tta.cli.console import print_json, print_line, print_table, report_errors
+from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, complete_method, help_end, parse_budget
+from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.method_by_name import find_method_name, named_method
+from monai_tta.pipeline.shipped_bundles import find_bundle
+
+if TYPE_CHECKING:
+    from monai_tta.evaluation.costs import Profile
+
+HELP_END = help_end("monai-tta profile hippocampus_mri --size 96,96,96 --repeats 5")
+COLUMNS = ("way", "s", "from - to", "x plain", "faster than paper", "MiB", "GFLOP", "of floor")
 
 
 def profile(
-    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
-    method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
-    choose: Annotated[list[str], typer.Option(help="a choice of the method as NAME=VALUE")] = [],  # noqa: B006
-    size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D, 64 in 3D if not given")] = "",
-    budget: Annotated[int | None, BUDGET] = None,
-    repeats: Annotated[int, typer.Option(help="how often each way is timed")] = 3,
-    untrained: Annotated[bool, typer.Option(help="time the network as it is built: no weights are needed")] = False,
+    bundle: Bundle,
+    method: Annotated[str, typer.Option(help="see `monai-tta methods`", autocompletion=complete_method)] = "grata",
+    choose: Choices = [],  # noqa: B006
+    size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D and 64 in 3D if not given")] = "",
+    budget: Budget = None,
+    repeats: Annotated[int, typer.Option(help="how often each way is timed", min=1)] = 3,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="time the network as it is built: no weights are needed")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="a JSON file for the figures")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Time a bundle's plain inferer, its method as papers write it, and ours, exact and fast, on an image of noise."""
-    with report_errors(ValueError, OSError):
-        wanted = tuple(int(n) for n in size.split(",")) if size else None
+    """Time a bundle's own inferer, a method as its paper does it, and ours, exact and fast, on an image of noise."""
+    with report_errors():
+        root = find_bundle(bundle)
+        find_method_name(method)
+        shape = parse_size(size)
         if out is not None:  # now, not when all is measured
             out.parent.mkdir(parents=True, exist_ok=True)
+
+        from monai_tta.evaluation.costs import CostJob
+        from monai_tta.evaluation.costs import profile as measure_costs
+
         weights = None if untrained else "model.pt"
-        job = profiles.CostJob(bundle, bundles.named_method(method, choose), wanted, budget_of(budget), checkpoint=weights)
-        with Progress(console=console) as progress:
-            task = progress.add_task("timing", total=repeats + 2)
-            for done in profiles.profile(job, repeats):
-                progress.update(task, advance=1, description=done if isinstance(done, str) else "done")
-    assert isinstance(done, profiles.Profile)
-    _show(done)
-    if out is not None:
-        out.write_text(done.to_json(), encoding="utf-8")
+        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights)
+        with show_progress("timing", repeats + 2) as progress:
+            for step in measure_costs(job, repeats):
+                if isinstance(step, str):
+                    progress.advance(step)
+                else:
+                    found = step
+        if out is not None:
+            out.write_text(found.to_json(), encoding="utf-8")
+    if as_json:
+        print_json(json.loads(found.to_json()))
+    else:
+        _print_profile(found)
 
 
-def _show(found: profiles.Profile) -> None:
-    """A profile as a table."""
+def parse_size(text: str) -> tuple[int, ...] | None:
+    """An image's size from "96,96,96"; None for an empty text.
+
+    Raises:
+        ValueError: for anything but whole numbers of at least 1.
+    """
+    if not text:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--size takes whole numbers between commas, e.g. 96,96,96; found {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def _print_profile(found: Profile) -> None:
     shape = " x ".join(str(n) for n in found.shape[2:])
     device = f"{found.threads} threads, {found.device}, {found.rate:.0f} and fast {found.rate_fast:.0f} GFLOP/s"
-    table = Table("way", "s", "from - to", "x plain", "faster than paper", "MiB", "GFLOP", "of floor", title=f"{shape}: {device}")
     typical = {cost.way: cost.typical for cost in found.costs}
-    for cost in found.costs:
-        ratios = (f"{cost.typical / typical['plain']:.2f}", f"{typical['paper order'] / cost.typical:.2f}")
-        spread = f"{min(cost.seconds):.3g} - {max(cost.seconds):.3g}"
-        memory = "" if cost.memory is None else f"{cost.memory:.0f}"
-        table.add_row(cost.way, f"{cost.typical:.3g}", spread, *ratios, memory, f"{cost.operations:.0f}", f"{cost.floor:.0%}")
-    Console().print(table)
-    Console().print(f"{found.method}; {found.windows} windows", soft_wrap=True, markup=False)
+    rows = [
+        (
+            cost.way,
+            f"{cost.typical:.3g}",
+            f"{min(cost.seconds):.3g} - {max(cost.seconds):.3g}",
+            f"{cost.typical / typical['plain']:.2f}",
+            f"{typical['paper order'] / cost.typical:.2f}",
+            "" if cost.memory is None else f"{cost.memory:.0f}",
+            f"{cost.operations:.0f}",
+            f"{cost.floor:.0%}",
+        )
+        for cost in found.costs
+    ]
+    print_table(COLUMNS, rows, title=f"{shape}: {device}")
+    print_line(f"{found.method}; {found.windows} windows")

@@ -3,51 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from monai_tta.cli.console import console, report_errors
-from monai_tta.evaluation.protocol import protocol_of
-from monai_tta.guards.reference_ranges import ranges_of_cases
-from monai_tta.pipeline.bundle import BundleError, load_bundle
-from monai_tta.pipeline.find_images import find_images
-from monai_tta.preparation.measure_source import measure_images, measure_labelled
+from monai_tta.cli.console import print_line, report_errors, say
+from monai_tta.cli.options import Bundle, Checkpoint, Device, help_end
+from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.shipped_bundles import find_bundle
+
+if TYPE_CHECKING:
+    from monai_tta.guards.reference_ranges import CaseFigures
+
+HELP_END = help_end(
+    "monai-tta reference BUNDLE IMAGES --out reference.json",
+    "monai-tta reference BUNDLE --dataset-dir DATA --out reference.json",
+    codes=(0, 2, 3),
+)
 
 
 def reference(
-    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
+    bundle: Bundle,
     out: Annotated[Path, typer.Option(help="the JSON file to write")],
-    images: Annotated[list[Path] | None, typer.Argument(help="unlabelled source images, or folders of them")] = None,
-    dataset_dir: Annotated[Path | None, typer.Option(help="labelled data instead; DATA in configs/compare.yaml")] = None,
-    domain: Annotated[str, typer.Option(help="of configs/compare.yaml; its first unless told")] = "",
-    checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGES", help="unlabelled source images, or folders of them")
+    ] = None,
+    dataset_dir: Annotated[
+        Path | None, typer.Option(help="labelled data instead, called DATA in the bundle's configs/compare.yaml")
+    ] = None,
+    domain: Annotated[str, typer.Option(help="a domain of configs/compare.yaml; the first if not given")] = "",
+    checkpoint: Checkpoint = "model.pt",
+    device: Device = None,
 ) -> None:
-    """Measure the source's own cases: structures' volume, pieces and shape, entropy, distance of statistics layer by layer.
+    """Measure the source's own cases, for guards that compare with them.
 
-    Structures are measured in the network's answers to IMAGES, or in the labels of a domain with --dataset-dir. Use cases that
-    the network was not trained on.
+    Measured are each structure's volume, components and shape, the entropy
+    of the answers, and how far normalisation statistics are from the
+    source's, layer by layer.
+
+    Structures are measured in the network's answers to IMAGES, or with
+    --dataset-dir in the labels of a domain. Use cases that the network was
+    not trained on.
     """
-    with report_errors(ValueError, OSError):
+    with report_errors():
+        root = find_bundle(bundle)
         if bool(images) == (dataset_dir is not None):
-            raise BundleError("give either images of the source, or --dataset-dir with labelled ones")
-        source = load_bundle(bundle, checkpoint)
+            raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
+
+        from monai_tta.evaluation.protocol import protocol_of
+        from monai_tta.guards import ranges_of_cases
+        from monai_tta.pipeline.bundle import load_bundle
+        from monai_tta.pipeline.find_images import find_images
+        from monai_tta.preparation.measure_source import measure_images, measure_labelled
+
+        source = load_bundle(root, checkpoint, device)
         if dataset_dir is None:
             files = find_images(images or [])
-            todo, total = measure_images(source, files), len(files)
+            names = [file.name for file in files]
+            todo = measure_images(source, files)
         else:
-            todo = measure_labelled(source, bundle, dataset_dir, domain or protocol_of(bundle).domains[0].label)
-            total = None
-        with Progress(console=console) as progress:
-            found = list(progress.track(todo, total=total, description="measuring"))
+            names = []
+            todo = measure_labelled(source, root, dataset_dir, domain or protocol_of(root).domains[0].label)
+        found: list[tuple[CaseFigures | None, str | None]] = []
+        with show_progress("measuring", len(names) or None) as progress:
+            for figures, error in todo:
+                name = names[len(found)] if names else "cases"
+                progress.advance(f"{name} {'measured' if figures is not None else 'failed'}")
+                found.append((figures, error))
         for _, error in found:
             if error:
-                console.print(f"not measured: {error}", markup=False, style="red")
-        made = ranges_of_cases([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
+                say(f"not measured: {error}", "red")
+        ranges = ranges_of_cases([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(made.to_json() + "\n", encoding="utf-8")
-    Console().print(f"reference ranges of {made.cases} cases in {out}", soft_wrap=True, markup=False)
-    if made.cases < len(found):
+        out.write_text(ranges.to_json() + "\n", encoding="utf-8")
+    print_line(f"reference ranges of {ranges.cases} cases in {out}")
+    if ranges.cases < len(found):
         raise typer.Exit(3)

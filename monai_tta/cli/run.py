@@ -1,141 +1,216 @@
-"""`monai-tta run`: masks of images, with a bundle's network adapted to each."""
+"""`monai-tta run`: masks of images, by a bundle's network that is adapted to each."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
-from monai_tta.cli.console import BUDGET, PRECISION, budget_of, console, report_errors, say
-from monai_tta.cli.guard_option import parse_guards
-from monai_tta.pipeline import bundle as bundles
-from monai_tta.pipeline import segment as cohort
-from monai_tta.pipeline.bundle_predictor import with_bundle_predictor
-from monai_tta.pipeline.find_images import find_images, outside
-from monai_tta.pipeline.run_log import RunLog
+from monai_tta.cli.console import report_errors, say
+from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
+from monai_tta.cli.interrupt import stop_in_order
+from monai_tta.cli.options import (
+    Budget,
+    Bundle,
+    Checkpoint,
+    Choices,
+    Device,
+    PrecisionOption,
+    Seed,
+    complete_method,
+    help_end,
+    parse_budget,
+)
+from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.match_names import letters
+from monai_tta.pipeline.method_by_name import find_method_name, named_method
+from monai_tta.pipeline.shipped_bundles import find_bundle
+
+if TYPE_CHECKING:
+    from monai_tta.core.method import AdaptationMethod
+    from monai_tta.pipeline.bundle import SourceBundle
+    from monai_tta.pipeline.run_log import RunLog
+    from monai_tta.pipeline.segment import Outcome
+
+HELP_END = help_end(
+    "monai-tta run hippocampus_mri SCANS --out MASKS",
+    "monai-tta run BUNDLE a.nii.gz --out MASKS --method tent --choose steps=4",
+    codes=(0, 2, 3, 130),
+)
+
+
+def complete_guard(incomplete: str) -> list[str]:
+    """Names of guards that begin so, for the shell."""
+    return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
 def run_images(
-    bundle: Annotated[Path, typer.Argument(help="a MONAI bundle's folder")],
-    images: Annotated[list[Path], typer.Argument(help="files, DICOM series folders, or folders of either")],
-    out: Annotated[Path, typer.Option(help="where masks and records go")],
-    method: Annotated[str, typer.Option(help="see `monai-tta methods`")] = "grata",
-    choose: Annotated[list[str], typer.Option(help="a choice of the method as NAME=VALUE, e.g. statistics=volume")] = [],  # noqa: B006
-    head: Annotated[str, typer.Option(help="softmax, sigmoid or auto")] = "auto",
-    learn: Annotated[str, typer.Option(help="volume or window")] = "volume",
-    reset: Annotated[str, typer.Option(help="volume, window or never")] = "volume",
-    budget: Annotated[int | None, BUDGET] = None,
-    seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
-    precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
-    guard: Annotated[list[str], typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times")] = [],  # noqa: B006
+    bundle: Bundle,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")],
+    out: Annotated[Path, typer.Option(help="the folder for masks and records.json")],
+    method: Annotated[
+        str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
+    ] = None,
+    choose: Choices = [],  # noqa: B006
+    head: Annotated[str, typer.Option(help="what the logits stand for: softmax, sigmoid or auto")] = "auto",
+    learn: Annotated[str, typer.Option(help="adapt to the whole volume or to each window: volume or window")] = "volume",
+    reset: Annotated[str, typer.Option(help="when to forget what was learnt: volume, window or never")] = "volume",
+    budget: Budget = None,
+    seed: Seed = 0,
+    precision: PrecisionOption = "exact",
+    guard: Annotated[
+        list[str],
+        typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times", autocompletion=complete_guard),
+    ] = [],  # noqa: B006
     reference: Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")] = None,
-    checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
-    anew: Annotated[
-        bool, typer.Option("--anew", help="forget an unfinished run in the same --out, start from the first image")
+    checkpoint: Checkpoint = "model.pt",
+    device: Device = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
     ] = False,
 ) -> None:
-    """Segment images with a bundle's network, adapted to each; masks are in each image's own space.
+    """Segment images with a bundle's network, adapted to each. Masks are in each image's own space.
 
-    records.json has an entry for each image in the order in which they were taken, null where one failed.
+    Without --method the safe way is taken, and one line says which and why:
+    careful where the checkpoint has a gain predictor; else statistics pooled
+    over the volume and blended 0.3 where the network has running statistics;
+    else no adaptation.
 
-    A run that was stopped (Ctrl-C, kill, a full disk) is gone on with by the same command: what it had finished is not done
-    again. With --reset never it can't be, because what was learnt is lost; --anew starts from the first image. A run that came
-    to its end is over; the same command does it again.
+    records.json has an entry for each image, in the order in which they were
+    given, and null where one failed.
 
-    Ends with 0 when all images are segmented, 2 when what is asked for can't be done, 3 when an image failed, 130 after Ctrl-C.
+    After Ctrl-C, a kill or a full disk the same command resumes: it does not
+    segment again what is finished. A run with --reset never cannot resume,
+    because what was learnt is lost; --restart starts from the first image.
+    After a run that came to its end, the same command segments all again.
     """
-    choices: dict[str, Any] = {
+    with report_errors():
+        root = find_bundle(bundle)
+        if method is not None:
+            find_method_name(method)
+        elif choose:
+            raise ValueError("--choose is for a method; give --method, too")
+        check_guard_names(guard)
+    options = {
         "head": head,
         "learn": learn,
         "reset": reset,
-        "budget": budget_of(budget),
+        "budget": parse_budget(budget),
         "seed": seed,
         "precision": precision,
     }
-    with report_errors(ValueError, OSError):
-        choices["guard"] = parse_guards(guard, reference)
-    with _one_interrupt():
-        raise typer.Exit(_ended(bundle, checkpoint, images, out, (method, choose), choices, anew))
+    request = _Request(root, images, out, checkpoint, device, method, choose, guard, reference, restart, options)
+    with stop_in_order():
+        raise typer.Exit(_run(request))
 
 
-def _ended(
-    bundle: Path, checkpoint: str, images: list[Path], out: Path, method: tuple[str, list[str]], choices: Any, anew: bool
-) -> int:
-    """Do it, and tell how it ended."""
-    journal: RunLog | None = None
+@dataclass(frozen=True)
+class _Request:
+    """What the command line asked for; ``options`` are keyword arguments of `AdaptiveInferer`."""
+
+    bundle: Path
+    images: list[Path]
+    out: Path
+    checkpoint: str
+    device: str | None
+    method: str | None
+    choices: list[str]
+    guards: list[str]
+    reference: Path | None
+    restart: bool
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _run(request: _Request) -> int:
+    """Segment the images; the exit code."""
+    log: RunLog | None = None
     try:
-        with report_errors(Exception):  # whatever goes wrong, nobody at a command line is shown a traceback
-            chosen = with_bundle_predictor(bundles.named_method(*method), bundle, checkpoint)
-            source = bundles.load_bundle(bundle, checkpoint)
-            files = find_images(images)
-            outside(out, [*images, *files])
-            journal = RunLog(out, files, cohort.settings_of(bundle, checkpoint, chosen, choices), anew=anew)
-            todo = cohort.segment(source, files, out, chosen, journal=journal, **choices)
-            with closing(todo), Progress(console=console) as progress:
-                outcomes = list(progress.track(todo, total=len(files), description="segmenting"))
-            cohort.write_records(journal.records(), out / "records.json")
-            code = _report(outcomes, out)
-            journal.close()
+        with report_errors():
+            from monai_tta.pipeline.bundle import load_bundle
+            from monai_tta.pipeline.find_images import find_images, outside
+            from monai_tta.pipeline.run_log import RunLog
+            from monai_tta.pipeline.segment import segment, settings_of, write_records
+
+            options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
+            named = None if request.method is None else named_method(request.method, request.choices)
+            source = load_bundle(request.bundle, request.checkpoint, *([] if request.device is None else [request.device]))
+            method = _method(named, source, request)
+            files = find_images(request.images)
+            outside(request.out, [*request.images, *files])
+            settings = settings_of(request.bundle, request.checkpoint, method, options)
+            log = RunLog(request.out, files, settings, anew=request.restart)
+            todo = segment(source, files, request.out, method, journal=log, **options)
+            outcomes = []
+            with closing(todo), show_progress("segmenting", len(files)) as progress:
+                for outcome in todo:
+                    outcomes.append(outcome)
+                    progress.advance(_describe(outcome), counts=not outcome.before)
+            write_records(log.records(), request.out / "records.json")
+            code = _report(outcomes, request.out)
+            log.close()
             return code
     except KeyboardInterrupt:
-        _interrupted(journal)
+        _report_interrupt(log)
         return 130
     except typer.Exit:
-        if journal is not None and journal.cases:
-            cohort.write_what_is_done(journal)
+        _keep_what_is_done(log)
         raise
 
 
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C stops the run; a second one, while it tidies up, is not heard, a third ends the process at once."""
-    heard = 0
+def _method(named: AdaptationMethod | None, source: SourceBundle, request: _Request) -> AdaptationMethod:
+    """The named method with what belongs to the checkpoint; the safe one where none is named, which is said in a line."""
+    from monai_tta.pipeline.bundle_predictor import safe_method
 
-    def hear(number: int, frame: Any) -> None:
-        nonlocal heard
-        heard += 1
-        if heard == 1:
-            raise KeyboardInterrupt
-        if heard > 2:
-            os._exit(130)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN if heard else before)  # the process is about to end with 130
+    weights = request.bundle / "models" / request.checkpoint
+    if named is None:
+        named, why = safe_method(source.network, weights)
+        changed = [f"{f.name}={getattr(named, f.name)}" for f in fields(named) if getattr(named, f.name) != f.default]
+        say(f"method: {' '.join([type(named).__name__.lower(), *changed])}, because {why}")
+    return named.for_checkpoint(weights)
 
 
-def _interrupted(journal: RunLog | None) -> None:
-    """Ctrl-C: what is finished stays."""
-    if journal is None or not journal.cases:
-        return say("interrupted; nothing was finished")
-    cohort.write_what_is_done(journal)
-    finished = f"interrupted; {len(journal.cases)} of {len(journal.images)} segmented, with records.json, in {journal.out}"
-    say(f"{finished}; the same command goes on from there")
+def _describe(outcome: Outcome) -> str:
+    """One image's outcome in a few words."""
+    if outcome.before:
+        return f"{outcome.image.name} was done before"
+    if outcome.case is None:
+        return f"{outcome.image.name} failed"
+    return f"{outcome.image.name} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
 
 
-def _report(outcomes: list[cohort.Outcome], out: Path) -> int:
-    """Tell how it went; 3 when an image failed, else 0."""
+def _report(outcomes: list[Outcome], out: Path) -> int:
+    """Say how it went; 3 when an image failed, else 0."""
     for outcome in outcomes:
         if outcome.case and outcome.case.reason:
-            say(f"{outcome.image.name}: answered plainly: {outcome.case.reason}")
+            say(f"{outcome.image.name}: unadapted answer: {outcome.case.reason}")
         if outcome.case and outcome.case.restarted:
-            say(f"{outcome.image.name}: the stream was begun anew: {outcome.case.restarted}")
-    bad = [o for o in outcomes if o.error]
-    earlier = sum(o.before for o in outcomes)
+            say(f"{outcome.image.name}: the stream was restarted: {outcome.case.restarted}")
+    failed = [outcome for outcome in outcomes if outcome.error]
+    earlier = sum(outcome.before for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
-    say(f"{len(outcomes) - len(bad)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
-    for outcome in bad:
+    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
+    for outcome in failed:
         say(f"failed: {outcome.image.name}: {outcome.error}", "red")
-    return 3 if bad or not outcomes else 0
+    return 3 if failed or not outcomes else 0
+
+
+def _report_interrupt(log: RunLog | None) -> None:
+    """Ctrl-C: what is finished stays."""
+    if log is None or not log.cases:
+        say("interrupted; nothing was finished")
+        return
+    _keep_what_is_done(log)
+    say(
+        f"interrupted; {len(log.cases)} of {len(log.images)} segmented, with records.json, in {log.out}; the same command resumes"
+    )
+
+
+def _keep_what_is_done(log: RunLog | None) -> None:
+    """Write the records of a run that was stopped."""
+    if log is not None and log.cases:
+        from monai_tta.pipeline.segment import write_what_is_done
+
+        write_what_is_done(log)

@@ -6,63 +6,75 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from monai_tta.cli.console import PRECISION, console, report_errors
-from monai_tta.evaluation.contenders import stream_contenders
-from monai_tta.evaluation.protocol import chosen_domains, protocol_of
-from monai_tta.evaluation.streams import StreamPlan, streams
+from monai_tta.cli.console import print_line, report_errors, say
+from monai_tta.cli.options import Checkpoint, DatasetDir, EvaluationBundle, PrecisionOption, help_end
+from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.stream_rows import StreamRow
-from monai_tta.reporting.stream_tables import plot_streams, stream_markdown
+
+HELP_END = help_end("monai-tta stream BUNDLE --dataset-dir DATA --out OUT --limit 4", codes=(0, 2, 3, 130))
 
 
 def stream(
-    bundle: Annotated[Path, typer.Argument(help="a bundle with configs/evaluate.yaml and configs/compare.yaml")],
-    dataset_dir: Annotated[Path, typer.Option(help="labelled data; DATA in the bundle's configs/compare.yaml")],
-    out: Annotated[Path, typer.Option(help="where rows.jsonl, table.md and streams.svg go")],
-    checkpoint: Annotated[str, typer.Option(help="file in the bundle's models folder")] = "model.pt",
+    bundle: EvaluationBundle,
+    dataset_dir: DatasetDir,
+    out: Annotated[Path, typer.Option(help="the folder for rows.jsonl, table.md and streams.svg")],
+    checkpoint: Checkpoint = "model.pt",
     only: Annotated[list[str], typer.Option(help="a contender, besides Source; may be given several times")] = [],  # noqa: B006
     domain: Annotated[list[str], typer.Option(help="a domain's label, the source first; may be given several times")] = [],  # noqa: B006
-    orders: Annotated[int, typer.Option(min=1, help="how many orders are drawn")] = 3,
+    orders: Annotated[int, typer.Option(min=1, help="how many orders to draw")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="how often a stream goes over its cases")] = 3,
     limit: Annotated[int, typer.Option(min=0, help="cases of each domain at most; 0 for all")] = 0,
-    budget: Annotated[int, typer.Option(min=0, help="how many windows of a volume teach; 0 for all")] = 4,
-    precision: Annotated[str, typer.Option(help="exact or fast")] = PRECISION,
-    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one for each core")] = 0,
+    budget: Annotated[int, typer.Option(min=0, help="on how many windows of a volume a method adapts; 0 for all")] = 4,
+    precision: PrecisionOption = "exact",
+    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one per core")] = 0,
 ) -> None:
-    """Follow GraTa and its baselines along streams of a bundle's domains: one domain after the other and mixed, in several
-    orders, round after round, and back to the source."""
-    with report_errors(ValueError):
-        protocol = protocol_of(bundle)
-        chosen_domains(protocol, domain)
-        names = [c.label for c in stream_contenders(protocol, only)]
-        plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
-    out.mkdir(parents=True, exist_ok=True)
+    """Follow GraTa and its baselines along streams of a bundle's domains.
+
+    The domains come one after the other and mixed, in several orders, round
+    after round, and then the source again.
+    """
     rows: list[StreamRow] = []
     failures: list[str] = []
-    with Progress(console=console) as progress, (out / "rows.jsonl").open("w") as file:
-        choices = {"budget": budget or None, "precision": precision}
-        todo = streams(bundle, dataset_dir, plan, only, checkpoint, workers or None, **choices)
-        for done, failure in progress.track(todo, total=len(names), description="following streams"):
-            rows, failures = rows + done, failures + ([failure] if failure else [])
-            file.writelines(row.to_json() + "\n" for row in done)
-            file.flush()
+    with report_errors():
+        root = find_bundle(bundle)
+
+        from monai_tta.evaluation.contenders import stream_contenders
+        from monai_tta.evaluation.protocol import chosen_domains, protocol_of
+        from monai_tta.evaluation.streams import StreamPlan, streams
+
+        protocol = protocol_of(root)
+        chosen_domains(protocol, domain)
+        names = [contender.label for contender in stream_contenders(protocol, only)]
+        plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
+        out.mkdir(parents=True, exist_ok=True)
+        with show_progress("following streams", len(names)) as progress, (out / "rows.jsonl").open("w") as file:
+            todo = streams(root, dataset_dir, plan, only, checkpoint, workers or None, budget=budget or None, precision=precision)
+            for done, failure in todo:
+                rows += done
+                failures += [failure] if failure else []
+                file.writelines(row.to_json() + "\n" for row in done)
+                file.flush()
+                progress.advance("a contender failed" if failure else f"{done[0].contender} followed")
     for failure in failures:
-        console.print(f"failed: {failure}", markup=False, style="red")
-    _report(sorted(rows, key=lambda row: names.index(row.contender)), out)
+        say(f"failed: {failure}", "red")
+    with report_errors():
+        _write_report(sorted(rows, key=lambda row: names.index(row.contender)), out)
     if failures:
         raise typer.Exit(3)
 
 
-def _report(rows: list[StreamRow], out: Path) -> None:
-    """Write table and plot, where Source is there to measure against."""
+def _write_report(rows: list[StreamRow], out: Path) -> None:
+    """Write table and plot, where Source is there to compare with."""
+    from monai_tta.reporting.stream_tables import plot_streams, stream_markdown
+
     if not any(row.contender == "Source" for row in rows):
-        console.print("no table: Source, against which changes are measured, failed", markup=False)
+        say("no table: Source, with which all are compared, failed")
         return
     (out / "table.md").write_text(stream_markdown(rows), encoding="utf-8")
     try:
         plot_streams(rows, out / "streams.svg")
     except ImportError as error:
-        console.print(str(error), markup=False)
-    Console().print(f"rows.jsonl and table.md in {out}", markup=False)
+        say(str(error))
+    print_line(f"rows.jsonl and table.md in {out}")

@@ -1,0 +1,91 @@
+"""Arguments and options that several commands share, and the end of each command's help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from monai_tta.pipeline.match_names import letters
+from monai_tta.pipeline.method_by_name import method_summaries
+from monai_tta.pipeline.shipped_bundles import shipped_bundles
+
+SEGMENT = "Segment"
+PREPARE = "Prepare at the source"
+EVALUATE = "Evaluate"
+INSPECT = "Inspect"
+
+EXIT_CODES = {
+    0: "all is done",
+    2: "what was asked for cannot be done",
+    3: "a case failed; the others are done",
+    130: "stopped by Ctrl-C",
+}
+
+
+def help_end(*examples: str, codes: tuple[int, ...] = (0, 2)) -> str:
+    """Examples and exit codes, as the end of a command's help."""
+    heading = "Example:" if len(examples) == 1 else "Examples:"
+    ends = "; ".join(f"{code}: {EXIT_CODES[code]}" for code in codes)
+    return "\n\n".join([heading, *(f"  {line}" for line in examples), f"Exit codes: {ends}."])
+
+
+def _complete(names: list[str], start: str) -> list[str]:
+    return [name for name in names if letters(name).startswith(letters(start))]
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Names of methods that begin so, for the shell."""
+    return _complete([name.lower() for name in method_summaries()], incomplete)
+
+
+def complete_bundle(incomplete: str) -> list[str]:
+    """Names of shipped bundles, folders and files that begin so, for the shell."""
+    start = Path(incomplete)
+    folder = start if incomplete.endswith("/") else start.parent
+    inside = sorted(str(path) for path in folder.iterdir()) if folder.is_dir() else []
+    return _complete(shipped_bundles(), incomplete) + [path for path in inside if incomplete and path.startswith(incomplete)]
+
+
+Bundle = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri",
+        autocompletion=complete_bundle,
+    ),
+]
+EvaluationBundle = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="a bundle's folder with configs/evaluate.yaml and configs/compare.yaml, or a shipped bundle's name",
+        autocompletion=complete_bundle,
+    ),
+]
+DatasetDir = Annotated[Path, typer.Option(help="the folder of labelled data, called DATA in the bundle's configs/compare.yaml")]
+Checkpoint = Annotated[str, typer.Option(help="a file in the bundle's models folder")]
+Checkpoints = Annotated[list[str], typer.Option(help="a file in the bundle's models folder; may be given several times")]
+Choices = Annotated[
+    list[str],
+    typer.Option(
+        help="NAME=VALUE of the method, e.g. statistics=volume, optimizer.lr=1e-3, select=Biases; may be given several times"
+    ),
+]
+Budget = Annotated[
+    int | None,
+    typer.Option(help="on how many windows of a volume to adapt, 0 for all; the method's own number if not given", min=0),
+]
+Seed = Annotated[int, typer.Option(help="the seed of all random draws")]
+PrecisionOption = Annotated[str, typer.Option(help="exact or fast: the arithmetic of answers and gradients")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="where the network computes: cpu, cuda, cuda:1, mps; where the bundle puts it if not given"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")]
+
+
+def parse_budget(given: int | None) -> Literal["auto"] | int | None:
+    """The budget as `AdaptiveInferer` takes it: "auto" where none was given, None for all windows."""
+    return "auto" if given is None else given or None
