@@ -94,7 +94,7 @@ class RunLog:
             write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in [{"settings": self.settings}, *lines[1:]]))
 
     def _damaged(self) -> UnfinishedRun:
-        return UnfinishedRun(f"{self.path} is damaged; --anew starts from the first image and replaces it")
+        return UnfinishedRun(f"{self.path} is damaged; --restart starts from the first image and replaces it")
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines; what a killed process left of its last one doesn't count."""
@@ -114,12 +114,12 @@ class RunLog:
         if other := sorted(k for k in {*found, *self.settings} if found.get(k) != self.settings.get(k)):
             raise UnfinishedRun(
                 f"{self.out} holds an unfinished run with another {', '.join(other)}; "
-                "give the same, or another --out, or --anew to start from the first image"
+                "give the same, or another --out, or --restart to start from the first image"
             )
         if self.settings.get("reset") == "never":
             raise UnfinishedRun(
                 f"{self.out} holds an unfinished continual run (reset never), and what it had learnt from image to image is "
-                "lost; --anew starts from the first image"
+                "lost; --restart starts from the first image"
             )
 
     def _take(self, lines: list[dict[str, Any]]) -> None:

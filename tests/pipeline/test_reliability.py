@@ -1,4 +1,4 @@
-"""Stopped runs are gone on with, full disks and bad files are one line, nothing is half-written: see docs/reliability.md."""
+"""A stopped run resumes, full disks and bad files are one line, nothing is half-written: see docs/reliability.md."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from monai_tta import AdaptiveInferer
 from monai_tta.cli.app import app
-from monai_tta.cli.console import describe_failure, shown
+from monai_tta.cli.console import describe_failure, make_printable
 from monai_tta.core.record import Case
 from monai_tta.pipeline import input_checks as admission
 from monai_tta.pipeline import output_folder as outputs
@@ -126,18 +126,18 @@ class TestGoingOn:
         code, said = place.run()
         assert code == 0 and "before" not in said, "a run that came to its end is over"
 
-    def test_not_by_other_settings_unless_anew(self, place, monkeypatch):
+    def test_not_by_other_settings_unless_restarted(self, place, monkeypatch):
         self.stopped(place, monkeypatch)
         code, said = place.run("--seed", "3")
         assert code == 2 and "unfinished run with another seed" in said
-        code, said = place.run("--seed", "3", "--anew")
+        code, said = place.run("--seed", "3", "--restart")
         assert code == 0 and "before" not in said
 
     def test_not_when_continual(self, place, monkeypatch):
         self.stopped(place, monkeypatch, "--reset", "never")
         code, said = place.run("--reset", "never")
-        assert code == 2 and "--anew starts from the first image" in said
-        assert place.run("--reset", "never", "--anew")[0] == 0
+        assert code == 2 and "--restart starts from the first image" in said
+        assert place.run("--reset", "never", "--restart")[0] == 0
 
     def test_a_run_that_was_refused_leaves_nothing_to_go_on_with(self, place):
         assert place.run("--head", "tanh")[0] == 2 and place.there() == []
@@ -232,6 +232,6 @@ def test_what_there_is_no_memory_for_is_refused_before_it_is_read(tmp_path, monk
 
 
 def test_what_is_said_fits_any_terminal():
-    assert shown("a\x1b[2J\nb\udcff") == "a\\x1b[2J\\nb\\udcff" and shown("\u738b", "ascii") == "\\u738b"
-    assert len(shown("x" * 10**6)) < 3000
+    assert make_printable("a\x1b[2J\nb\udcff") == "a\\x1b[2J\\nb\\udcff" and make_printable("\u738b", "ascii") == "\\u738b"
+    assert len(make_printable("x" * 10**6)) < 3000
     assert describe_failure(MemoryError()) == "MemoryError: out of memory" and describe_failure(ValueError("a\nb")) == "a b"
