@@ -98,14 +98,14 @@ def test_the_page_for_clinicians_has_every_guards_words():
         (Shape(BALL), evidence(small)),
         (Entropy(most=0.1), evidence(large * 0)),
         (Distance(most=1.0), far),
-        (Distance(norms=BALL), far),
+        (Distance(reference=BALL), far),
         (Distance(least=9.0), far),
         (WeightDistance(0.1), weights),
     ]
     for guard, case in ways:
-        reason = guard.predictor(case)
+        reason = guard.check(case)
         assert any(re.match(pattern, reason) for pattern in patterns), reason
-    assert sum("view" in s for s in said) == 1 and "views agree by" in (ROOT / "monai_tta" / "guards.py").read_text()
+    assert sum("view" in s for s in said) == 1 and "views agree by" in (ROOT / "monai_tta" / "guards" / "change.py").read_text()
 
 
 @pytest.mark.parametrize("name", MUTANTS)
