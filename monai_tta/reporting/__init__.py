@@ -1,1 +1,1 @@
-"""Rows and records to text, pictures and pages; no torch."""
+"""Turns rows and records into tables, plots and pages. Needs no torch."""

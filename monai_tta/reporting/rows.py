@@ -1,4 +1,4 @@
-"""Raw rows of a comparison, and the one SQLite file they are kept in: no paths, no names, no pixels."""
+"""The raw rows of a comparison and the SQLite file that holds them. No paths, no patients' names, no pixels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ CREATE TABLE IF NOT EXISTS scores (
 
 
 class RowsError(ValueError):
-    """A file of rows can't be read or gone on with; the message says what was found and what to do."""
+    """A file of rows cannot be read or continued. The message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One label of one case: Dice and NSD in [0, 1], HD95 and ASSD in the bundle's unit of length; NaN where there is none.
+    """The scores of one label of one case. Dice and NSD are in [0, 1], HD95 and ASSD in the bundle's unit of length.
 
-    ``reason`` says why: "absent" (neither in the truth nor found), "invented" (found, not in the truth), "missed" (in the
-    truth, not found); None where all could be computed.
+    A score is NaN where it is not defined, and ``reason`` says why: "absent" (neither in the truth nor found), "invented"
+    (found, but not in the truth) or "missed" (in the truth, but not found). It is None where all could be computed.
     """
 
     dice: float
@@ -45,7 +45,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Key:
-    """What a row is the answer to; ``budget`` is 0 where all windows teach."""
+    """What identifies a row.
+
+    ``budget`` is the number of adaptation windows, 0 for all. ``number`` is the case's place in its domain, from 0.
+    """
 
     checkpoint: str
     domain: str
@@ -57,11 +60,12 @@ class Key:
 
 @dataclass(frozen=True)
 class Row:
-    """One case answered by one contender.
+    """The answer of one contender to one case.
 
-    ``shift`` is the simulated scanner's class and ``severity`` its strength (None without); ``seconds`` and ``memory`` (MiB
-    above what was held before; None where the system doesn't say) are of the answer alone; ``answer`` is a digest of the
-    logits, equal where they are equal bit for bit; ``reason`` says why the image was answered plainly.
+    ``shift`` is the class of the simulated scanner and ``severity`` its strength; both are None without one. ``seconds`` and
+    ``memory`` are of the answer alone; memory is in MiB above what the process held before, None where the system doesn't say.
+    ``answer`` is a digest of the logits: equal where the logits are equal bit for bit. ``reason`` says why the image has the
+    unadapted answer; it is None for an adapted one.
     """
 
     key: Key
@@ -76,10 +80,10 @@ class Row:
 
 
 class RowFile:
-    """The rows of a comparison in a file that survives being killed at any moment: rows come in together or not at all.
+    """A file of rows. A process may be killed at any moment: the rows of one call of `add` are all in the file, or none is.
 
     Raises:
-        RowsError: for a file that is no file of rows.
+        RowsError: for a file that holds no rows of a comparison.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,20 +93,20 @@ class RowFile:
             with self._file:
                 self._file.executescript(_TABLES)
         except sqlite3.DatabaseError as error:
-            raise RowsError(f"{path} is not a file of a comparison's rows ({error}); give another folder") from error
+            raise RowsError(f"{path} is not a file of a comparison's rows ({error}); choose another folder") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def settings(self) -> dict[str, Any]:
-        """What `settle` has written."""
+        """What `settle` wrote, by name."""
         return {name: json.loads(value) for name, value in self._file.execute("SELECT name, value FROM run ORDER BY rowid")}
 
     def settle(self, settings: dict[str, Any]) -> None:
-        """Write down what all rows must have in common; on a file that has rows already, add what is new and refuse what differs.
+        """Write what all rows of the file have in common. Add what is new, and refuse what differs from an earlier call.
 
-        A setting that is a mapping may get new entries, e.g. a checkpoint more; those it has must stay as they are.
+        A setting that is a mapping may get new entries, for example one more checkpoint. Its old entries must stay the same.
 
         Raises:
             RowsError: naming the first setting that differs.
@@ -123,16 +127,16 @@ class RowFile:
 
     def _same(self, name: str, old: Any, new: Any) -> None:
         if json.loads(json.dumps(new)) != json.loads(json.dumps(old)):
-            said = "" if len(f"{old}{new}") > 200 else f": {old!r} there, {new!r} now"
-            raise RowsError(f"{self.path} was begun with another {name}{said}; go on with what it was, or give another --out")
+            values = "" if len(f"{old}{new}") > 200 else f": {old!r} there, {new!r} now"
+            raise RowsError(f"{self.path} was started with another {name}{values}; use the old one, or choose another --out")
 
     def done(self) -> set[Key]:
-        """Which rows are there."""
+        """The keys of all rows in the file."""
         columns = ", ".join(f.name for f in fields(Key))
         return {Key(*found) for found in self._file.execute(f"SELECT {columns} FROM cases")}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add rows, all or none; a row that is there already is replaced."""
+        """Add rows, all or none. A row with the same key is replaced."""
         with self._file:
             for row in rows:
                 key = astuple(row.key)
@@ -145,7 +149,7 @@ class RowFile:
                 self._file.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", found)
 
     def rows(self) -> list[Row]:
-        """All rows, by checkpoint, domain, budget, contender, seed and case in the order of the settings."""
+        """All rows, sorted by checkpoint, domain, budget, contender, seed and case, in the order of the settings."""
         scores: dict[int, list[Score]] = {}
         for at, *values, reason in self._file.execute(
             "SELECT row, dice, nsd, hd95, assd, reason FROM scores ORDER BY row, label"
@@ -155,7 +159,8 @@ class RowFile:
         columns = ", ".join(f.name for f in fields(Key)) + ", shift, severity, case_group, seconds, memory, answer, reason"
         found = []
         for at, *values in self._file.execute(f"SELECT id, {columns} FROM cases"):
-            key, rest = Key(*values[: len(fields(Key))]), values[len(fields(Key)) :]
+            key = Key(*values[: len(fields(Key))])
+            rest = values[len(fields(Key)) :]
             found.append(Row(key, tuple(scores.get(at, ())), *rest))
         known = self.settings()
         ranks = [{n: i for i, n in enumerate(known.get(kind, {}))} for kind in ("checkpoints", "domains", "contenders")]

@@ -1,4 +1,4 @@
-"""Rows of a stream: one case answered by one contender, JSON both ways."""
+"""The rows of a stream: the answer of one contender to one case, to JSON and back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from typing import Any
 
-BACK = 0  # the round of the return to the source
+BACK = 0  # the round that returns to the source domain
 
 
 @dataclass(frozen=True)
 class StreamRow:
-    """One stop answered by one contender: Dice per label in [0, 1] (NaN for a label that is not in the image), what its record
-    says of weights, refusal and rebirth, seconds."""
+    """The answer of one contender to one case of a stream.
+
+    ``dice`` is per label, in [0, 1], NaN for a label that is not in the image. ``weight_distance``, ``reason`` (of an unadapted
+    answer) and ``restarted`` are from the answer's record. ``seconds`` is the time for the answer.
+    """
 
     contender: str
     kind: str
@@ -29,15 +32,15 @@ class StreamRow:
     seconds: float = field(default=0.0, compare=False)
 
     def to_json(self) -> str:
-        """One JSON object, null for NaN."""
+        """One JSON object, with null for NaN."""
         return json.dumps(asdict(self) | {"dice": [None if isnan(d) else round(d, 6) for d in self.dice]})
 
     @classmethod
     def from_json(cls, text: str) -> StreamRow:
-        """Read `to_json` back.
+        """Read what `to_json` wrote.
 
         Raises:
-            ValueError: when the text is no JSON object of a row.
+            ValueError: when the text is not the JSON object of a row.
         """
         try:
             raw: dict[str, Any] = json.loads(text)

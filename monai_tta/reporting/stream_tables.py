@@ -1,43 +1,40 @@
-"""What became of contenders along streams: a table, and a plot of the running mean."""
+"""The results of streams: a table for each kind of stream, and a plot of the running mean."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan, nan
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 
-from monai_tta.reporting.significance import HARM
+from monai_tta.reporting.number_format import signed
+from monai_tta.reporting.significance import HARM, mean_of_numbers
 from monai_tta.reporting.stream_rows import BACK, StreamRow
 
-RUNNING = 20  # so many cases make a point of the running mean
-
-
-def _mean(dice: Sequence[float]) -> float:
-    """The mean of those that are numbers (a label that is not in an image has no Dice); NaN when none is."""
-    numbers = [d for d in dice if not isnan(d)]
-    return fmean(numbers) if numbers else nan
+RUNNING = 20  # how many cases are averaged into one value of the running mean
 
 
 def changes(rows: Sequence[StreamRow]) -> list[tuple[StreamRow, float]]:
-    """Each row with the change of its mean Dice against Source's answer to the same case, in points; rows without a Dice are
-    left out.
+    """Each row with the change of its mean Dice against Source's answer to the same case, in points.
+
+    Rows without a Dice are left out.
 
     Raises:
         ValueError: when Source is not among the rows.
     """
-    source = {(r.domain, r.case): _mean(r.dice) for r in rows if r.contender == "Source"}
+    source = {(r.domain, r.case): mean_of_numbers(r.dice) for r in rows if r.contender == "Source"}
     if not source:
-        raise ValueError("changes are measured against Source, of which there is no row")
-    found = ((r, 100 * (_mean(r.dice) - source[r.domain, r.case])) for r in rows)
+        raise ValueError("changes are measured against Source, but no row is of Source")
+    found = ((r, 100 * (mean_of_numbers(r.dice) - source[r.domain, r.case])) for r in rows)
     return [(row, change) for row, change in found if not isnan(change)]
 
 
 def stream_markdown(rows: Sequence[StreamRow]) -> str:
-    """A table for each kind of stream.
+    """A Markdown table for each kind of stream.
 
-    Change is in points of Dice against Source; *order* is the largest difference between the means of two orders of the same
-    cases; *harmed* the share of answers that lost more than a point; *reborn* how often a stream was begun anew, per stream.
+    Changes are in points of Dice against Source. *order* is the largest difference between the means of two orders of the same
+    cases. *harmed* is the share of answers that lost more than one point. *restarted* is how often a stream restarted, and
+    *refused* the share of unadapted answers.
     """
     lines: list[str] = []
     known = changes(rows)
@@ -45,35 +42,34 @@ def stream_markdown(rows: Sequence[StreamRow]) -> str:
     for kind in dict.fromkeys(r.kind for r in rows):
         here = [(r, c) for r, c in known if r.kind == kind]
         streams = len({r.order for r, _ in here})
-        stops = len({r.position for r, _ in here})
-        lines += [f"\n**{kind}** ({streams} {'order' if streams == 1 else 'orders'} of {stops} stops)\n"]
-        heads = [*(f"round {k}" for k in rounds), "back at the source", "order", "harmed", "worst case", "reborn", "refused"]
+        cases = len({r.position for r, _ in here})
+        lines += [f"\n**{kind}** ({streams} {'order' if streams == 1 else 'orders'} of {cases} cases)\n"]
+        heads = [*(f"round {k}" for k in rounds), "back at the source", "order", "harmed", "worst case", "restarted", "refused"]
         lines += [f"| contender | {' | '.join(heads)} | s / case |", "|" + "---|" * (len(heads) + 2)]
         for name in dict.fromkeys(r.contender for r, _ in here):
             own = [(r, c) for r, c in here if r.contender == name]
-            cells = [_points([c for r, c in own if r.round == k]) for k in (*rounds, BACK)]
+            cells = [signed(mean_of_numbers(c for r, c in own if r.round == k)) for k in (*rounds, BACK)]
             means = [fmean(c for r, c in own if r.order == order) for order in dict.fromkeys(r.order for r, _ in own)]
             cells += [f"{max(means) - min(means):.1f}", f"{fmean(c < -100 * HARM for _, c in own):.0%}"]
-            cells += [_points([min(c for _, c in own)]), f"{sum(r.restarted is not None for r, _ in own) / streams:.1f}"]
+            cells += [signed(min(c for _, c in own)), f"{sum(r.restarted is not None for r, _ in own) / streams:.1f}"]
             cells += [f"{fmean(r.reason is not None for r, _ in own):.0%}", f"{fmean(r.seconds for r, _ in own):.2f}"]
             lines += [f"| {name} | {' | '.join(cells)} |"]
     return "\n".join(lines) + "\n"
 
 
-def _points(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    return f"{fmean(values):+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
-
-
 def running(values: Sequence[float], size: int = RUNNING) -> list[float]:
-    """The mean of the last ``size`` values at each place, of fewer at the beginning."""
+    """At each place, the mean of the last ``size`` values; of fewer at the beginning."""
     return [fmean(values[max(0, k + 1 - size) : k + 1]) for k in range(len(values))]
 
 
 def plot_streams(rows: Sequence[StreamRow], path: Path) -> None:
-    """Draw the running mean change along the streams: a panel for each kind, a thin line for each order, a thick one for their
-    mean.
+    """Draw the running mean change along the streams.
+
+    There is a panel for each kind of stream, a thin line for each order, and a thick line for the mean of the orders.
+
+    Args:
+        rows: of all contenders, Source included.
+        path: the file to write; its suffix chooses the format.
 
     Raises:
         ImportError: without matplotlib.

@@ -1,0 +1,45 @@
+"""How a report writes numbers: one form for each kind, and a dash where there is none."""
+
+from __future__ import annotations
+
+from math import isnan
+
+
+def signed(points: float) -> str:
+    """A change in points (hundredths of Dice), with its sign where it has one at this precision.
+
+    >>> signed(6.14), signed(-0.04), signed(float("nan"))
+    ('+6.1', '0.0', '-')
+    """
+    return "-" if isnan(points) else f"{points:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
+
+
+def decimal(value: float, form: str = ".3f") -> str:
+    """A number in this format."""
+    return "-" if isnan(value) else format(value, form)
+
+
+def p_value(value: float) -> str:
+    """A p in [0, 1] with three places."""
+    return "< 0.001" if value < 0.001 else decimal(value)
+
+
+def counted(count: int, total: int, noun: str = "") -> str:
+    """A count, of how many, and its share; the share never says 0 % or 100 % where that is not exact.
+
+    >>> counted(3, 25, "cases"), counted(1, 400), counted(0, 0)
+    ('3 of 25 cases (12 %)', '1 of 400 (under 1 %)', '-')
+    """
+    if not total:
+        return "-"
+    share = percent(count / total)
+    if share == "0 %" and count > 0:
+        share = "under 1 %"
+    if share == "100 %" and count < total:
+        share = "over 99 %"
+    return f"{count} of {total}{' ' * bool(noun)}{noun} ({share})"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as whole percent."""
+    return f"{100 * share:.0f} %"
