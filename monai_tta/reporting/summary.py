@@ -1,26 +1,39 @@
-"""Rows of a comparison put together: a table per checkpoint, domain and budget, each contender against Source, case by case."""
+"""Summarises rows: a table per checkpoint, domain and budget. Each contender is compared with Source, case by case."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isnan, nan
 from statistics import fmean, pstdev
 
 from monai_tta.reporting.rows import Row
-from monai_tta.reporting.significance import Stability, holm, mean_interval, paired_p, rank_stability, share_harmed, worst_tail
+from monai_tta.reporting.significance import (
+    Stability,
+    holm,
+    mean_interval,
+    mean_of_numbers,
+    paired_p,
+    rank_stability,
+    share_harmed,
+    worst_tail,
+)
 
 SOURCE = "Source"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One contender in a table.
+    """One contender in a table. A figure is NaN where it cannot be computed.
 
-    Dice per label and NSD in [0, 1]; distances in the bundle's unit; the change, its interval and spread, the worst tenth's
-    and the worst case's in Dice; ``p`` corrected for the table's other rows; shares in [0, 1]; seconds and MiB per case. NaN
-    where there is nothing to say. ``pairs`` are each case's mean Dice by Source and by this contender, by the case's number.
+    ``dice`` is the mean per label, in [0, 1], and ``nsd`` in [0, 1]. ``hd95`` and ``assd`` are in the bundle's unit of length.
+    ``change`` is the mean change of the mean Dice against Source. ``interval`` is its 95 % interval, and ``spread`` its standard
+    deviation over seeds. ``tail`` and ``worst`` are the changes of the worst tenth and of the worst case. All five are in Dice.
+    ``p`` is corrected for the number of contenders in the table. ``harmed`` is a share in [0, 1]. ``seconds`` and ``memory``
+    (MiB) are means per case. ``pairs`` maps a case's number to its mean Dice by Source and by this contender. ``groups`` maps a
+    group of cases to its mean change. ``missed``, ``invented`` and ``unadapted`` count masks, masks and answers.
     """
 
     contender: str
@@ -41,12 +54,25 @@ class Line:
     groups: dict[str, float]
     missed: int
     invented: int
-    plain: int
+    unadapted: int
+
+    @property
+    def quality(self) -> float:
+        """The mean over cases of the mean Dice by this contender, in [0, 1]; NaN without a case."""
+        return mean_of_numbers(after for _, after in self.pairs.values())
+
+    @property
+    def harmed_cases(self) -> int:
+        """How many cases lost more than one point of Dice."""
+        return round(self.harmed * len(self.pairs)) if self.pairs else 0
 
 
 @dataclass(frozen=True)
 class Table:
-    """A checkpoint on a domain with a budget: its lines, how many cases and seeds, how stable the ranking by mean Dice is."""
+    """One checkpoint on one domain with one budget.
+
+    ``lines`` are the contenders. ``budget`` is 0 where methods adapt on all windows. ``ranking`` is the ranking by mean Dice.
+    """
 
     checkpoint: str
     domain: str
@@ -56,20 +82,19 @@ class Table:
     lines: tuple[Line, ...]
     ranking: Stability
 
-
-def mean_of_numbers(values: Iterable[float | None]) -> float:
-    """The mean of those that are numbers (a label that is not in an image has no Dice); NaN when none is."""
-    numbers = [v for v in values if v is not None and not isnan(v)]
-    return fmean(numbers) if numbers else nan
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Which table it is. Tables cannot be compared: from Python 3.13 on, a dataclass with a NaN does not equal itself."""
+        return self.checkpoint, self.domain, self.budget
 
 
 def quality(row: Row) -> float:
-    """A row's mean Dice over the labels that are in the image."""
+    """A row's mean Dice over the labels that are in the image; NaN without any."""
     return mean_of_numbers(score.dice for score in row.scores)
 
 
 def tables_of(rows: Sequence[Row]) -> list[Table]:
-    """One table per checkpoint, domain and budget, in the order in which they come in the rows."""
+    """One table per checkpoint, domain and budget, in the order of the rows."""
 
     def place(row: Row) -> tuple[str, str, int]:
         return row.key.checkpoint, row.key.domain, row.key.budget
@@ -81,9 +106,22 @@ def tables_of(rows: Sequence[Row]) -> list[Table]:
 
 def title(table: Table) -> str:
     """What a table is about, in one line."""
-    budget = f"{table.budget} teaching window{'s' * (table.budget != 1)}" if table.budget else "all windows teach"
     seeds = f", {table.seeds} seeds" if table.seeds > 1 else ""
-    return f"{table.checkpoint}, {table.domain}, {budget} ({table.cases} case{'s' * (table.cases != 1)}{seeds})"
+    return (
+        f"{table.checkpoint}, {table.domain}, {budget_words(table.budget)} ({table.cases} case{'s' * (table.cases != 1)}{seeds})"
+    )
+
+
+def budget_words(budget: int) -> str:
+    """How many windows of an image a method adapts on, in words; 0 means all."""
+    if not budget:
+        return "all windows"
+    return f"{budget} adaptation window{'s' * (budget != 1)}"
+
+
+def file_name(*words: str) -> str:
+    """A part of a file's name made of words: letters, digits and ``_ . -`` stay, all else becomes a dash."""
+    return re.sub(r"[^\w.-]+", "-", "_".join(words))
 
 
 def _table(checkpoint: str, domain: str, budget: int, rows: list[Row]) -> Table:
@@ -100,7 +138,7 @@ def _table(checkpoint: str, domain: str, budget: int, rows: list[Row]) -> Table:
 
 
 def _line(name: str, rows: list[Row], source: dict[tuple[int, int], float]) -> Line:
-    """Seeds of one case are no cases of their own: they are averaged first, and tests are about cases."""
+    """Average over seeds first, then test over cases. Two seeds of one case are not two cases."""
     both = [(r, source[r.key.seed, r.key.number], quality(r)) for r in rows if (r.key.seed, r.key.number) in source]
     both = [(r, before, after) for r, before, after in both if not isnan(before - after)]
     numbers = sorted({r.key.number for r, _, _ in both})
@@ -132,5 +170,5 @@ def _line(name: str, rows: list[Row], source: dict[tuple[int, int], float]) -> L
         groups=own,
         missed=sum(score.reason == "missed" for score in scores),
         invented=sum(score.reason == "invented" for score in scores),
-        plain=sum(r.reason is not None for r in rows) if name != SOURCE else 0,
+        unadapted=sum(r.reason is not None for r in rows) if name != SOURCE else 0,
     )

@@ -1,0 +1,87 @@
+"""Draws an example case: the image, then the label with the unadapted answer, then the label with the adapted answer."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+
+LABEL = (240, 228, 66)  # these colours are told apart by colour-blind readers, too; tables.html names the same
+UNADAPTED = (255, 143, 208)
+ADAPTED = (61, 220, 151)
+SIZE = 300  # pixels of a panel's longer side
+GAP = 6
+STRIP = 22  # pixels above the panels for their titles
+MARGIN = 0.25  # how much is shown around the structure, as a share of its longer side
+
+
+def draw_case(
+    image: NDArray[np.floating],
+    label: NDArray[np.bool_],
+    unadapted: NDArray[np.bool_],
+    adapted: NDArray[np.bool_],
+    pixel: tuple[float, float] = (1.0, 1.0),
+) -> bytes:
+    """Three panels side by side, cut to the structure and both answers, as a PNG's content.
+
+    Args:
+        image: ``(rows, columns)``, or ``(rows, columns, 3)`` for a photograph, of any range: the 1st percentile is drawn black,
+            the 99th white.
+        label: ``(labels, rows, columns)``, the truth.
+        unadapted: the same shape, the answer by Source.
+        adapted: the same shape, the answer by the contender.
+        pixel: height and width of a pixel, in one unit; the picture keeps their ratio.
+    """
+    box = _box(np.any(np.concatenate([label, unadapted, adapted]), axis=0, keepdims=True)[0], pixel)
+    height = (box[0].stop - box[0].start) * pixel[0]
+    width = (box[1].stop - box[1].start) * pixel[1]
+    scale = SIZE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = _grey(image[box])
+    background = Image.fromarray(grey if grey.ndim == 3 else np.stack([grey] * 3, -1)).resize(size, Image.Resampling.BICUBIC)
+    truth = [(mask[box], LABEL) for mask in label]
+    panels = [
+        ("image", background),
+        ("label and unadapted", _outlined(background, [*truth, *((mask[box], UNADAPTED) for mask in unadapted)])),
+        ("label and adapted", _outlined(background, [*truth, *((mask[box], ADAPTED) for mask in adapted)])),
+    ]
+    step = max(size[0], SIZE // 2) + GAP  # a narrow panel leaves room for its title
+    sheet = Image.new("RGB", (step * len(panels) - GAP, size[1] + STRIP), "white")
+    for number, (title, panel) in enumerate(panels):
+        sheet.paste(panel, (number * step, STRIP))
+        ImageDraw.Draw(sheet).text((number * step, 2), title, fill="black", font=ImageFont.load_default(14))
+    content = BytesIO()
+    sheet.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _box(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[slice, slice]:
+    """The part of a slice that holds the mask, with a margin; the whole slice where the mask is empty."""
+    if not mask.any():
+        return slice(0, mask.shape[0]), slice(0, mask.shape[1])
+    ends = [(int(places[0]), int(places[-1]) + 1) for places in (np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1))]
+    margin = MARGIN * max((high - low) * size for (low, high), size in zip(ends, pixel, strict=True))
+    rows, columns = (
+        slice(max(0, low - round(margin / size)), min(length, high + round(margin / size)))
+        for (low, high), size, length in zip(ends, pixel, mask.shape, strict=True)
+    )
+    return rows, columns
+
+
+def _grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Values as bytes, from the 1st to the 99th percentile."""
+    finite = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = np.percentile(finite, [1, 99])
+    return np.clip(255 * (finite - low) / max(high - low, 1e-12), 0, 255).astype(np.uint8)
+
+
+def _outlined(background: Image.Image, masks: list[tuple[NDArray[np.bool_], tuple[int, int, int]]]) -> Image.Image:
+    """A copy with the outline of each mask, inside the mask and two pixels wide; later ones are drawn over earlier ones."""
+    pixels = np.array(background)
+    for mask, colour in masks:
+        large = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(background.size, Image.Resampling.NEAREST)) > 0
+        pixels[large & ~binary_erosion(large, iterations=2)] = colour
+    return Image.fromarray(pixels)
