@@ -1,9 +1,10 @@
-"""What is to be compared on what, and the jobs that this comes to."""
+"""The plan of a comparison, and the jobs that it consists of."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -13,29 +14,30 @@ from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
-from monai_tta.pipeline.bundle_predictor import predictor_file
+from monai_tta.quality.predictor_files import predictor_file
 from monai_tta.reporting.rows import METRICS, Key
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonPlan:
-    """What is to be compared on what; nothing named means everything.
+    """What to compare, and on what. Without names it is everything.
 
     Args:
         root: a bundle with ``configs/evaluate.yaml`` and ``configs/compare.yaml``.
-        dataset_dir: labelled data, DATA in the latter.
-        checkpoints: files in the bundle's ``models``.
-        only: contenders besides Source.
+        dataset_dir: the labelled data, called DATA in ``compare.yaml``.
+        checkpoints: names of files in the bundle's ``models``.
+        only: labels of contenders; Source is always compared.
         domains: labels of domains.
-        severities: 1 to 5, of each simulated scanner instead of its own.
-        budgets: how many windows of a volume teach; 0 for all.
-        seeds: each draws the simulated scanners and all that is random in a method anew.
-        ablations: whether the rows of `monai_tta.evaluation.contenders.ABLATIONS` join.
-        metrics: which of "dice", "nsd", "hd95", "assd" are computed.
-        precision: of `AdaptiveInferer`.
+        severities: 1 to 5, of each simulated scanner, in place of the protocol's own.
+        budgets: on how many windows of a volume a method adapts; 0 for all.
+        seeds: each draws other simulated scanners and other random numbers for the methods.
+        ablations: whether to add the contenders of `monai_tta.evaluation.contenders.ABLATIONS`.
+        metrics: which of "dice", "nsd", "hd95", "assd" to compute; "dice" is needed.
+        precision: of `AdaptiveInferer`: "exact" or "fast".
+        pictures: whether to draw example cases at the end. The pictures hold pixels of the images.
 
     Raises:
-        ValueError: for a metric, budget, precision, contender, domain or severity that there is not.
+        ValueError: for an unknown metric, budget, precision, contender, domain or severity.
     """
 
     root: Path
@@ -49,13 +51,14 @@ class ComparisonPlan:
     ablations: bool = False
     metrics: tuple[str, ...] = METRICS
     precision: Precision = "exact"
+    pictures: bool = False
 
     def __post_init__(self) -> None:
         for name in self.metrics:
             if name not in METRICS:
                 raise ValueError(f"no metric {name!r}; there are: {'; '.join(METRICS)}")
         if "dice" not in self.metrics:
-            raise ValueError(f"the tables are about changes of Dice; give dice besides {', '.join(self.metrics)}")
+            raise ValueError(f"the tables show changes of Dice: add dice to {', '.join(self.metrics)}")
         if wrong := [b for b in self.budgets if b < 0]:
             raise ValueError(f"a budget is a number of windows, or 0 for all; found {wrong[0]}")
         if self.precision not in ("exact", "fast"):
@@ -64,20 +67,20 @@ class ComparisonPlan:
         self.places()
 
     def contenders(self) -> list[Contender]:
-        """Who is compared, Source first."""
+        """The contenders, Source first."""
         return chosen_contenders(protocol_of(self.root), self.only, self.ablations)
 
     def places(self) -> list[Domain]:
-        """Where."""
+        """The domains."""
         return chosen_domains(protocol_of(self.root), self.domains, self.severities)
 
     def settings(self) -> dict[str, Any]:
-        """What the rows of one file must have in common, see `RowFile.settle`; the domains' cases come with `LabelledDomain`."""
+        """What the rows of one file must have in common, see `RowFile.settle`. The domains' cases come from `LabelledDomain`."""
         protocol = protocol_of(self.root)
         configs = [(self.root / "configs" / f"{name}.yaml").read_bytes() for name in ("inference", "evaluate")]
         files = [self.root / "models" / name for name in self.checkpoints]
-        files += [predictor_file(self.root, name) for name in self.checkpoints]
-        all_agree = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
+        files += [predictor_file(file) for file in files]
+        known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,
             "configs": sha256(b"\n".join(configs)).hexdigest()[:16],
@@ -89,13 +92,30 @@ class ComparisonPlan:
             "precision": self.precision,
             "versions": {"monai_tta": __version__, **{name: version(name) for name in ("monai", "torch", "numpy")}},
             "checkpoints": {path.name: _digest(path) for path in files if path.is_file()},
-            "contenders": {c.label: f"{c.method!r} {c.choices}" for c in all_agree},
+            "contenders": {c.label: f"{c.method!r} {c.choices}" for c in known},
         }
+
+    def command(self) -> str:
+        """The command line of this plan, with the options that differ from their defaults.
+
+        Paths are left out, since they may name a patient: the data are DATA, the folder of the results is OUT.
+        """
+        words = ["monai-tta", "compare", self.root.resolve().name, "--dataset-dir", "DATA", "--out", "OUT"]
+        options = {"checkpoints": "checkpoint", "only": "only", "domains": "domain", "severities": "severity"}
+        options |= {"budgets": "budget", "seeds": "seed"}
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, option in options.items():
+            if (values := getattr(self, name)) != defaults[name]:
+                words += [word for value in values for word in (f"--{option}", str(value))]
+        words += ["--metrics", ",".join(self.metrics)] if self.metrics != defaults["metrics"] else []
+        words += ["--precision", self.precision] if self.precision != defaults["precision"] else []
+        words += [f"--{flag}" for flag in ("ablations", "pictures") if getattr(self, flag)]
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
 class ComparisonJob:
-    """What one process does in one go: some contenders on some cases, in order."""
+    """What one process does in one go: contenders on cases of one domain, in order."""
 
     plan: ComparisonPlan
     checkpoint: str
@@ -106,33 +126,37 @@ class ComparisonJob:
     seed: int
 
     def key(self, contender: Contender, number: int) -> Key:
-        """What the row will be found by."""
+        """The key of the row of one answer."""
         return Key(self.checkpoint, self.domain.label, contender.label, self.budget, self.seed, number)
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint}, {self.domain.label}"
 
 
 def jobs_of(plan: ComparisonPlan, done: set[Key], sizes: dict[str, int]) -> Iterator[ComparisonJob]:
-    """What is not done yet: a job per case for all that is episodic, one per stream for each that is continual.
+    """What is not done yet: a job per case for all episodic contenders, and a job per domain for each continual contender.
 
-    A stream that lacks a case is answered again from its beginning: what a case gets depends on those before it.
+    A continual contender that lacks a case answers the domain again from the first case on: each answer depends on the cases
+    before it.
 
     Args:
-        plan: what is to be compared.
-        done: rows that are there.
+        plan: what to compare.
+        done: the keys of the rows that are done.
         sizes: how many cases each domain has, by its label; a domain that is not in it is left out.
     """
     places = [d for d in plan.places() if d.label in sizes]
     for checkpoint, domain in ((c, d) for c in plan.checkpoints for d in places):
         for budget, seed in ((b, s) for b in plan.budgets for s in plan.seeds):
             numbers = tuple(range(sizes[domain.label]))
-            all_agree = ComparisonJob(plan, checkpoint, domain, numbers, tuple(plan.contenders()), budget, seed)
-            streams = [c for c in all_agree.contenders if c.choices.get("reset") == "never"]
+            everything = ComparisonJob(plan, checkpoint, domain, numbers, tuple(plan.contenders()), budget, seed)
+            streams = [c for c in everything.contenders if c.choices.get("reset") == "never"]
             for stream in streams:
-                if any(all_agree.key(stream, n) not in done for n in numbers):
-                    yield replace(all_agree, contenders=(stream,))
+                if any(everything.key(stream, n) not in done for n in numbers):
+                    yield replace(everything, contenders=(stream,))
             for n in numbers:
-                missing = tuple(c for c in all_agree.contenders if c not in streams and all_agree.key(c, n) not in done)
+                missing = tuple(c for c in everything.contenders if c not in streams and everything.key(c, n) not in done)
                 if missing:
-                    yield replace(all_agree, numbers=(n,), contenders=missing)
+                    yield replace(everything, numbers=(n,), contenders=missing)
 
 
 def _digest(path: Path) -> str:
