@@ -1,4 +1,4 @@
-"""Keep or refuse an adapted answer: guards, the evidence that they read, and the source's reference ranges."""
+"""Decide whether to keep an adapted answer: guards, the evidence that they check, and reference ranges of the source's cases."""
 
 from monai_tta.guards.base import AllOf, FromAnswers, Guard, as_guard, finite_answer
 from monai_tta.guards.change import Agreement, Finite, ViewAgreement, VolumeChange, WeightDistance

@@ -1,4 +1,4 @@
-"""What the source's own cases are like: quantiles of a few figures that every case has, labelled or not, JSON both ways."""
+"""Reference ranges: in which ranges a few figures of the source's own cases lie. Written to JSON and read back."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from monai_tta.guards.shape_features import SMALL, ShapeFeatures
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Where 90 % of the source's cases lie: the 5 %, 50 % and 95 % quantiles of a figure, in the figure's unit."""
+    """The range of 90 % of the source's cases: the 5 %, 50 % and 95 % quantiles of a figure, in the figure's unit."""
 
     low: float
     middle: float
     high: float
 
     def limits(self, slack: float, least: float = 0.0) -> tuple[float, float]:
-        """The range widened on either side.
+        """The range, widened on both sides by ``slack`` times its width.
 
         Args:
-            slack: by how many of its own widths.
-            least: what the width is taken for where it is less than that, or than a tenth of the middle.
+            slack: at least 0; 0 is the range itself.
+            least: the width counts as at least this, and as at least a tenth of the middle, in the figure's unit.
         """
         more = slack * max(self.high - self.low, least, abs(self.middle) / 10)
         return self.low - more, self.high + more
@@ -36,7 +36,7 @@ class Quantiles:
 
 @dataclass(frozen=True, kw_only=True)
 class StructureRanges:
-    """How one structure is shaped in the source's cases that show it (see `ShapeFeatures`); None where none does."""
+    """The shape of one structure in the source's cases that show it (see `ShapeFeatures`); None where no case shows it."""
 
     volume: Quantiles | None
     components: Quantiles | None
@@ -46,8 +46,14 @@ class StructureRanges:
 
 @dataclass(frozen=True)
 class CaseFigures:
-    """One source case measured: its structures' forms, the answer's entropy in nats per voxel, the distance of each layer's
-    statistics from the source's in the source's deviations, and the unit of length of the forms."""
+    """The figures of one case of the source.
+
+    Args:
+        shapes: the shape of each structure.
+        entropy: of the answer, in nats per voxel.
+        distances: of each layer's statistics from the source's, in the source's standard deviations.
+        unit: of lengths in the shapes, see `ReferenceRanges`.
+    """
 
     shapes: tuple[ShapeFeatures, ...]
     entropy: float
@@ -57,11 +63,17 @@ class CaseFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceRanges:
-    """What the source's own cases are like.
+    """The ranges in which the figures of the source's own cases lie.
 
-    ``unit`` is that of lengths: "affine" is what the image's affine counts in (mm in NIfTI and DICOM), "voxel" where the cases
-    had no affine. Pieces of fewer than ``small`` voxels were not counted. ``labelled`` says whether structures were measured in
-    labels or in the network's answers.
+    Args:
+        cases: how many cases were measured.
+        unit: of lengths: "affine" is the unit of the images' affines (mm in NIfTI and DICOM), "voxel" where they had none.
+        labelled: whether structures were measured in labels (True) or in the network's answers (False).
+        structures: the shape of each structure, without background.
+        entropy: of the answers, in nats per voxel.
+        distances: of each layer's statistics from the source's, in the source's standard deviations; empty for a network without
+            running statistics.
+        small: components of fewer voxels were not counted.
     """
 
     cases: int
@@ -78,10 +90,10 @@ class ReferenceRanges:
 
     @classmethod
     def from_json(cls, text: str) -> ReferenceRanges:
-        """Read `to_json` back; equal to what was written.
+        """Read what `to_json` wrote; equal to the original.
 
         Raises:
-            ValueError: when the text is no JSON object of norms.
+            ValueError: for a text that is no JSON object of reference ranges.
         """
         try:
             raw: dict[str, Any] = json.loads(text)
@@ -92,57 +104,71 @@ class ReferenceRanges:
             raw["entropy"] = Quantiles(**raw["entropy"])
             return cls(**raw)
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not the norms of a source: {error}; write some with `monai-tta reference`") from error
+            raise ValueError(f"no reference ranges: {error}; write some with `monai-tta reference`") from error
 
 
 def ranges_of_cases(cases: Sequence[CaseFigures], labelled: bool, small: int = SMALL) -> ReferenceRanges:
-    """Norms from measured source cases; twenty or more make a quantile of 5 % mean something.
+    """Reference ranges from measured cases of the source.
+
+    Args:
+        cases: at least one; quantiles of 5 % mean little with fewer than twenty.
+        labelled: whether structures were measured in labels.
+        small: components of fewer voxels were not counted.
 
     Raises:
-        ValueError: for no case, or cases of several units, structures or layers.
+        ValueError: for no case, for cases that differ in unit or in the number of structures or layers, or where no case has a
+            finite entropy or distance.
     """
     if not cases:
-        raise ValueError("norms need at least one source case, found none")
+        raise ValueError("reference ranges need at least one case of the source, found none")
     kinds = {(c.unit, len(c.shapes), len(c.distances)) for c in cases}
     if len(kinds) > 1:
-        raise ValueError(f"cases differ in (unit, number of structures, number of layers): {sorted(kinds)}; norms need one kind")
+        raise ValueError(
+            f"cases differ in (unit, number of structures, number of layers): {sorted(kinds)}; reference ranges need cases of one kind"
+        )
     ((unit, _, _),) = kinds
     return ReferenceRanges(
         cases=len(cases),
         unit=unit,
         labelled=labelled,
         structures=tuple(_structure([f for f in shapes if f.volume]) for shapes in zip(*(c.shapes for c in cases), strict=True)),
-        entropy=_needed(_quantiles([c.entropy for c in cases])),
-        distances=tuple(_needed(_quantiles(list(d))) for d in zip(*(c.distances for c in cases), strict=True)),
+        entropy=_known_quantiles([c.entropy for c in cases]),
+        distances=tuple(_known_quantiles(d) for d in zip(*(c.distances for c in cases), strict=True)),
         small=small,
     )
 
 
+def read_reference_ranges(path: str | PathLike[str]) -> ReferenceRanges:
+    """Reference ranges from a file that `monai-tta reference` wrote.
+
+    In a MONAI config: ``{_target_: monai_tta.guards.read_reference_ranges, path: reference.json}``.
+
+    Raises:
+        ValueError: for a file that is missing or holds something else.
+    """
+    try:
+        return ReferenceRanges.from_json(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"no reference ranges in {path}: {error.strerror}; write some with `monai-tta reference`") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _structure(shown: Sequence[ShapeFeatures]) -> StructureRanges:
+    """The ranges of one structure's shapes."""
     names = ("volume", "components", "elongation", "compactness")
     return StructureRanges(**{name: _quantiles([getattr(f, name) for f in shown]) for name in names})
 
 
 def _quantiles(values: Sequence[float]) -> Quantiles | None:
+    """The quantiles of the finite values; None where there are none."""
     known = [v for v in values if isfinite(v)]
     return Quantiles(*(float(q) for q in np.quantile(known, (0.05, 0.5, 0.95)))) if known else None
 
 
-def _needed(spread: Quantiles | None) -> Quantiles:
-    if spread is None:
+def _known_quantiles(values: Sequence[float]) -> Quantiles:
+    """The quantiles of values of which at least one must be finite."""
+    quantiles = _quantiles(values)
+    if quantiles is None:
         raise ValueError("the source's own cases have no finite figure: check the images and the network's weights")
-    return spread
-
-
-def read_reference_ranges(path: str | PathLike[str]) -> ReferenceRanges:
-    """Norms from a file that `monai-tta reference` wrote; for configs, ``_target_: monai_tta.guards.read_norms``.
-
-    Raises:
-        ValueError: when the file is missing or holds something else.
-    """
-    try:
-        return ReferenceRanges.from_json(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"no norms in {path}: {error.strerror}; write some with `monai-tta reference`") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return quantiles

@@ -1,4 +1,4 @@
-"""How a mask is shaped: size, pieces, elongation and compactness, as plain numbers, in 2D and 3D."""
+"""The shape of a mask in plain numbers: volume, components, elongation and compactness, in 2D and 3D."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import numpy as np
 from scipy import ndimage
 from torch import Tensor
 
-SMALL = 8  # voxels: a smaller piece is a speck and not counted
+SMALL = 8  # voxels: a smaller component is a speck and not counted
 
 
 @dataclass(frozen=True)
 class ShapeFeatures:
     """The shape of one structure's mask.
 
-    ``volume`` in the cube (2D: square) of the spacing's unit, voxels where no spacing is known; ``pieces`` counts what hangs
-    together; ``elongation`` is the longest over the shortest axis of the ellipsoid with the mask's second moments, 1 for a
-    ball; ``compactness`` the mask's volume over that ellipsoid's, 1 for an ellipsoid and less for anything branched or
-    scattered. The last two are NaN for an empty mask.
+    Args:
+        volume: in cubes (2D: squares) of the spacing's unit; in voxels where no spacing is known.
+        components: how many connected components there are; specks are not counted.
+        elongation: the longest over the shortest axis of the ellipsoid with the mask's second moments: 1 for a ball, more for
+            anything else; NaN for an empty mask.
+        compactness: the mask's volume over that ellipsoid's: 1 for an ellipsoid, less for anything branched or scattered; NaN
+            for an empty mask.
     """
 
     volume: float
@@ -30,15 +33,15 @@ class ShapeFeatures:
 
 
 def measure_shape(mask: Tensor, spacing: tuple[float, ...] | None = None, small: int = SMALL) -> ShapeFeatures:
-    """Measure a mask ``(*spatial)``, on the CPU.
+    """Measure a mask on the CPU. Reads each voxel once.
 
     Args:
-        mask: boolean.
-        spacing: a voxel's size along each axis; None counts voxels.
-        small: pieces of fewer voxels are not counted.
+        mask: booleans ``(*spatial)``.
+        spacing: the size of a voxel along each axis; None counts voxels.
+        small: components of fewer voxels are not counted.
 
     Raises:
-        ValueError: when the spacing has another number of axes than the mask.
+        ValueError: for a spacing with another number of axes than the mask.
     """
     own = mask.detach().cpu().numpy().astype(bool)
     size = (1.0,) * own.ndim if spacing is None else tuple(spacing)
@@ -47,21 +50,24 @@ def measure_shape(mask: Tensor, spacing: tuple[float, ...] | None = None, small:
     volume = float(own.sum()) * prod(size)
     if not volume:
         return ShapeFeatures(0.0, 0, nan, nan)
-    axes = _axes(own, size)
+    axes = _half_axes(own, size)
     n = own.ndim
     ellipsoid = pi ** (n / 2) / gamma(n / 2 + 1) * float(np.prod(axes))
-    return ShapeFeatures(volume, components(own, small), float(axes[-1] / axes[0]), volume / ellipsoid)
+    return ShapeFeatures(volume, count_components(own, small), float(axes[-1] / axes[0]), volume / ellipsoid)
 
 
-def components(mask: Any, small: int = SMALL) -> int:
-    """How many pieces of at least ``small`` voxels a mask ``(*spatial)`` has; voxels that share a corner hang together."""
+def count_components(mask: Any, small: int = SMALL) -> int:
+    """How many connected components of at least ``small`` voxels a mask ``(*spatial)`` has.
+
+    Voxels that share a corner belong to the same component.
+    """
     own = np.asarray(mask, bool)
     labelled, count = ndimage.label(own, np.ones((3,) * own.ndim))
     return int((np.bincount(labelled.ravel(), minlength=count + 1)[1:] >= small).sum())
 
 
-def _axes(mask: Any, size: tuple[float, ...]) -> Any:
+def _half_axes(mask: Any, size: tuple[float, ...]) -> Any:
     """Half axes, shortest first, of the ellipsoid with the second moments of a mask's voxels, each a small box."""
     places = np.argwhere(mask) * np.asarray(size)
-    spread = np.atleast_2d(np.cov(places.T, bias=True)) + np.diag(np.square(size) / 12)
-    return sqrt(mask.ndim + 2) * np.sqrt(np.linalg.eigvalsh(spread))
+    covariance = np.atleast_2d(np.cov(places.T, bias=True)) + np.diag(np.square(size) / 12)
+    return sqrt(mask.ndim + 2) * np.sqrt(np.linalg.eigvalsh(covariance))
