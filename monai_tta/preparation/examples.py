@@ -1,4 +1,4 @@
-"""What a judge learns from: cases whose labels are known, without their pixels."""
+"""What a gain predictor is fitted to: cases whose labels are known, as figures and masks without their pixels."""
 
 from __future__ import annotations
 
@@ -10,76 +10,118 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_tta.core.label_free_metrics import hard_masks
+from monai_tta.core.objectives import Head
 from monai_tta.quality.gain_predictor import Floats
+
+Masks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationCase:
-    """One calibration case: ``group`` (the image it was made from), the tables ``(2, features)`` of the source's own answers
-    before others are heard and ``(answers, features)`` of all, the gain in Dice of each answer over the plain one, and what
-    is needed to score any mixture."""
+    """One distorted image on which all candidates were run.
+
+    Args:
+        group: number of the image that was distorted.
+        source_features: features of the source's own two answers ``(2, features)``, known before any candidate runs.
+        features: features of all candidate answers ``(answers, features)``.
+        gains: gain in Dice of each answer over the unadapted one.
+        unadapted_dice: Dice of the unadapted answer, the mean over the structures in the label.
+    """
 
     group: int
-    first: Floats
-    table: Floats
+    source_features: Floats
+    features: Floats
     gains: Floats
-    plain: float
-    _answers: NDArray[np.float16]
-    _truth: NDArray[np.bool_]
-    _counts: NDArray[np.int64]
-    _head: str
+    unadapted_dice: float
+    # What scoring a mixture takes: probabilities (answers, K, voxels) and label (K', voxels), only of voxels that some answer or
+    # the label has a structure in, and each structure's number of voxels in the whole label.
+    _probabilities: NDArray[np.float16]
+    _label: Masks
+    _label_sizes: NDArray[np.int64]
+    _head: Head
 
-    def gain_of(self, shares: Floats) -> float:
-        """Gain in Dice of the mixture of the answers with these shares; 0 for shares of zero, which mean the plain answer."""
-        if shares.sum() <= 0:
+    def gain_of(self, weights: Floats) -> float:
+        """Gain in Dice of the answers mixed with these weights; 0 for weights of zero, which mean the unadapted answer."""
+        if weights.sum() <= 0:
             return 0.0
-        mixed = np.tensordot(shares, self._answers.astype(np.float64), 1)
-        return _dice(_chosen(mixed, self._head), self._truth, self._counts) - self.plain
+        mixed = np.tensordot(weights, self._probabilities.astype(np.float64), 1)
+        return _dice(_segmented(mixed, self._head), self._label, self._label_sizes) - self.unadapted_dice
 
 
 @dataclass
 class CalibrationSet:
-    """Calibration cases of one source network, ``name``."""
+    """The calibration cases of one source network, which is called ``name``."""
 
     name: str
-    known: list[CalibrationCase] = field(default_factory=list)
+    cases: list[CalibrationCase] = field(default_factory=list)
 
-    def add(self, group: int, first: Tensor, table: Tensor, answers: Tensor, plain: Tensor, truth: Tensor, head: str) -> None:
-        """Keep a case; one whose truth is empty has no Dice and teaches nothing.
+    def add(
+        self,
+        group: int,
+        source_features: Tensor,
+        features: Tensor,
+        answers: Tensor,
+        unadapted: Tensor,
+        label: Tensor,
+        head: Head,
+    ) -> None:
+        """Add a case. One whose label is empty has no Dice and is left out.
 
         Args:
-            group: the image that was distorted.
-            first: ``(2, features)``, of the source's own answers before others are heard.
-            table: ``(answers, features)``.
+            group: number of the image that was distorted.
+            source_features: of the source's own answers ``(2, features)``.
+            features: of all answers ``(answers, features)``.
             answers: probabilities ``(answers, N, K, *spatial)``.
-            plain: the source's own, ``(N, K, *spatial)``.
-            truth: structures ``(N, K', *spatial)``, boolean.
-            head: "softmax" or "sigmoid".
+            unadapted: the source's probabilities ``(N, K, *spatial)``.
+            label: structures ``(N, K', *spatial)``, boolean.
+            head: what the probabilities stand for.
         """
-        counts = truth.transpose(0, 1).flatten(1).sum(1).numpy().astype(np.int64)
-        if not counts.any():
+        whole_label = _voxels_last(label)
+        label_sizes = whole_label.sum(1).numpy().astype(np.int64)
+        if not label_sizes.any():
             return
-        flat = answers.transpose(1, 2).flatten(2)  # (answers, K, voxels)
-        mask = truth.transpose(0, 1).flatten(1)
-        front = plain.transpose(0, 1).flatten(1)
-        # Where all answers are background, so is every mixture of them: no Dice depends on it.
-        matters = mask.any(0) | (hard_masks(front[None], head)[0]).any(0)
-        for one in flat:
-            matters |= hard_masks(one[None], head)[0].any(0)
-        kept, label = flat[:, :, matters].half().numpy(), mask[:, matters].numpy()
-        base = _dice(_chosen(front[:, matters].double().numpy(), head), label, counts)
-        gains = np.array([_dice(_chosen(p.astype(np.float64), head), label, counts) - base for p in kept])
-        self.known.append(CalibrationCase(group, first.numpy(), table.numpy(), gains, base, kept, label, counts, head))
+        of_source = _voxels_last(unadapted)
+        of_answers = torch.stack([_voxels_last(answer) for answer in answers])
+        # Where all answers are background, so is every mixture of them: such voxels change no Dice and are not kept.
+        matters = whole_label.any(0)
+        for probabilities in (of_source, *of_answers):
+            matters |= hard_masks(probabilities[None], head)[0].any(0)
+        kept = of_answers[:, :, matters].half().numpy()
+        kept_label = whole_label[:, matters].numpy()
+
+        def dice_of(probabilities: Floats) -> float:
+            return _dice(_segmented(probabilities, head), kept_label, label_sizes)
+
+        unadapted_dice = dice_of(of_source[:, matters].double().numpy())
+        gains = np.array([dice_of(answer.astype(np.float64)) - unadapted_dice for answer in kept])
+        self.cases.append(
+            CalibrationCase(
+                group=group,
+                source_features=source_features.numpy(),
+                features=features.numpy(),
+                gains=gains,
+                unadapted_dice=unadapted_dice,
+                _probabilities=kept,
+                _label=kept_label,
+                _label_sizes=label_sizes,
+                _head=head,
+            )
+        )
 
 
-def _chosen(p: Floats, head: str) -> NDArray[np.bool_]:
+def _voxels_last(x: Tensor) -> Tensor:
+    """``(N, K, *spatial)`` as ``(K, voxels)``: the windows one after the other."""
+    return x.transpose(0, 1).flatten(1)
+
+
+def _segmented(probabilities: Floats, head: Head) -> Masks:
     """Probabilities ``(K, voxels)`` -> structures ``(K', voxels)``."""
-    mask: NDArray[np.bool_] = hard_masks(torch.from_numpy(p)[None], head)[0].numpy()
-    return mask
+    masks: Masks = hard_masks(torch.from_numpy(probabilities)[None], head)[0].numpy()
+    return masks
 
 
-def _dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_], counts: NDArray[np.int64]) -> float:
-    """Mean Dice over the structures that are there."""
-    there = counts > 0
-    both = 2 * (mask & truth).sum(1)[there]
-    return float((both / (mask.sum(1) + counts)[there]).mean())
+def _dice(masks: Masks, label: Masks, label_sizes: NDArray[np.int64]) -> float:
+    """Mean Dice over the structures that are in the label."""
+    present = label_sizes > 0
+    overlap = (masks & label).sum(1)[present]
+    return float((2 * overlap / (masks.sum(1) + label_sizes)[present]).mean())

@@ -1,9 +1,10 @@
-"""Fit a judge to calibration cases, and find the caution that kept harm below the stated rate on cases held out."""
+"""Fit a gain predictor to calibration cases, and find the margin that keeps harm on held-out cases below the stated rate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,137 +18,207 @@ from monai_tta.reporting.significance import HARM
 
 GRAVE_LOSS = 0.05
 MARGINS = tuple(1 + k / 4 for k in range(25))
-MAX_MISSED = 0.02  # share of the cases with something to gain that a scout may send home
-NEGLIGIBLE_GAIN = 0.002  # a gain in Dice not worth the forward passes
+MAX_MISSED = 0.02  # of the cases with something to gain, the share that the prefilter may stop
+NEGLIGIBLE_GAIN = 0.002  # a gain in Dice that is not worth the forward passes
 FOLDS = 5
-TREES, LEAF, TEMPERATURE = 100, 8, 0.03
-PREFILTER_LEAF = 4  # a case is one row to the scout, and two for each candidate to the judge
+TREES = 100
+LEAF_SIZE = 8
+PREFILTER_LEAF_SIZE = 4  # smaller, because a case is one row to the prefilter and two rows for each candidate to the predictor
+TEMPERATURE = 0.03
+
+GainAndSpread = tuple[Floats, Floats]  # one number each for every answer of a case
 
 
-def fit_forest(table: Floats, gains: Floats, leaf: int = LEAF) -> Forest:
-    """Extremely randomised trees (Geurts et al. 2006) from rows ``(rows, features)`` to gains, by scikit-learn."""
+def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
+    """Fit the gain predictor of one network.
+
+    The margin is chosen on cases that the forest has not seen: images are held out by turns, and cases made from one image are
+    never on both sides. The forest that is kept is fitted to all cases.
+
+    Args:
+        calibration: the network's calibration cases.
+        harm: the largest share of cases that may lose more than a point of Dice.
+
+    Raises:
+        ValueError: for cases of fewer than `FOLDS` images, or too few cases to show the wanted share.
+    """
+    folds = [case.group % FOLDS for case in calibration.cases]
+    if len(set(folds)) < FOLDS:
+        n_images = len({case.group for case in calibration.cases})
+        raise ValueError(
+            f"{calibration.name}: {n_images} labelled images can be used; at least {FOLDS} are needed, with something in their "
+            "labels and in some window"
+        )
+    check_enough_cases(len(calibration.cases), harm)
+    return _fit([calibration], folds, harm)
+
+
+def check_enough_cases(n_cases: int, harm: float) -> None:
+    """Check that a share of harmed cases as small as ``harm`` can be shown: see `choose_margin`, with no case harmed.
+
+    Raises:
+        ValueError: for too few cases. Every image would be left unadapted.
+    """
+    if 1 / (n_cases + 1) > harm:
+        needed = next(n for n in count(n_cases) if 1 / (n + 1) <= harm)
+        raise ValueError(f"a rate of {harm:g} cannot be shown on {n_cases} cases: at least {needed} are needed")
+
+
+def fit_universal_predictor(networks: Sequence[CalibrationSet], harm: float) -> GainPredictor:
+    """Fit one gain predictor for networks that were never calibrated, from the cases of many.
+
+    The margin is chosen by leaving out all networks of one task in turn. The task is a set's ``name`` up to the first slash.
+    """
+    tasks = list(dict.fromkeys(_task(network) for network in networks))
+    folds = [tasks.index(_task(network)) for network in networks for _ in network.cases]
+    return _fit(networks, folds, harm)
+
+
+def _task(network: CalibrationSet) -> str:
+    return network.name.split("/")[0]
+
+
+def _fit(networks: Sequence[CalibrationSet], folds: Sequence[int], harm: float) -> GainPredictor:
+    """Fit to all cases of these networks; ``folds`` says of each case with which others it is held out."""
+    cases = [case for network in networks for case in network.cases]
+    margin, held_out = choose_margin(cases, predict_held_out(cases, folds), harm)
+    prefilter, threshold, stopped = fit_prefilter(cases, held_out, folds)
+    gains = np.array(held_out)
+    best_possible = np.array([max(case.gains.max(), 0.0) for case in cases])
+    about = {
+        "made": f"monai_tta {__version__}, {date.today().isoformat()}",
+        "networks": [network.name for network in networks],
+        "cases": len(cases),
+        "wanted harm": harm,
+        "harm held out": float(np.mean(gains < -HARM)),
+        "worst held out": float(gains.min()),
+        "mean gain held out": float(gains.mean()),
+        "mean gain of the best answers": float(best_possible.mean()),
+        "mean Dice of the source": float(np.mean([case.unadapted_dice for case in cases])),
+        "left unadapted": float(np.mean(gains == 0)),
+        "left unadapted by the prefilter": stopped,
+    }
+    forest = fit_forest(*stack_rows(cases), LEAF_SIZE)
+    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about)
+
+
+def predict_held_out(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> list[GainAndSpread]:
+    """The gains and spreads that a forest predicts for each case's answers when it has not seen any case of that fold."""
+    predictions: dict[int, GainAndSpread] = {}
+    for held_out in sorted(set(folds)):
+        others = [case for case, fold in zip(cases, folds, strict=True) if fold != held_out]
+        forest = fit_forest(*stack_rows(others), LEAF_SIZE)
+        for number, (case, fold) in enumerate(zip(cases, folds, strict=True)):
+            if fold == held_out:
+                of_each_tree = forest.each(case.features)
+                predictions[number] = (of_each_tree.mean(0), of_each_tree.std(0))
+    return [predictions[number] for number in range(len(cases))]
+
+
+def choose_margin(
+    cases: Sequence[CalibrationCase], predictions: Sequence[GainAndSpread], harm: float
+) -> tuple[float, list[float]]:
+    """Choose the least of `MARGINS` that keeps the share of harmed cases below ``harm``; where none does, the largest.
+
+    Conformal risk control (Angelopoulos et al. 2024, arXiv 2208.02814, eq. 4): ``(n R + 1) / (n + 1) <= harm``, where R is the
+    share of the n cases that lose more than `HARM`. Besides, at most a quarter of ``harm`` may lose more than `GRAVE_LOSS`.
+
+    Args:
+        cases: with known labels.
+        predictions: for each case, by a forest that has not seen it.
+        harm: the wanted share.
+
+    Returns:
+        the margin, and each case's true gain with it: 0 where the case is left unadapted, because its margin or its expected gain
+        is too small.
+    """
+    n = len(cases)
+    weights = [candidate_weights(gain, spread, TEMPERATURE) for gain, spread in predictions]
+    true_gains = [case.gain_of(w) for case, w in zip(cases, weights, strict=True)]
+    kept: list[float] = []
+    for margin in MARGINS:
+        is_adapted = [exceeds_margin(gain, spread, margin) for gain, spread in predictions]
+        kept = [true if adapted else 0.0 for true, adapted in zip(true_gains, is_adapted, strict=True)]
+        harmed = sum(gain < -HARM for gain in kept)
+        gravely = sum(gain < -GRAVE_LOSS for gain in kept)
+        if (harmed + 1) / (n + 1) <= harm and gravely / n <= harm / 4:
+            break
+    # Small expected gains count while the margin is chosen: without them it would be less cautious with the cases that remain.
+    is_worth_it = [exceeds_min_gain(w, gain) for w, (gain, _) in zip(weights, predictions, strict=True)]
+    return margin, [gain if worth else 0.0 for gain, worth in zip(kept, is_worth_it, strict=True)]
+
+
+def fit_prefilter(cases: Sequence[CalibrationCase], gains: Sequence[float], folds: Sequence[int]) -> tuple[Forest, float, float]:
+    """Fit the prefilter: a forest that predicts a case's gain from the source's own two answers.
+
+    A case is stopped when the prefilter predicts no more than a threshold. The threshold is at most `NEGLIGIBLE_GAIN`, and so low
+    that at most `MAX_MISSED` of the cases that gained more than a point are stopped, by forests that have not seen their fold.
+
+    Args:
+        cases: with known labels.
+        gains: what the gain predictor gained on each of them, held out.
+        folds: of each case.
+
+    Returns:
+        the forest, the threshold, and the share of cases that are stopped.
+    """
+    rows = np.stack([case.source_features.ravel() for case in cases])
+    targets = np.maximum(gains, 0.0)
+    fold_of = np.array(folds)
+    expected = np.zeros(len(cases))
+    for held_out in set(folds):
+        inside = fold_of != held_out
+        prefilter = fit_forest(rows[inside], targets[inside], PREFILTER_LEAF_SIZE)
+        expected[~inside] = prefilter.each(rows[~inside]).mean(0)
+    order = np.argsort(expected, kind="stable")
+    gainful = targets > HARM
+    may_stop = np.cumsum(gainful[order]) <= MAX_MISSED * gainful.sum()
+    threshold = min(NEGLIGIBLE_GAIN, float(expected[order][may_stop].max()) if may_stop.any() else -1.0)
+    return fit_forest(rows, targets, PREFILTER_LEAF_SIZE), threshold, float(np.mean(expected <= threshold))
+
+
+def stack_rows(cases: Sequence[CalibrationCase]) -> tuple[Floats, Floats]:
+    """All answers of some cases: their features ``(rows, features)`` and their gains ``(rows,)``."""
+    return np.concatenate([case.features for case in cases]), np.concatenate([case.gains for case in cases])
+
+
+def fit_forest(features: Floats, gains: Floats, leaf_size: int) -> Forest:
+    """Fit extremely randomised trees (Geurts et al. 2006) that predict gains from rows ``(rows, features)``, by scikit-learn.
+
+    Raises:
+        ImportError: when scikit-learn is not installed.
+    """
     try:
         from sklearn.ensemble import ExtraTreesRegressor
     except ImportError as error:
         raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'") from error
-    model = ExtraTreesRegressor(TREES, min_samples_leaf=leaf, random_state=0, n_jobs=1).fit(table, gains)
+    model = ExtraTreesRegressor(TREES, min_samples_leaf=leaf_size, random_state=0, n_jobs=1).fit(features, gains)
     return flattened([tree.tree_ for tree in model.estimators_])
 
 
-def rows_of(cases: Sequence[CalibrationCase]) -> tuple[Floats, Floats]:
-    """All rows of some cases as one table, and their gains."""
-    return np.concatenate([k.table for k in cases]), np.concatenate([k.gains for k in cases])
-
-
 def flattened(trees: Sequence[Any]) -> Forest:
-    """scikit-learn's trees as one set of arrays."""
+    """Turn scikit-learn's trees into one set of flat arrays."""
     sizes = [tree.node_count for tree in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
-    leaf = np.concatenate([tree.children_left < 0 for tree in trees])
 
-    def joined(name: str, kind: Any, shift: bool = False) -> NDArray[Any]:
-        return np.concatenate([getattr(t, name).ravel() + (r if shift else 0) for t, r in zip(trees, roots, strict=True)]).astype(
-            kind
-        )
+    def joined(name: str, kind: Any) -> NDArray[Any]:
+        return np.concatenate([getattr(tree, name).ravel() for tree in trees]).astype(kind)
 
-    feature = np.where(leaf, -1, joined("feature", np.int16)).astype(np.int16)
+    def children(name: str) -> NDArray[Any]:
+        parts = [getattr(tree, name) + root for tree, root in zip(trees, roots, strict=True)]
+        return np.concatenate(parts).astype(np.int32)
+
+    is_leaf = joined("children_left", np.int64) < 0
+    feature = np.where(is_leaf, -1, joined("feature", np.int16)).astype(np.int16)
     # scikit-learn compares float32 features with float64 thresholds; the next float32 below decides alike.
-    exact = np.concatenate([t.threshold for t in trees])
+    exact = joined("threshold", np.float64)
     threshold = exact.astype(np.float32)
     threshold = np.where(threshold > exact, np.nextafter(threshold, np.float32(-np.inf)), threshold)
-    left, right = joined("children_left", np.int32, True), joined("children_right", np.int32, True)
-    return Forest(roots, feature, threshold, left, right, joined("value", np.float32))
-
-
-def held_out_gains(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> list[tuple[Floats, Floats]]:
-    """Gains and spreads of each case, as judged by a forest that has not seen its fold."""
-    said: dict[int, tuple[Floats, Floats]] = {}
-    for fold in sorted(set(folds)):
-        forest = fit_forest(*rows_of([k for k, f in zip(cases, folds, strict=True) if f != fold]))
-        for i, (case, own) in enumerate(zip(cases, folds, strict=True)):
-            if own == fold:
-                each = forest.each(case.table)
-                said[i] = (each.mean(0), each.std(0))
-    return [said[i] for i in range(len(cases))]
-
-
-def choose_margin(
-    cases: Sequence[CalibrationCase], said: Sequence[tuple[Floats, Floats]], harm: float
-) -> tuple[float, list[float]]:
-    """The least margin that keeps the share of harmed cases below ``harm``, and the gains that it leaves where the mixtures are
-    expected to be worth it.
-
-    Conformal risk control (Angelopoulos et al. 2024, arXiv 2208.02814, eq. 4): ``(n R + 1) / (n + 1) <= harm``, R being the
-    share of the held-out cases that lose more than `HARM`; and at most a quarter of that rate may lose more than `GRAVE_LOSS`. Where
-    no margin does, the largest.
-    """
-    n = len(cases)
-    shares = [candidate_weights(g, s, TEMPERATURE) for g, s in said]
-    full = [k.gain_of(w) for k, w in zip(cases, shares, strict=True)]
-    left: list[float] = []
-    for margin in MARGINS:
-        left = [v if exceeds_margin(g, s, margin) else 0.0 for v, (g, s) in zip(full, said, strict=True)]
-        harmed, gravely = (sum(v < -limit for v in left) for limit in (HARM, GRAVE_LOSS))
-        if (harmed + 1) / (n + 1) <= harm and gravely / n <= harm / 4:
-            break
-    # The margin is found without this, or it would be less careful with the cases that remain.
-    return margin, [v if exceeds_min_gain(w, g) else 0.0 for v, w, (g, _) in zip(left, shares, said, strict=True)]
-
-
-def fit_prefilter(cases: Sequence[CalibrationCase], left: Sequence[float], folds: Sequence[int]) -> tuple[Forest, float, float]:
-    """A scout: a forest from the source's own answers to what the judge gained, held out, on each case; the expected gain up to
-    which cases go home, at most `NEGLIGIBLE_GAIN`, and so that of those that gained over a point, held out of its own fit, no more
-    than `MAX_MISSED` do; and the share of cases that do."""
-    first, gains = np.stack([k.first.ravel() for k in cases]), np.maximum(left, 0.0)
-    own, expected = np.array(folds), np.zeros(len(cases))
-    for fold in set(folds):
-        prefilter = fit_forest(first[own != fold], gains[own != fold], PREFILTER_LEAF)
-        expected[own == fold] = prefilter.each(first[own == fold]).mean(0)
-    order = np.argsort(expected, kind="stable")
-    missed = np.cumsum(gains[order] > HARM) <= MAX_MISSED * (gains > HARM).sum()
-    prefilter_threshold = min(NEGLIGIBLE_GAIN, float(expected[order][missed].max()) if missed.any() else -1.0)
-    return fit_forest(first, gains, PREFILTER_LEAF), prefilter_threshold, float(np.mean(expected <= prefilter_threshold))
-
-
-def fit_predictor(cases: CalibrationSet, harm: float) -> GainPredictor:
-    """A network's own judge: margin from folds of its images (cases made from one image are never on both sides), forest from
-    all of its cases.
-
-    Raises:
-        ValueError: for fewer than `FOLDS` images.
-    """
-    folds = [k.group % FOLDS for k in cases.known]
-    if len(set(folds)) < FOLDS:
-        raise ValueError(
-            f"{cases.name}: {len({k.group for k in cases.known})} labelled images can teach; at least {FOLDS} are needed"
-        )
-    return _judge([cases], folds, harm)
-
-
-def fit_universal_predictor(many: Sequence[CalibrationSet], harm: float) -> GainPredictor:
-    """A judge for networks that were never calibrated: margin from leaving out all networks of one task (``name`` up to a slash)
-    in turn."""
-    tasks = list(dict.fromkeys(c.name.split("/")[0] for c in many))
-    folds = [tasks.index(c.name.split("/")[0]) for c in many for _ in c.known]
-    return _judge(many, folds, harm)
-
-
-def _judge(many: Sequence[CalibrationSet], folds: Sequence[int], harm: float) -> GainPredictor:
-    known = [k for c in many for k in c.known]
-    margin, left = choose_margin(known, held_out_gains(known, folds), harm)
-    prefilter, prefilter_threshold, spared = fit_prefilter(known, left, folds)
-    plain, best = np.array([k.plain for k in known]), np.array([max(k.gains.max(), 0.0) for k in known])
-    about = {
-        "made": f"monai_tta {__version__}, {date.today().isoformat()}",
-        "networks": [c.name for c in many],
-        "cases": len(known),
-        "wanted harm": harm,
-        "harm held out": float(np.mean(np.array(left) < -HARM)),
-        "worst held out": float(min(left)),
-        "mean gain held out": float(np.mean(left)),
-        "mean gain of the best answers": float(best.mean()),
-        "mean Dice of the source": float(plain.mean()),
-        "answered plainly": float(np.mean(np.array(left) == 0)),
-        "plainly at first sight": spared,
-    }
-    return GainPredictor(fit_forest(*rows_of(known)), FEATURES, margin, prefilter, prefilter_threshold, TEMPERATURE, about)
+    return Forest(
+        roots=roots,
+        feature=feature,
+        threshold=threshold,
+        left=children("children_left"),
+        right=children("children_right"),
+        value=joined("value", np.float32),
+    )

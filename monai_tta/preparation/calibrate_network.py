@@ -1,0 +1,62 @@
+"""Calibrate a network's own gain predictor on labelled images, with neither a bundle nor any files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor, nn
+
+from monai_tta.preparation.collect_cases import CalibrationSettings, HeadOrAuto, collect_cases
+from monai_tta.preparation.examples import CalibrationSet
+from monai_tta.preparation.fit import fit_predictor
+from monai_tta.quality.gain_predictor import GainPredictor
+
+__all__ = ["CalibrationSettings", "calibrate_network"]
+
+
+def calibrate_network(
+    network: nn.Module,
+    images: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    *,
+    head: HeadOrAuto = "auto",
+    roi_size: Any = -1,
+    inferer: Any = None,
+    settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
+    name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> GainPredictor:
+    """Calibrate a gain predictor for `Careful` on labelled images of the network's source.
+
+    Images should be ones that the network was not trained on; on training images it looks better than it is. Each image is shown
+    several times as another scanner might show it, all candidates of `Careful` are run on it, and the predictor learns which of
+    them gained. Save it by ``predictor.save(Path("gain_predictor.npz"))`` and use it by
+    ``Careful(predictor="gain_predictor.npz")``.
+
+    Args:
+        network: the trained network, on the device on which it is to be calibrated. It is never changed.
+        images: ``(C, *spatial)`` each, preprocessed as the network needs them; at least five.
+        labels: for each image, on its grid: class numbers ``(1, *spatial)``, or one channel per structure ``(K, *spatial)``.
+        head: what the logits stand for. "auto": one channel is "sigmoid", more are "softmax".
+        roi_size: the size of the windows, as for `AdaptiveInferer`; the whole image unless told otherwise.
+        inferer: a MONAI inferer that cuts images into windows, in place of ``roi_size``.
+        settings: how thorough, and how much harm.
+        name: what the predictor's ``about`` calls the network; the name of its class unless told otherwise.
+        progress: called with the number of distorted images that are done, and of all.
+
+    Returns:
+        the gain predictor. ``predictor.about`` says how it did on held-out images.
+
+    Raises:
+        ValueError: for too few images, or images and labels that do not fit each other or the network.
+        CannotAdapt: for a network whose layers cannot be seen.
+        ImportError: when scikit-learn is not installed.
+    """
+    calibration = CalibrationSet(name or type(network).__name__)
+    cutter = SlidingWindowInferer(roi_size) if inferer is None else inferer
+    for done in collect_cases(calibration, network, images, labels, head=head, inferer=cutter, settings=settings):
+        if progress is not None:
+            progress(done, settings.size)
+    return fit_predictor(calibration, settings.harm)
