@@ -1,4 +1,4 @@
-"""Where voxels are: the spacing that an image's affine says."""
+"""The voxel spacing of an image, from its affine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def voxel_spacing(image: Any, dims: int) -> tuple[float, ...] | None:
-    """A voxel's size along each spatial axis by the image's affine, in its unit (mm in NIfTI and DICOM).
+    """A voxel's size along each spatial axis, in the unit of the image's affine (mm in NIfTI and DICOM).
 
     Args:
         image: anything that may have an ``affine`` (a MetaTensor), of one image or of a batch of one.

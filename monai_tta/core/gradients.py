@@ -1,4 +1,4 @@
-"""How far to move: gradients as values, their cosine, displacement, and optimiser steps.
+"""Gradients as values: how to take them, compare them, and move along them.
 
 A gradient is a list with one entry per moving tensor, ``None`` where a tensor took no part (an unused auxiliary branch).
 Gradients come from `torch.autograd.grad`, never from ``.backward()``, so that nobody's ``.grad`` changes.
@@ -29,7 +29,7 @@ def gradient(
 ) -> tuple[float, Gradient]:
     """Mean loss over a batch of windows ``(N, C, *spatial)``, and its gradient.
 
-    Windows go through the network a few at a time. Only their graph is alive, so the peak memory does not grow with N.
+    Windows go through the network a few at a time, and only these few's graph is kept. So the peak memory does not grow with N.
 
     Args:
         loss: a scalar loss of windows.
@@ -62,7 +62,7 @@ def length(a: Gradient) -> float:
 
 
 def cosine(a: Gradient, b: Gradient) -> float:
-    """Cosine in [-1, 1] between two gradients; 0 when either vanishes (GraTa, eq. 6: ``+ 1e-12`` below the line)."""
+    """Cosine of the angle between two gradients, in [-1, 1]; 0 when either is zero (GraTa, eq. 6, plus 1e-12 in the divisor)."""
     return product(a, b) / (length(a) * length(b) + 1e-12)
 
 

@@ -1,7 +1,7 @@
 """The contract of a method: what may move, which way, and how far. The inferer decides when, and whether to keep the answer.
 
-An `AdaptationMethod` is a value: frozen, hashable, picklable, rebuilt from its repr. All state lives on the shadow that it
-begins.
+An `AdaptationMethod` is a value: frozen, hashable, picklable, and rebuilt from its repr. All state is in the shadow that its
+`begin` makes.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class AdaptationMethod(ABC):
 
     @property
     def default_budget(self) -> int:
-        """How many windows of a volume it adapts on where nobody says how many.
+        """How many windows of a volume to adapt on with budget="auto".
 
-        One is as good as all to learn from, on the real and simulated volumes that we measured. To pool statistics over, each
-        further window is better; four is a compromise (docs/performance.md).
+        To learn from, one window was as good as all of them, on the real and simulated volumes that we measured. Pooled
+        statistics get better with each further window; four is a compromise (docs/performance.md).
         """
         return 4 if self.pools_statistics else 1
 
@@ -54,7 +54,7 @@ class AdaptationMethod(ABC):
 
     @property
     def adapts(self) -> bool:
-        """Whether an answer can differ from the source's. Where it cannot, the inner inferer answers alone."""
+        """Whether an answer can differ from the source's. Where it cannot, the inner inferer runs as if without adaptation."""
         return True
 
     @property
@@ -69,13 +69,13 @@ class AdaptationMethod(ABC):
 
     @property
     def candidate_features(self) -> Mapping[str, float]:
-        """What a gain predictor is told of this method when it is a candidate of `Careful`.
+        """What a gain predictor gets to know of this method when it is a candidate of `Careful`.
 
         Returns:
             numbers by the names in `monai_tta.quality.features.CANDIDATE_FEATURES`; 0 for a name that is left out.
 
         Raises:
-            NotImplementedError: for a method that does not say. Zeros would pass it off as another one.
+            NotImplementedError: for a method that does not define it. Zeros would make it look like another method.
         """
         raise NotImplementedError(
             f"{type(self).__name__} cannot be a candidate: it does not define candidate_features, by which a gain predictor "
@@ -88,18 +88,22 @@ class AdaptationMethod(ABC):
 
     @abstractmethod
     def begin(self, source: nn.Module, head: Head) -> Shadow:
-        """Make everything that may change, for one case or one continual stream."""
+        """Make a shadow, which holds everything that may change, for one case or one continual stream.
+
+        Raises:
+            CannotAdapt: for a network that this method cannot adapt.
+        """
 
     @abstractmethod
     def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """Which way: a scalar to go down, for windows ``(N, C, *spatial)``."""
+        """A scalar to minimise, for windows ``(N, C, *spatial)``."""
 
     @abstractmethod
     def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
-        """Learn from windows by going down the loss that is handed in; return one record per optimiser step."""
+        """Learn from windows ``(N, C, *spatial)`` by minimising the loss that is handed in; return one record per step."""
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """Answer windows in the network's own container, and change nothing."""
+        """Answer windows ``(N, C, *spatial)`` in the network's own container, and change nothing."""
         return shadow.outputs(windows)
 
     def consolidate(self, shadow: Shadow) -> None:

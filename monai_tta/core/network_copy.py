@@ -35,7 +35,7 @@ def copy_sharing_tensors(source: nn.Module) -> nn.Module:
         for value in vars(module).values():
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), value.detach())
-            elif type(value) in _CONTAINERS and not value:  # a layer has eight empty ones: most of the time that a copy takes
+            elif type(value) in _CONTAINERS and not value:  # a layer has eight: deepcopy spends most of its time on these
                 memo[id(value)] = type(value)()
         for hook in [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]:
             owner = getattr(hook, "__self__", None)
@@ -43,14 +43,14 @@ def copy_sharing_tensors(source: nn.Module) -> nn.Module:
                 memo[id(owner)] = owner
     try:
         return copy.deepcopy(source, memo)
-    except Exception as error:  # an attribute of the network's own may refuse in any way: a lock, a file, a session
+    except Exception as error:  # an attribute may refuse to be copied in any way: a lock, a file, a session
         raise CannotAdapt(f"{type(source).__name__} cannot be copied: {type(error).__name__}: {error}") from error
 
 
 def in_eval_mode(source: nn.Module) -> nn.Module:
     """The network itself when all of it is in eval mode, else a copy that is.
 
-    In training mode a forward pass would draw dropout from the caller's generator and write running statistics into the source.
+    In training mode a forward pass would draw dropout from the caller's generator and change the source's running statistics.
     """
     if not any(m.training for m in source.modules()):
         return source

@@ -1,6 +1,6 @@
-"""Whose statistics: normalisation layers that can use the source's memory, the present window's, or the volume's.
+"""Normalisation layers that can use the source's running statistics, each window's own, or statistics pooled over a volume.
 
-A BatchNorm or InstanceNorm layer becomes a `AdaptiveNorm` *inside a shadow*; the source network keeps its own.
+A BatchNorm or InstanceNorm layer becomes an `AdaptiveNorm` inside a shadow. The source network keeps its own layers.
 """
 
 from __future__ import annotations
@@ -16,58 +16,65 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from monai_tta.compute.layer_mixins import FastKernels, takes_gradient, with_mixin
 
 StatisticsFrom = Literal["source", "window", "volume"]
-_STOCK = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward}
+_STOCK_FORWARDS = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward}
 
 
 class TooFewVoxels(ValueError):
-    """A layer saw one value per channel, from which no statistics can be taken."""
+    """A layer sees one value per channel, and no variance can be taken of one value."""
 
 
 def with_statistics(module: nn.Module, statistics: StatisticsFrom, blend: float, name: str = "") -> nn.Module:
-    """Turn each Batch- and InstanceNorm of a network, in place, into the same layer with a choice of statistics (and each
-    GroupNorm into one that is safe to learn).
+    """Give each BatchNorm and InstanceNorm of a network, in place, a choice of statistics; make each GroupNorm safe to learn.
 
-    Everything else about a layer stays: its type's other behaviour, hooks, parametrizations, attributes. A subclass with
-    a ``forward`` of its own keeps it, and gets the present's statistics where it calls ``super().forward``.
+    A layer's type changes and everything else about it stays: other behaviour of its type, hooks, parametrizations, attributes. A
+    subclass with a ``forward`` of its own keeps that, and gets the chosen statistics where it calls ``super().forward``.
 
     Args:
         module: a private copy of a network, or one layer.
         statistics: see `AdaptiveNorm`.
         blend: see `AdaptiveNorm`.
-        name: what errors call the network; layers are named below it.
+        name: what error messages call the network; a layer's own name is added to it.
 
     Returns:
         the same module.
     """
     for path, layer in module.named_modules():
-        made: Any = layer
+        made: Any = layer  # the same object, whose type is about to change
         kind: Any = type(layer)
         if isinstance(layer, nn.GroupNorm):
-            made.__class__ = with_mixin(kind, SafeGroupNorm, kind.forward in _STOCK)
+            made.__class__ = with_mixin(kind, SafeGroupNorm, kind.forward in _STOCK_FORWARDS)
         if isinstance(layer, _BatchNorm | _InstanceNorm):
-            mine = AdaptiveBatchNorm if isinstance(layer, _BatchNorm) else AdaptiveInstanceNorm
-            made.__class__ = with_mixin(kind, mine, kind.forward in _STOCK)
-            made.name, made.blend = ".".join(part for part in (name, path) if part), blend
+            mixin = AdaptiveBatchNorm if isinstance(layer, _BatchNorm) else AdaptiveInstanceNorm
+            made.__class__ = with_mixin(kind, mixin, kind.forward in _STOCK_FORWARDS)
+            made.name = ".".join(part for part in (name, path) if part)
+            made.blend = blend
             made.has_running_stats = made.running_mean is not None
             made.statistics = statistics if made.has_running_stats else "window"
     return module
 
 
 def has_running_stats(module: nn.Module) -> bool:
-    """Whether a network has a normalisation layer with the source's statistics in memory."""
-    layers = [m for m in module.modules() if isinstance(m, _BatchNorm | _InstanceNorm)]
-    return any(m.running_mean is not None for m in layers)
+    """Whether any normalisation layer of a network keeps running statistics from its training."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm | _InstanceNorm)]
+    return any(layer.running_mean is not None for layer in layers)
 
 
 class AdaptiveNorm(FastKernels, _NormBase):
-    """Normalise features ``(N, C, *spatial)`` by the source's, each window's own, or the volume's pooled statistics.
+    """Normalise features ``(N, C, *spatial)`` with a choice of statistics. `with_statistics` makes these layers.
 
-    ``blend`` b in [0, 1] mixes means and variances: ``(1 - b) * source + b * present`` (alpha-BN; You et al. 2021).
-    Variances are the biased ones, as BatchNorm normalises with. A layer without memory (InstanceNorm, or BatchNorm
-    with ``track_running_stats=False``) always uses each window's own. `with_statistics` makes these.
+    Attributes:
+        name: what error messages call the layer.
+        statistics: "source" for the running statistics; "window" for those of each window; "volume" for those that were pooled
+            over windows while ``pooling`` was set, and the running ones until then. A layer without running statistics
+            (InstanceNorm, or BatchNorm with ``track_running_stats=False``) always has "window".
+        blend: b in [0, 1] of ``(1 - b) * source + b * present``, which mixes the means and variances of "window" and "volume"
+            with the running ones (alpha-BN; You et al. 2021, arXiv 2110.04065). Variances are biased ones, as in BatchNorm.
+        has_running_stats: whether the layer came with running statistics.
+        pooled: the pooled and blended mean and variance ``(C,)``; None before any were pooled.
+        pooling: whether the next forward pass pools, for statistics="volume".
 
     Raises:
-        TooFewVoxels: when present statistics are asked of one voxel per channel.
+        TooFewVoxels: when statistics of one voxel per channel are needed.
     """
 
     name: str
@@ -77,11 +84,11 @@ class AdaptiveNorm(FastKernels, _NormBase):
     pooled: tuple[Tensor, Tensor] | None = None
     pooling: bool = False
 
-    def attach(self, like: Tensor) -> bool:
-        """Put a scale of one and a shift of zero (dtype and device of ``like``) on a layer that has neither.
+    def attach_affine(self, like: Tensor) -> bool:
+        """Put a scale of one and a shift of zero on a layer that has neither, with the dtype and device of ``like``.
 
         Returns:
-            whether it had neither.
+            whether the layer had neither.
         """
         if self.weight is not None or self.bias is not None:
             return False
@@ -90,111 +97,123 @@ class AdaptiveNorm(FastKernels, _NormBase):
         return True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised, scaled and shifted features, in the shape and dtype of ``x``."""
+        """The normalised, scaled and shifted features, in the shape and dtype of ``x``."""
         if self.statistics == "source" or (self.statistics == "volume" and self.pooled is None and not self.pooling):
-            return self._fixed(x, self.running_mean, self.running_var)
+            return self._normalize_all_with(x, self.running_mean, self.running_var)
         if self.statistics == "volume":
             if self.pooling:
-                self.pooled = self._mixed(*self._moments(x, pool=True))
+                self.pooled = self._blended(*self._moments(x, pool=True))
             assert self.pooled is not None
-            return self._fixed(x, *self.pooled)
+            return self._normalize_all_with(x, *self.pooled)
         if not self.has_running_stats or self.blend == 1:
-            return self._own(x)
-        mean, var = self._mixed(*self._moments(x, pool=False))
-        return self._scaled(x, mean, var)
+            return self._normalize_each(x)
+        mean, var = self._blended(*self._moments(x, pool=False))
+        return self._normalize_each_with(x, mean, var)
+
+    def distance(self, x: Tensor) -> float:
+        """How far the pooled statistics of features ``(N, C, *spatial)`` are from the source's.
+
+        Returns:
+            the mean over channels of ``|m - m0| / s0 + |log(s / s0)|``, for mean m and standard deviation s of the features, m0
+            and s0 of the source. 0 or more; 0 where they are equal. NaN for a layer without running statistics.
+        """
+        if self.running_mean is None or self.running_var is None:
+            return float("nan")
+        mean, var = self._moments(x, pool=True)
+        source_std = (self.running_var + self.eps).sqrt()
+        of_means = (mean - self.running_mean).abs() / source_std
+        of_stds = 0.5 * ((var + self.eps) / (self.running_var + self.eps)).log().abs()
+        return float((of_means + of_stds).mean())
 
     def _moments(self, x: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
         """Mean and biased variance per channel: ``(C,)`` over all windows, or ``(N, C)`` window by window."""
-        self._demand(x, x.numel() // x.shape[1] if pool else x[0, 0].numel())
-        if self._slow(x) and not takes_gradient(x):
-            mean, var = self._quickly(x)
+        self._check_enough_voxels(x, x.numel() // x.shape[1] if pool else x[0, 0].numel())
+        if self._avoids_slow_kernels(x) and not takes_gradient(x):
+            mean, var = self._fast_moments(x)
             return (mean.mean(0), var.mean(0) + mean.var(0, correction=0)) if pool else (mean, var)
         axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))
         var, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), axes, correction=0)
         return mean, var
 
-    def _quickly(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance ``(N, C)`` as torch's normalisations note them, by which no gradient can be taken: on a CPU
-        a fifteenth of `torch.var_mean`'s time where channels lie last, a twentieth where they don't."""
-        n, c = x.shape[:2]
-        ones = torch.ones(c, dtype=x.dtype if x.dtype == torch.float64 else torch.float32)  # half-width moments otherwise
-        if _channels_last(x):
-            each = [torch.native_batch_norm(one, ones, ones, None, None, True, 0.0, self.eps)[1:] for one in x.split(1)]
-            mean, rise = (torch.stack(some) for some in zip(*each, strict=True))
-        else:
-            _, mean, rise = torch.native_group_norm(_lined_up(x), ones, ones, n, c, x[0, 0].numel(), c, self.eps)
-        return mean, (rise**-2 - self.eps).clamp_min(0)
+    def _fast_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance ``(N, C)``, without gradient: the ones that torch's normalisations return on the side.
 
-    def _slow(self, x: Tensor) -> bool:
-        """Whether torch's usual way to moments is slow on the device of these features, and another will do."""
+        On a CPU this takes a fifteenth of `torch.var_mean`'s time in a channels-last layout, and a twentieth in the usual one.
+        """
+        n_windows, n_channels = x.shape[:2]
+        # With weights in half precision the moments would be in half precision, too.
+        ones = torch.ones(n_channels, dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
+        if _is_channels_last(x):
+            each = [torch.native_batch_norm(w, ones, ones, None, None, True, 0.0, self.eps)[1:] for w in x.split(1)]
+            mean, inverse_std = (torch.stack(some) for some in zip(*each, strict=True))
+        else:
+            n_voxels = x[0, 0].numel()
+            _, mean, inverse_std = torch.native_group_norm(
+                _flat_voxels(x), ones, ones, n_windows, n_channels, n_voxels, n_channels, self.eps
+            )
+        return mean, (inverse_std**-2 - self.eps).clamp_min(0)
+
+    def _avoids_slow_kernels(self, x: Tensor) -> bool:
+        """Whether to avoid the kernels of torch that are slow on a CPU."""
         return self.use_fast and x.device.type == "cpu"
 
-    def distance(self, x: Tensor) -> float:
-        """How far these features' statistics are from the source's, in its standard deviations: the mean over channels of
-        ``|m - m_s| / s_s + |log(s / s_s)|``; 0 is as the source was. NaN for a layer without memory."""
-        if self.running_mean is None or self.running_var is None:
-            return float("nan")
-        mean, var = self._moments(x, pool=True)
-        scale = (self.running_var + self.eps).sqrt()
-        moved = (mean - self.running_mean).abs() / scale
-        return float((moved + 0.5 * ((var + self.eps) / (self.running_var + self.eps)).log().abs()).mean())
-
-    def _mixed(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Blend present statistics with the source's memory."""
+    def _blended(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """A mixture of present statistics with the running ones."""
         b = self.blend
         assert self.running_mean is not None and self.running_var is not None
         return (1 - b) * self.running_mean + b * mean, (1 - b) * self.running_var + b * var
 
-    def _fixed(self, x: Tensor, mean: Tensor | None, var: Tensor | None) -> Tensor:
-        """The usual evaluation-mode normalisation with one set of statistics for all windows."""
+    def _normalize_all_with(self, x: Tensor, mean: Tensor | None, var: Tensor | None) -> Tensor:
+        """Normalise all windows with one set of statistics ``(C,)``, as in eval mode."""
         assert mean is not None and var is not None and self.running_mean is not None
-        kept = self.running_mean.dtype  # batch_norm wants statistics in the precision of the weights
-        return F.batch_norm(x, mean.to(kept), var.to(kept), self.weight, self.bias, False, 0.0, self.eps)
+        dtype = self.running_mean.dtype  # batch_norm needs statistics in the precision of the weights
+        return F.batch_norm(x, mean.to(dtype), var.to(dtype), self.weight, self.bias, False, 0.0, self.eps)
 
-    def _own(self, x: Tensor) -> Tensor:
-        """Each window by itself. On a CPU a group of one channel is normalised five times as fast as a batch of one window where
-        voxels of a channel lie together, but not exactly enough where channels lie last. Elsewhere, windows folded into channels
-        keep apart; voxels are folded into one axis because torch's kernels give wrong gradients when those of one window come
-        back channels-last."""
-        self._demand(x, x[0, 0].numel())
-        n, c = x.shape[:2]
-        if _channels_last(x):
-            own = [F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
-            return own[0] if n == 1 else torch.cat(own)
-        if self._slow(x):
-            return F.group_norm(_lined_up(x), c, self.weight, self.bias, self.eps).view(x.shape)
-        flat = x.reshape(1, n * c, -1)
-        weight = None if self.weight is None else self.weight.repeat(n)
-        bias = None if self.bias is None else self.bias.repeat(n)
+    def _normalize_each(self, x: Tensor) -> Tensor:
+        """Normalise each window with its own statistics, by whichever kernel is fast and exact for the features' layout."""
+        self._check_enough_voxels(x, x[0, 0].numel())
+        n_windows, n_channels = x.shape[:2]
+        if _is_channels_last(x):  # group_norm is not exact enough in this layout
+            each = [F.batch_norm(w, None, None, self.weight, self.bias, True, 0.0, self.eps) for w in x.split(1)]
+            return each[0] if n_windows == 1 else torch.cat(each)
+        if self._avoids_slow_kernels(x):  # on a CPU, groups of one channel are five times as fast as a batch of one window
+            return F.group_norm(_flat_voxels(x), n_channels, self.weight, self.bias, self.eps).view(x.shape)
+        # All windows in one call, as channels of a single one. Voxels are flattened to one axis, because torch's kernels give
+        # wrong gradients where the gradient of a single window comes back in a channels-last layout.
+        flat = x.reshape(1, n_windows * n_channels, -1)
+        weight = None if self.weight is None else self.weight.repeat(n_windows)
+        bias = None if self.bias is None else self.bias.repeat(n_windows)
         return F.batch_norm(flat, None, None, weight, bias, True, 0.0, self.eps).reshape(x.shape)
 
-    def _scaled(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """Normalise window by window with ``(N, C)`` statistics."""
-        shape = (*mean.shape, *[1] * (x.ndim - 2))
-        out = (x - mean.view(shape)) / (var.view(shape) + self.eps).sqrt()
+    def _normalize_each_with(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """Normalise each window with statistics ``(N, C)``."""
+        per_window = (*mean.shape, *[1] * (x.ndim - 2))
+        out = (x - mean.view(per_window)) / (var.view(per_window) + self.eps).sqrt()
         if self.weight is not None:
-            affine = (1, -1, *[1] * (x.ndim - 2))
-            out = out * self.weight.view(affine)
-            out = out if self.bias is None else out + self.bias.view(affine)
+            per_channel = (1, -1, *[1] * (x.ndim - 2))
+            out = out * self.weight.view(per_channel)
+            out = out if self.bias is None else out + self.bias.view(per_channel)
         return out.to(x.dtype)
 
-    def _demand(self, x: Tensor, count: int) -> None:
+    def _check_enough_voxels(self, x: Tensor, count: int) -> None:
         if count < 2:
             raise TooFewVoxels(
-                f"layer {self.name!r} sees one voxel per channel (features {tuple(x.shape)}): a window gives no statistics "
-                "there; choose statistics='source' or 'volume', or a larger roi_size"
+                f"layer {self.name!r} sees one voxel per channel (features {tuple(x.shape)}), which has no statistics; "
+                "choose statistics='source' or 'volume', or a larger roi_size"
             )
 
 
-def _channels_last(x: Tensor) -> bool:
-    """Whether voxels lie beside their channels in memory, and not (also) channel by channel."""
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether a voxel's channels lie side by side in memory, and not (also) a channel's voxels."""
     kind = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
     return kind is not None and not x.is_contiguous() and x.is_contiguous(memory_format=kind)
 
 
-def _lined_up(x: Tensor) -> Tensor:
-    """Features ``(N, C, voxels)``, a channel's voxels side by side: with more axes, torch 2.13 may take a single channel for one
-    that lies last, and normalises it number by number."""
+def _flat_voxels(x: Tensor) -> Tensor:
+    """Features ``(N, C, voxels)``, with a channel's voxels side by side in memory.
+
+    With more axes, torch 2.13 may take a single channel for a channels-last layout, and then normalises each number by itself.
+    """
     return x.contiguous().flatten(2)
 
 
@@ -203,13 +222,16 @@ class AdaptiveBatchNorm(AdaptiveNorm, _BatchNorm):
 
 
 class AdaptiveInstanceNorm(AdaptiveNorm, _InstanceNorm):
-    """An InstanceNorm of any dimension with a choice of statistics, where it remembers any."""
+    """An InstanceNorm of any dimension, with a choice of statistics where it has running ones."""
 
 
 class SafeGroupNorm(nn.GroupNorm):
-    """A GroupNorm that can learn behind frozen layers whatever the memory layout: torch 2.13 on a CPU crashes (a segmentation
-    fault) in the gradient of scale and shift when channels lie last and the features themselves take no gradient."""
+    """A GroupNorm that can learn behind frozen layers in any memory layout.
+
+    torch 2.13 crashes on a CPU (a segmentation fault) in the gradient of scale and shift when the layout is channels last and the
+    features themselves take no gradient.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same normalisation, of features stored channel by channel where no gradient goes further down."""
+        """The same normalisation. Features that take no gradient are first made contiguous."""
         return super().forward(x if x.requires_grad else x.contiguous())

@@ -1,8 +1,8 @@
-"""Which way: pure losses of logits, one formula for sigmoid and softmax heads, in 2D and in 3D.
+"""Losses of logits, for sigmoid and softmax heads, in 2D and in 3D: pure functions.
 
-Every function takes logits of shape ``(N, C, *spatial)`` and the ``head`` they are meant for: ``"sigmoid"`` (each
-channel a yes/no question of its own) or ``"softmax"`` (one class per voxel), and returns a scalar that is a mean over
-windows and voxels, so that equal-sized windows weigh equally however they are batched.
+All take logits ``(N, C, *spatial)`` and the ``head`` that these are meant for: "sigmoid", where each channel is a yes/no
+question of its own, or "softmax", where each voxel has one class. Losses are means over windows and voxels, so windows of equal
+size have equal weight however they are batched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Head = Literal["softmax", "sigmoid"]
 
 
 def probabilities(logits: Tensor, head: Head) -> Tensor:
-    """Turn logits into probabilities in [0, 1], of the same shape.
+    """Turn logits ``(N, C, *spatial)`` into probabilities in [0, 1] of the same shape.
 
     Raises:
         ValueError: when ``head`` is neither "softmax" nor "sigmoid".
@@ -32,25 +32,26 @@ def probabilities(logits: Tensor, head: Head) -> Tensor:
 
 
 def labels(logits: Tensor, head: Head) -> Tensor:
-    """Turn logits into the mask they stand for: class numbers ``(N, 1, *spatial)`` or one boolean per sigmoid channel."""
+    """Turn logits into a mask: class numbers ``(N, 1, *spatial)`` for "softmax", booleans ``(N, C, *spatial)`` for "sigmoid"."""
     return logits.argmax(1, keepdim=True) if head == "softmax" else logits > 0
 
 
 def half_entropy(logits: Tensor, head: Head) -> Tensor:
-    """Uncertainty in nats as the GraTa code writes it: the mean over voxels of ``sum_c -p log(p + 1e-6)``.
+    """Entropy as GraTa's code computes it, in nats: the mean over voxels of ``sum_c -p log(p + 1e-6)``.
 
-    For a softmax head this is the whole entropy. For a sigmoid head it leaves out ``(1 - p) log(1 - p)``, so its pull
-    changes sign at p = 1/e; it is kept for parity (Chen et al., AAAI 2025, arXiv 2408.07343).
+    For a softmax head this is the entropy. For a sigmoid head it leaves out ``(1 - p) log(1 - p)``, so its gradient changes sign
+    at p = 1/e. It is here to reproduce the paper (Chen et al., AAAI 2025, arXiv 2408.07343).
     """
     p = probabilities(logits, head)
     return -(p * (p + 1e-6).log()).sum(1).mean()
 
 
 def full_entropy(logits: Tensor, head: Head) -> Tensor:
-    """Uncertainty in nats: softmax ``-sum_c p log p`` in [0, log C]; sigmoid the sum of Bernoulli entropies in [0, C log 2].
+    """Entropy in nats, the mean over voxels.
 
-    Computed from log-probabilities, hence finite for any finite logits. Softmax over two classes equals the sigmoid of
-    their difference. Source: Shannon; as an adaptation objective Wang et al., ICLR 2021 (TENT).
+    Softmax: ``-sum_c p log p`` in [0, log C]. Sigmoid: the sum over channels of ``-p log p - (1 - p) log(1 - p)``, in
+    [0, C log 2]. It is computed from log-probabilities, so it is finite for all finite logits. For two classes, softmax gives
+    what sigmoid gives for the difference of the logits. As an adaptation objective: Wang et al., ICLR 2021 (TENT).
     """
     if head == "softmax":
         return -(probabilities(logits, head) * logits.log_softmax(1)).sum(1).mean()
@@ -59,10 +60,10 @@ def full_entropy(logits: Tensor, head: Head) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor, head: Head) -> Tensor:
-    """Disagreement in nats of logits with soft target probabilities of the same shape.
+    """Cross-entropy in nats between target probabilities and logits of the same shape, 0 or more.
 
-    Sigmoid: binary cross-entropy averaged over channels and voxels (the consistency loss of GraTa, eq. 4); softmax:
-    cross-entropy to the target distribution, averaged over voxels.
+    Sigmoid: binary cross-entropy, averaged over channels and voxels (GraTa's consistency loss, eq. 4). Softmax: cross-entropy to
+    the target distribution, averaged over voxels.
 
     Raises:
         ValueError: when the shapes differ.

@@ -1,4 +1,4 @@
-"""Optimisers as values: what to build over the moving tensors once they exist."""
+"""Optimisers as frozen values. torch's optimiser is built from one when the moving tensors are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ __all__ = ["OptimizerSpec", "Adam", "AdamW", "SGD"]
 
 
 class OptimizerSpec(ABC):
-    """An optimiser as a value: what to build over the moving tensors once they exist."""
+    """Which optimiser to use, and its settings.
+
+    Args:
+        lr: the learning rate, 0 or more.
+    """
 
     lr: float
 
@@ -24,7 +28,12 @@ class OptimizerSpec(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Adam(OptimizerSpec):
-    """Adam without weight decay (GraTa's default: rate 1e-4, betas .9/.999)."""
+    """Adam without weight decay (Kingma and Ba, ICLR 2015). The defaults are those of GraTa's code.
+
+    Args:
+        lr: the learning rate, 0 or more.
+        betas: decay rates of the running means of gradients and of their squares, in [0, 1).
+    """
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -36,7 +45,13 @@ class Adam(OptimizerSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW(OptimizerSpec):
-    """Adam with decoupled weight decay (torch's default, .01 per unit of rate)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
+
+    Args:
+        lr: the learning rate, 0 or more.
+        betas: decay rates of the running means of gradients and of their squares, in [0, 1).
+        decay: weight decay: each step multiplies the moving tensors by ``1 - lr * decay``. 0 or more; 0.01 is torch's default.
+    """
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -49,7 +64,13 @@ class AdamW(OptimizerSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(OptimizerSpec):
-    """Gradient descent with (Nesterov) momentum."""
+    """Gradient descent with momentum.
+
+    Args:
+        lr: the learning rate, 0 or more.
+        momentum: in [0, 1).
+        nesterov: whether to use Nesterov's momentum; without effect where ``momentum`` is 0.
+    """
 
     lr: float = 1e-3
     momentum: float = 0.99

@@ -1,4 +1,4 @@
-"""What happened: frozen records of cases and steps, JSON both ways; no tensors, no names, no paths, no pixels."""
+"""What was done for one image: frozen records that go to JSON and back. They hold no tensors, names, paths or pixels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ except ImportError:  # Windows has none
 
 
 def peak_memory() -> float | None:
-    """The process's highest resident size so far, in MiB; None on Windows."""
+    """The process's largest resident size so far, in MiB; None on Windows."""
     if resource is None:
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+    bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of learning: the losses in nats, the cosine of the two gradients, and the learning rate used; ``notes`` are
-    other figures that a method wants on record."""
+    """One step of a method: an optimiser step, or the choice that `Careful` makes.
+
+    Args:
+        losses: the value of each loss, by name, where its gradient was taken. In nats for entropies and cross-entropies, in
+            squared units of the image for reconstructions.
+        cosine: of the angle between the method's two gradients, in [-1, 1]; None for a method that compares none.
+        lr: the learning rate of this step, 0 or more; 0 where there was no optimiser.
+        notes: other numbers that the method wants on record, by name.
+    """
 
     losses: dict[str, float] = field(default_factory=dict)
     cosine: float | None = None
@@ -33,14 +41,31 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One image answered.
+    """One image, what was done for it, and whether the answer is the adapted one.
 
-    ``moving`` scalars were free to move, found by ``selected``; ``travelled`` is their Euclidean distance from the
-    source's; ``changed`` the share of voxels whose label differs from the plain answer's, in [0, 1]; times are in seconds.
-    ``changed`` and ``seconds_plain`` are None where nobody asked for a plain answer: a guard does.
-    ``reborn`` says why a continual stream was begun anew with this case (None: it was not).
-    ``peak_memory`` is the process's highest resident size so far in MiB (None on Windows). ``reason`` says why an image
-    was answered plainly (None: it was adapted).
+    Args:
+        number: place of the image among those that the inferer was given, from 0.
+        network: the network's class.
+        method: the method with all its settings, as `AdaptationMethod.record_name` writes it.
+        head: "softmax" or "sigmoid": what the logits stand for. "auto" where no answer showed which.
+        learn: "volume" or "window", as `AdaptiveInferer` was told.
+        reset: "volume", "window" or "never", as `AdaptiveInferer` was told.
+        seed: of all random draws for this image.
+        shape: of the image, ``(1, C, *spatial)``.
+        precision: "exact" or "fast": the arithmetic that was used.
+        budget: how many windows to adapt on at most, at least 1; None for all usable ones.
+        n_windows: how many windows the method learnt from or pooled statistics over, 0 or more.
+        n_moving: how many numbers of the network were free to move, 0 or more; 0 where no adapted network is left.
+        selected: the selection that found these; None where nothing is selected.
+        steps: the optimiser steps, in order.
+        weight_distance: Euclidean distance of the moving numbers from the source's after this image, 0 or more.
+        changed_fraction: share of the voxels whose label differs from the unadapted answer's, in [0, 1]. None where the image was
+            not adapted, and where no unadapted answer was computed because no guard asked for one.
+        seconds: wall time for the whole image, in seconds.
+        seconds_unadapted: the part of it that the unadapted answer took, in seconds; None where none was computed.
+        peak_memory: the process's largest resident size so far, in MiB; None on Windows.
+        reason: why the answer is the unadapted one; None where it is the adapted one.
+        restarted: why a continual stream restarted with this image; None where it did not.
     """
 
     number: int
@@ -71,15 +96,15 @@ class Case:
         return self.reason is None
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """The record as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Case:
-        """Read `to_json` back; equal to what was written.
+        """Read what `to_json` wrote. The record is equal to the one that was written.
 
         Raises:
-            ValueError: when the text is no JSON object of a case.
+            ValueError: when the text is not the record of a case.
         """
         try:
             raw: dict[str, Any] = json.loads(text)

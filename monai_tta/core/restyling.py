@@ -1,4 +1,7 @@
-"""Change how a window looks but not where anything is, by MONAI's random intensity transforms."""
+"""Restyling: change how a window looks but not where anything is, by MONAI's random intensity transforms.
+
+All random draws come from a seed, so the same seed restyles the same window in the same way.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,19 @@ __all__ = ["Restyling", "PerChannel", "KeepMoments", "KeepRange"]
 
 
 class PerChannel(RandomizableTransform):
-    """Apply a MONAI random transform to each channel by itself, with draws of its own."""
+    """Apply a MONAI random transform to each channel with draws of its own.
+
+    Args:
+        transform: of an image ``(1, *spatial)``.
+        prob: probability of doing so, in [0, 1].
+    """
 
     def __init__(self, transform: RandomizableTransform, prob: float = 1.0) -> None:
         RandomizableTransform.__init__(self, prob)
         self.transform = transform
 
     def set_random_state(self, seed: int | None = None, state: object = None) -> PerChannel:
-        """Seed both the choice to act and the transform's own draws."""
+        """Seed this transform and the one inside."""
         super().set_random_state(seed=seed)
         self.transform.set_random_state(seed=None if seed is None else (seed + 1) % 2**32)
         return self
@@ -48,13 +56,13 @@ class PerChannel(RandomizableTransform):
 
 
 class KeepMoments(Randomizable, Transform):
-    """Run random transforms and give the result the mean and deviation it had before: z-scores stay z-scores."""
+    """Run transforms, then give the image back the mean and standard deviation that it had, so z-scores stay z-scores."""
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = Compose(transforms)
 
     def set_random_state(self, seed: int | None = None, state: object = None) -> KeepMoments:
-        """Seed every transform inside."""
+        """Seed all transforms inside."""
         self.transforms.set_random_state(seed=seed)
         return self
 
@@ -63,20 +71,20 @@ class KeepMoments(Randomizable, Transform):
         return self.keep(self.transforms(img), img)
 
     def keep(self, out: Tensor, img: Tensor) -> Tensor:
-        """Restore what must not change."""
+        """``out`` with the mean and standard deviation of ``img``."""
         return (out - out.mean()) / (out.std() + 1e-8) * img.std() + img.mean()
 
 
 class KeepRange(KeepMoments):
-    """Run random transforms and clamp the result to the range it had before: an HU window's limits stay its limits."""
+    """Run transforms, then clamp the image to the range that it had, so an HU window keeps its limits."""
 
     def keep(self, out: Tensor, img: Tensor) -> Tensor:
-        """Restore what must not change."""
+        """``out``, clamped to the range of ``img``."""
         return out.clamp(img.min(), img.max())
 
 
 def _fundus() -> list[Transform]:
-    """GraTa's strong restyling of images in [0, 1], in the paper's order."""
+    """GraTa's strong augmentation of images in [0, 1], in the paper's order."""
     return [
         RandScaleIntensity(factors=0.5, prob=0.75, channel_wise=True),
         RandScaleIntensityFixedMean(factors=0.5, prob=0.75, fixed_mean=True, preserve_range=True, channel_wise=True),
@@ -88,6 +96,7 @@ def _fundus() -> list[Transform]:
 
 
 def _mri() -> list[Transform]:
+    """Bias field, contrast, noise and blur, for z-scores."""
     return [
         KeepMoments(
             [
@@ -101,6 +110,7 @@ def _mri() -> list[Transform]:
 
 
 def _ct() -> list[Transform]:
+    """Intensity, contrast, noise and blur, for an HU window."""
     return [
         KeepRange(
             [
@@ -136,10 +146,15 @@ _SETS = {"fundus": _fundus, "mri": _mri, "ct": _ct}
 class Restyling:
     """Change how a window looks but not where anything is, by MONAI's random intensity transforms.
 
-    ``style``: "fundus" (images in [0, 1]; GraTa's own set, ends in min-max), "mri" (z-scores: mean and standard
-    deviation are kept), "ct" (an HU window: its limits are kept), or "auto", which looks at the window: three channels
-    in [0, 1] are "fundus", one or more others in [0, 1] "ct", any other range "mri". Noise of the CT and MRI sets is in
-    units of the window's own intensities.
+    Noise in the sets for CT and MRI is in units of the window's own intensities.
+
+    Args:
+        style: which set of transforms. "fundus" is GraTa's own, for images in [0, 1]; it ends by scaling to [0, 1]. "mri" is for
+            z-scores and keeps mean and standard deviation. "ct" is for an HU window and keeps its limits. "auto" chooses for each
+            window: "fundus" for three channels in [0, 1], "ct" for other channels in [0, 1], "mri" for any other range.
+
+    Raises:
+        ValueError: for another style.
     """
 
     style: Literal["auto", "fundus", "mri", "ct"] = "auto"
@@ -149,18 +164,18 @@ class Restyling:
             raise ValueError(f"style must be 'auto' or one of {sorted(_SETS)}, found {self.style!r}")
 
     def __call__(self, windows: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Restyle windows ``(N, C, *spatial)``, one seed each; the same seed gives the same restyling."""
+        """Restyle windows ``(N, C, *spatial)``, each by its own seed. Shape and dtype stay."""
         out = []
         for window, seed in zip(windows, seeds, strict=True):
-            compose = Compose(_SETS[self.of(window)]())
-            compose.set_random_state(seed=seed)
+            transforms = Compose(_SETS[self.of(window)]())
+            transforms.set_random_state(seed=seed)
             exact = window.float() if window.dtype in (torch.float16, torch.bfloat16) else window.clone()
-            # MONAI's transforms give back a MetaTensor, with which a network is several times slower.
-            out.append(convert_to_tensor(compose(exact), track_meta=False).to(window))
+            # MONAI's transforms return a MetaTensor, and networks are several times slower with these.
+            out.append(convert_to_tensor(transforms(exact), track_meta=False).to(window))
         return torch.stack(out)
 
     def of(self, window: Tensor) -> str:
-        """The set used for a window ``(C, *spatial)``."""
+        """The style for a window ``(C, *spatial)``: "fundus", "mri" or "ct"."""
         if self.style != "auto":
             return self.style
         if window.min() < 0 or window.max() > 1:

@@ -1,4 +1,4 @@
-"""What may move, by name: which parameters of a shadow a method may change."""
+"""Which parameters of a shadow a method may change, by name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Selection", "NormAffine", "Biases", "Everything", "Matching", "Attac
 
 
 class Selection(ABC):
-    """Which parameters may move, as a function of the network."""
+    """Which parameters may move: a function from a network to names of its parameters."""
 
     @property
     def alternatives(self) -> tuple[Selection, ...]:
-        """The selections to try in order; the first that finds anything is taken and named on the case's record."""
+        """The selections to try, in order. The first that finds anything is used, and the case's record names it."""
         return (self,)
 
     @abstractmethod
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names of the parameters that may move, in the network's own order."""
+        """Names of the parameters that may move, as in ``network.named_parameters()`` and in that order; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -57,58 +57,62 @@ class Everything(Selection):
     """Every floating-point parameter."""
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """All parameter names."""
+        """Names of all floating-point parameters."""
         return [name for name, p in network.named_parameters() if p.is_floating_point()]
 
 
 @dataclass(frozen=True)
 class Matching(Selection):
-    """Parameters whose name contains a match of a regular expression."""
+    """Parameters whose name contains a match of a regular expression.
+
+    Args:
+        pattern: for `re.search`, such as ``"^decoder"``.
+    """
 
     pattern: str
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names in which ``pattern`` is found."""
+        """Names that contain a match."""
         return [name for name, _ in network.named_parameters() if re.search(self.pattern, name)]
 
 
 @dataclass(frozen=True)
 class AttachedAffine(Selection):
-    """A scale of one and a shift of zero, put on every Batch- and InstanceNorm of a shadow that has none.
+    """A new scale of one and shift of zero for each BatchNorm and InstanceNorm that has none. It changes the network it is given.
 
-    MONAI's default `UNet` and DynUNet's "instance" normalise without scale and shift. At the start the answer is the
-    same to the last bit; the source network gets nothing.
+    MONAI's default `UNet` and DynUNet's "instance" normalise without scale and shift. The network predicts the same to the last
+    bit until they move. Only layers of a shadow get them, so the source network stays as it is.
     """
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names of what was attached."""
+        """Names of the new parameters."""
         names = []
         like = next(network.parameters(), torch.zeros(()))
         for prefix, module in network.named_modules():
-            if isinstance(module, AdaptiveNorm) and module.attach(like):
+            if isinstance(module, AdaptiveNorm) and module.attach_affine(like):
                 names += [f"{prefix}.weight", f"{prefix}.bias"] if prefix else ["weight", "bias"]
         return names
 
 
 @dataclass(frozen=True)
 class LastBiases(Selection):
-    """The last quarter of a network's biases (at least one): those of its last decoder block, in most networks."""
+    """The last quarter of a network's biases, at least one. In most networks they belong to the last decoder block."""
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names that end in ``bias``, in the network's own order; not those of auxiliary heads, which answer no window."""
+        """Names that end in ``bias``, without those of auxiliary heads, which have no part in the segmentation."""
         names = [name for name in Biases()(network) if not name.startswith("auxiliary_heads.")]
         return names[-max(1, len(names) // 4) :]
 
 
 @dataclass(frozen=True)
 class Auto(Selection):
-    """The first of these that finds anything: `NormAffine`, `AttachedAffine`, `LastBiases`."""
+    """The first of `NormAffine`, `AttachedAffine` and `LastBiases` that finds anything."""
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names, by the first selection that has any."""
+        """Names from the first selection that finds any."""
         return next((names for selection in self.alternatives if (names := selection(network))), [])
 
     @property
     def alternatives(self) -> tuple[Selection, ...]:
-        """From what the papers move to what is nearest to it."""
+        """First what the papers move, then what comes nearest to it."""
         return NormAffine(), AttachedAffine(), LastBiases()

@@ -1,6 +1,6 @@
-"""What may move: a shadow is a private copy of the source network with a few moving tensors of its own.
+"""A shadow: a private copy of the source network with a few tensors of its own, which may move.
 
-Frozen tensors share the source's storage and only the moving ones are copied. Normalisation layers change in the copy alone, so
+Frozen tensors share the source's storage; only the moving ones are copied. Normalisation layers change in the copy alone. So
 nothing that an adaptation does can reach the source. To reset, drop the shadow and make another.
 """
 
@@ -36,9 +36,9 @@ class Shadow:
         statistics: whose normalisation statistics are used: "source", "window" or "volume".
         blend: share of the present statistics in a mixture with the source's, in [0, 1].
 
-    Whoever adapts the shadow sets how it runs: ``extra`` (what else the network is given besides windows), ``precision``,
-    ``voxels_at_once`` (see `windows_at_once`), ``over_processes`` (gradients are means over all processes), ``layout`` (the
-    memory layout of windows) and ``optimizer``.
+    These attributes say how the shadow runs. They are set before it adapts: ``extra`` (the positional and keyword arguments that
+    the network takes besides windows), ``precision``, ``voxels_at_once`` (see `windows_at_once`), ``over_processes`` (whether
+    gradients are means over all processes), ``layout`` (gives windows their memory layout) and ``optimizer``.
 
     Raises:
         CannotAdapt: when the selection finds nothing, or the network cannot be copied.
@@ -93,10 +93,10 @@ class Shadow:
         self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's main output where it has several, in
-        float32 where fast arithmetic made them narrower."""
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's main output, in float32 or wider for
+        float32 windows."""
         logits = main_output(self.outputs(windows))
-        if logits.requires_grad:  # a gradient in another memory layout than the features' takes longer in every layer
+        if logits.requires_grad:  # every layer is slower where its gradient has another memory layout than its features
             logits.register_hook(self.layout)
         return at_least_float32(logits) if windows.dtype == torch.float32 else logits
 
@@ -144,7 +144,7 @@ class Shadow:
             self.recomputes = checkpoint_blocks(self.module) > 0
 
     def run_like(self, other: Shadow) -> None:
-        """Take over how another shadow runs: what else its network is given, precision, recomputing, batches, processes."""
+        """Run as another shadow does: with its extra arguments, precision, recomputing, batches and processes."""
         self.extra = other.extra
         self.precision = other.precision
         self.voxels_at_once = other.voxels_at_once

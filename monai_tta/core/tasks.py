@@ -1,4 +1,4 @@
-"""Which way, put together: self-supervised tasks that turn windows into a loss, each a value a method can hold."""
+"""Self-supervised tasks: losses that need no label. Each is a frozen value that a method can hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from torch import Tensor
 from monai_tta.compute.checkpointing import is_out_of_memory
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.compute.window_batches import windows_at_once
-from monai_tta.core.auxiliary_heads import denoise, double, heads_of, reconstruct, tell_pose
+from monai_tta.core.auxiliary_heads import (
+    denoising_loss,
+    heads_of,
+    reconstruction_loss,
+    rotation_loss,
+    super_resolution_loss,
+)
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.objectives import cross_entropy, full_entropy, half_entropy, probabilities
 from monai_tta.core.restyling import Restyling
@@ -33,7 +39,7 @@ __all__ = [
 
 
 class Task(ABC):
-    """A question a network can be asked about an image without a label."""
+    """A loss of windows without labels."""
 
     @abstractmethod
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
@@ -42,120 +48,135 @@ class Task(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class EntropyTask(Task):
-    """Be certain. ``half=True`` is the form of the GraTa code, ``half=False`` the whole entropy (TENT)."""
+    """The entropy of what the network predicts. Its gradient makes predictions more certain.
+
+    Args:
+        half: False for the entropy, as in TENT; True for the form of GraTa's code (`monai_tta.core.objectives.half_entropy`).
+    """
 
     half: bool = False
 
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """Mean entropy of the answer, in nats."""
+        """Mean entropy per voxel, in nats."""
         return (half_entropy if self.half else full_entropy)(shadow(windows), shadow.head)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencyTask(Task):
-    """Answer a restyled window as the views of the plain one are answered on average (GraTa, eq. 4).
+    """Predict for a restyled window what is predicted, on average over views, for the window itself (GraTa, eq. 4).
 
-    ``restyling`` is any callable ``(windows, seeds) -> windows``.
+    Args:
+        views: mirrored and turned copies of the window, see `Views`.
+        restyling: a callable ``(windows, seeds) -> windows`` that changes how windows look, see `Restyling`.
     """
 
     views: Views = Views()
     restyling: Any = Restyling()
 
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """Cross-entropy to the mean of the views' probabilities; the teacher takes no gradient."""
+        """Cross-entropy to the mean of the views' probabilities, in nats. That mean takes no gradient."""
         target = view_average(shadow, windows, self.views)
-        strong = self.restyling(windows, [shadow.draw() for _ in windows])
-        return cross_entropy(shadow(strong), target, shadow.head)
+        restyled = self.restyling(windows, [shadow.draw() for _ in windows])
+        return cross_entropy(shadow(restyled), target, shadow.head)
 
 
 class HeadTask(Task):
-    """A task that needs `monai_tta.core.auxiliary_heads.AuxiliaryHeads` on the source network, trained with it."""
+    """A task that needs `monai_tta.core.auxiliary_heads.AuxiliaryHeads`, trained with the source network."""
 
     @abstractmethod
-    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """The loss, once heads are known to be there."""
+    def compute_loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """A scalar loss for windows ``(N, C, *spatial)``; called for networks with heads only."""
 
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
         """The loss.
 
         Raises:
-            CannotAdapt: when the source has no heads, or heads that do not fit these windows.
+            CannotAdapt: when the network has no heads, or its heads do not fit these windows.
         """
         try:
             heads_of(shadow.module)
-            return self.ask(shadow, windows)
+            return self.compute_loss(shadow, windows)
         except ValueError as error:
             raise CannotAdapt(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionTask(HeadTask):
-    """Paint the window from its bottleneck: mean squared error (GraTa's ``recon``)."""
+    """Reconstruct the window from its bottleneck features (``recon`` in GraTa's code)."""
 
-    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """In squared units of the image."""
-        return reconstruct(shadow.module, windows, *shadow.extra[0], **shadow.extra[1])
+    def compute_loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Mean squared error, in squared units of the image."""
+        return reconstruction_loss(shadow.module, windows, *shadow.extra[0], **shadow.extra[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingTask(HeadTask):
-    """Paint the window from a noisy one (GraTa's ``denoise``); ``deviation`` of the noise in units of the image."""
+    """Reconstruct the window from a noisy one (``denoise`` in GraTa's code).
+
+    Args:
+        deviation: standard deviation of the noise, in units of the image.
+    """
 
     deviation: float = 0.1
 
-    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """In squared units of the image."""
+    def compute_loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Mean squared error, in squared units of the image."""
+        args, kwargs = shadow.extra
         seeds = [shadow.draw() for _ in windows]
-        return denoise(shadow.module, windows, seeds, *shadow.extra[0], deviation=self.deviation, **shadow.extra[1])
+        return denoising_loss(shadow.module, windows, seeds, *args, deviation=self.deviation, **kwargs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolutionTask(HeadTask):
-    """Paint the window from one of half its size (GraTa's ``supres``)."""
+    """Reconstruct the window from one of half its size (``supres`` in GraTa's code)."""
 
-    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """In squared units of the image."""
-        return double(shadow.module, windows, *shadow.extra[0], **shadow.extra[1])
+    def compute_loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Mean squared error, in squared units of the image."""
+        return super_resolution_loss(shadow.module, windows, *shadow.extra[0], **shadow.extra[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RotationTask(HeadTask):
-    """Tell the pose a window was turned into (GraTa's ``rotate``: six poses in 2D; ours in 3D: eight mirror images).
+    """Predict how a window was mirrored or turned (``rotate`` in GraTa's code).
 
-    One pose per window is drawn from the shadow's seed.
+    Each window is put into one pose, drawn from the shadow's seed. Unless the heads were made for others, there are the paper's
+    six poses in 2D, and the eight combinations of mirrors in 3D.
     """
 
-    def ask(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """In nats."""
+    def compute_loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Cross-entropy, in nats."""
         seeds = [shadow.draw() for _ in windows]
-        return tell_pose(shadow.module, windows, seeds, *shadow.extra[0], **shadow.extra[1])
+        return rotation_loss(shadow.module, windows, seeds, *shadow.extra[0], **shadow.extra[1])
 
 
 @torch.no_grad()
 def view_average(shadow: Shadow, windows: Tensor, views: Views) -> Tensor:
-    """Mean over views of the probabilities, each brought back to the window's own pose; in float32 at least."""
+    """Probabilities ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``, the mean over views; float32 or wider."""
     return torch.stack(answers_of_views(shadow, windows, views)).mean(0)
 
 
 @torch.no_grad()
 def answers_of_views(shadow: Shadow, windows: Tensor, views: Views) -> list[Tensor]:
-    """The probabilities of each view, brought back to the window's own pose; in float32 at least."""
+    """Probabilities ``(N, K, *spatial)`` of windows in each view, brought back to the windows' own pose; float32 or wider."""
     poses = views.of(windows.shape[2:])
-    answers = _each(shadow, [pose.apply(windows) for pose in poses])
-    return [pose.undo(probabilities(at_least_float32(logits), shadow.head)) for pose, logits in zip(poses, answers, strict=True)]
+    each = _logits_of_views(shadow, [pose.apply(windows) for pose in poses])
+    return [pose.undo(probabilities(at_least_float32(logits), shadow.head)) for pose, logits in zip(poses, each, strict=True)]
 
 
-def _each(shadow: Shadow, posed: list[Tensor]) -> Iterator[Tensor]:
-    """Logits of each view. Small windows leave a processor waiting, so that several views are asked about at once, where memory
-    allows; statistics are each window's own or fixed, never a batch's. What else a network is given belongs to the windows
-    as they were cut, one view at a time."""
-    few = max(1, windows_at_once(posed[0], shadow.voxels_at_once) // len(posed[0]))
-    if few > 1 and not any(shadow.extra) and len({view.shape for view in posed}) == 1:
+def _logits_of_views(shadow: Shadow, views: list[Tensor]) -> Iterator[Tensor]:
+    """Logits of each view of some windows, several views at once where memory allows.
+
+    Small windows do not keep a processor busy. Batching changes no result, because normalisation statistics are fixed or each
+    window's own. Where the network takes more than windows, this belongs to windows in the order they have: one view at a time.
+    """
+    n_windows = len(views[0])
+    at_once = max(1, windows_at_once(views[0], shadow.voxels_at_once) // n_windows)
+    if at_once > 1 and not any(shadow.extra) and len({view.shape for view in views}) == 1:
         try:
-            batches = [shadow(torch.cat(posed[k : k + few])) for k in range(0, len(posed), few)]
-            yield from torch.cat(batches).split(len(posed[0]))
+            batches = [shadow(torch.cat(views[k : k + at_once])) for k in range(0, len(views), at_once)]
+            yield from torch.cat(batches).split(n_windows)
             return
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-    yield from map(shadow, posed)
+    yield from map(shadow, views)

@@ -1,7 +1,4 @@
-"""Which way, again: geometric views that can be undone, and intensity restyling by MONAI's random transforms.
-
-Decide, then do: a draw is a seed, and the same seed restyles the same window the same way.
-"""
+"""Views: mirrored and turned copies of windows, which can be undone exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +15,12 @@ __all__ = ["View", "Views"]
 
 @dataclass(frozen=True)
 class View:
-    """A pose of a window: mirrors, then quarter turns in a plane. Spatial axes count from 0.
+    """A pose of a window: mirrors, then quarter turns in a plane.
+
+    Args:
+        mirrors: the spatial axes to mirror, counted from 0.
+        turns: how many quarter turns.
+        plane: the two spatial axes to turn in, counted from 0.
 
     >>> x = torch.arange(8.0).reshape(1, 1, 2, 2, 2)
     >>> v = View(mirrors=(0,), turns=1, plane=(1, 2))
@@ -31,25 +33,31 @@ class View:
     plane: tuple[int, int] = (0, 1)
 
     def apply(self, x: Tensor) -> Tensor:
-        """Pose windows ``(N, C, *spatial)``."""
-        x = x.flip([a + 2 for a in self.mirrors]) if self.mirrors else x
-        return torch.rot90(x, self.turns, [a + 2 for a in self.plane]) if self.turns else x
+        """Put windows ``(N, C, *spatial)`` into this pose."""
+        x = x.flip([axis + 2 for axis in self.mirrors]) if self.mirrors else x
+        return torch.rot90(x, self.turns, [axis + 2 for axis in self.plane]) if self.turns else x
 
     def undo(self, x: Tensor) -> Tensor:
-        """Bring ``(N, C, *spatial)`` back to the pose it had."""
-        x = torch.rot90(x, -self.turns, [a + 2 for a in self.plane]) if self.turns else x
-        return x.flip([a + 2 for a in self.mirrors]) if self.mirrors else x
+        """Bring ``(N, C, *spatial)`` from this pose back to the original one."""
+        x = torch.rot90(x, -self.turns, [axis + 2 for axis in self.plane]) if self.turns else x
+        return x.flip([axis + 2 for axis in self.mirrors]) if self.mirrors else x
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """Which poses to look from.
+    """Which poses to show a network. The default in 2D is the GraTa paper's: identity, two mirrors and three quarter turns.
 
-    ``mirrors``: "axes" (one mirror per axis) or "all" (every combination); ``axes``: the spatial axes that may be
-    mirrored, None for all of them. A network answers only poses that it was trained to answer: one trained with
-    left-right flips alone is best asked for ``axes=(0,)`` in RAS orientation. ``turns``: quarter turns in planes of equal
-    size; None means in 2D only, because in 3D equal size does not promise equal spacing. In 2D, "axes" with turns is
-    the set of the GraTa paper: identity, two mirrors, three quarter turns.
+    A network segments well only the poses that it was trained on. For one that was trained with left-right flips alone, use
+    ``axes=(0,)`` in RAS orientation.
+
+    Args:
+        mirrors: "axes" for one pose per mirrored axis, "all" for every combination of mirrored axes.
+        turns: whether to turn windows in planes, by quarters where both sides are equal and by half a turn elsewhere. None for 2D
+            only, because in 3D sides of equal length may differ in spacing.
+        axes: the spatial axes that may be mirrored, counted from 0; None for all.
+
+    Raises:
+        ValueError: for other values of ``mirrors``, or an axis that is named twice.
     """
 
     mirrors: Literal["axes", "all"] = "axes"
@@ -63,15 +71,19 @@ class Views:
             raise ValueError(f"axes names an axis twice: {self.axes}")
 
     def of(self, shape: Sequence[int]) -> list[View]:
-        """The poses for windows of this spatial shape, identity first."""
-        n = len(shape)
-        axes = range(n) if self.axes is None else self.axes
-        if any(a not in range(n) for a in axes):
+        """The poses for windows of this spatial shape, the identity first.
+
+        Raises:
+            ValueError: when windows do not have the axes that may be mirrored.
+        """
+        dims = len(shape)
+        axes = range(dims) if self.axes is None else self.axes
+        if any(axis not in range(dims) for axis in axes):
             raise ValueError(f"axes={self.axes} of views do not fit windows of shape {tuple(shape)}: axes count from 0")
         counts = range(1, len(axes) + 1) if self.mirrors == "all" else [1]
-        poses = [View()] + [View(mirrors=some) for k in counts for some in combinations(axes, k)]
-        turns = n == 2 if self.turns is None else self.turns
-        for plane in combinations(range(n), 2) if turns else ():
-            square = shape[plane[0]] == shape[plane[1]]
-            poses += [View(turns=k, plane=plane) for k in ((1, 2, 3) if square else (2,))]
+        poses = [View()] + [View(mirrors=some) for count in counts for some in combinations(axes, count)]
+        turns = dims == 2 if self.turns is None else self.turns
+        for plane in combinations(range(dims), 2) if turns else ():
+            is_square = shape[plane[0]] == shape[plane[1]]
+            poses += [View(turns=k, plane=plane) for k in ((1, 2, 3) if is_square else (2,))]
         return poses

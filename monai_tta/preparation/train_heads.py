@@ -11,7 +11,7 @@ from monai.engines import IterationEvents
 from monai.utils import CommonKeys
 from torch import Tensor, nn
 
-from monai_tta.core.auxiliary_heads import denoise, double, reconstruct, tell_pose
+from monai_tta.core.auxiliary_heads import denoising_loss, reconstruction_loss, rotation_loss, super_resolution_loss
 from monai_tta.inference.network import unwrap
 
 
@@ -52,10 +52,10 @@ class AuxiliaryHeadsHandler:
         seeds = [(first_seed + k) % 2**63 for k in range(len(images))]
         with _memory_kept(plain):
             parts = (
-                reconstruct(plain, images),
-                denoise(plain, images, seeds, deviation=self.deviation),
-                double(plain, images),
-                tell_pose(plain, images, seeds),
+                reconstruction_loss(plain, images),
+                denoising_loss(plain, images, seeds, deviation=self.deviation),
+                super_resolution_loss(plain, images),
+                rotation_loss(plain, images, seeds),
             )
         return torch.stack(parts).sum()
 

@@ -11,7 +11,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from monai_tta import AdaptiveInferer, GraTa
-from monai_tta.core.auxiliary_heads import attach_heads, heads_of, tell_pose
+from monai_tta.core.auxiliary_heads import attach_heads, heads_of, rotation_loss
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.shadow import Shadow
@@ -93,19 +93,19 @@ def test_head_tasks_in_3d_equal_their_formula(task):
         seeds = [shadow.draw(), shadow.draw()]
         shown = x + 0.1 * torch.stack([torch.randn(x[0].shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
     bottom = heads.features(network, shown)
-    painted = heads.outward(up(nn.functional.leaky_relu(heads.inward(bottom))))
+    painted = heads.to_image(up(nn.functional.leaky_relu(heads.to_hidden(bottom))))
     torch.testing.assert_close(value, ((painted - x) ** 2).mean())
 
 
-def test_the_pose_head_can_learn_to_tell_poses():
+def test_the_pose_head_can_learn_to_rotation_losss():
     network = with_heads()
     heads, x = heads_of(network), shaped(n=6)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     seeds = range(6)
-    first = tell_pose(network, x, seeds)
+    first = rotation_loss(network, x, seeds)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = tell_pose(network, x, seeds)
+        loss = rotation_loss(network, x, seeds)
         loss.backward()
         optimizer.step()
     assert first > 1 and loss < 0.3 * first
