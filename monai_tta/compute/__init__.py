@@ -1,1 +1,1 @@
-"""How a machine does it, never what: arithmetic, kernels, memory, several processes."""
+"""How a machine computes, not what: arithmetic, kernels, memory, several processes. Knows nothing of adaptation."""

@@ -1,6 +1,7 @@
-"""Less memory for more time: keep only what enters a network's blocks, and compute the rest again on the way back.
+"""Gradient checkpointing: less memory for more time.
 
-Gradient checkpointing: Chen, Xu, Zhang, Guestrin 2016, arXiv 1604.06174, by `torch.utils.checkpoint`.
+Only the inputs of a network's blocks are kept. What is inside a block is computed again in the backward pass. Chen, Xu, Zhang,
+Guestrin 2016, arXiv 1604.06174, by `torch.utils.checkpoint`.
 """
 
 from __future__ import annotations
@@ -16,37 +17,40 @@ from torch.nn.modules.instancenorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
-_MAPS = (_ConvNd, nn.Linear)
+_LINEAR_LAYERS = (_ConvNd, nn.Linear)
 
 
 def checkpoint_blocks(module: nn.Module) -> int:
-    """Make a private network forget the inside of its blocks while it learns; answers without gradient stay as fast as they were.
+    """Checkpoint the blocks of a private copy of a network, in place. Passes without gradient stay as fast as they were.
+
+    A block is a smallest module that holds both a normalisation layer and a convolution or linear layer.
 
     Returns:
-        how many blocks there are: the smallest modules that hold both a normalisation and a convolution or linear layer.
+        how many blocks were found.
     """
-    found = list(_blocks(module))
-    for block in found:
-        block.forward = partial(_again, block.forward)
-    return len(found)
+    blocks = list(_blocks(module))
+    for block in blocks:
+        block.forward = partial(_checkpointed, block.forward)
+    return len(blocks)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The smallest modules with both kinds of layers."""
+    """The smallest modules that hold both kinds of layers."""
     inner = [block for child in module.children() for block in _blocks(child)]
     if inner:
         yield from inner
-    elif all(any(isinstance(m, kinds) for m in module.modules()) for kinds in (_NORMS, _MAPS)):
+    elif all(any(isinstance(m, kinds) for m in module.modules()) for kinds in (_NORMS, _LINEAR_LAYERS)):
         yield module
 
 
-def _again(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a block's own forward pass, keeping only its inputs for the backward pass."""
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    # Nothing is drawn in eval mode, so the caller's generators need no saving.
+    # In eval mode no random numbers are drawn, so the generators' state need not be saved.
     return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a network failed for want of memory, on a GPU or (by its allocator's words) on the CPU."""
+    """Whether memory ran out, on a GPU or on the CPU, whose allocator has no exception of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

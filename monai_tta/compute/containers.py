@@ -1,4 +1,4 @@
-"""What networks answer in: a tensor, or sequences, named tuples and dictionaries of such, nested at will."""
+"""The containers that networks return: a tensor, or sequences, named tuples and dictionaries of these, nested in any way."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def main_output(outputs: Any, key: Any = None) -> Tensor:
-    """The main output: the tensor itself, the first of a sequence, or a dictionary's value.
+    """The main output: the tensor itself, the first of a sequence, or one value of a dictionary.
 
     Args:
-        outputs: what a network or an inferer answered.
-        key: which value of a dictionary; the first unless it is there. MONAI's sliding windows sort a network's keys, so
-            whoever looks at a stitched answer gives the key that came first in the network's.
+        outputs: what a network or an inferer returned.
+        key: which value of a dictionary; the first where there is no such key. MONAI's sliding windows sort the keys, so after
+            them the first key of the network's own dictionary must be given.
     """
     if isinstance(outputs, dict) and outputs:
         return main_output(outputs[key] if key in outputs else next(iter(outputs.values())))
@@ -25,10 +25,14 @@ def main_output(outputs: Any, key: Any = None) -> Tensor:
 
 
 def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:
-    """Apply a function to the leaves of one answer, or to those of several alike; the containers keep their kind."""
+    """Apply a function to the leaves of a container, or to the corresponding leaves of several containers of one structure.
+
+    Returns:
+        a container of the same types with the function's results.
+    """
     if isinstance(first, dict):
         out = copy.copy(first)
-        out.update((key, map_tensors(function, first[key], *(o[key] for o in others))) for key in first)
+        out.update((key, map_tensors(function, first[key], *(other[key] for other in others))) for key in first)
         return out
     if isinstance(first, list | tuple):
         values = [map_tensors(function, *parts) for parts in zip(first, *others, strict=True)]

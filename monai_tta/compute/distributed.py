@@ -1,4 +1,4 @@
-"""Several processes that adapt one network together: a vote, and means over `torch.distributed`."""
+"""For several processes that adapt one network: a vote, and means over `torch.distributed`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that change their type in place, and a switch for their fast kernels."""
+"""How layers change their type in place, and the switch for their fast kernels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 @cache
 def with_mixin(kind: Any, mixin: Any, stock: bool = True) -> type:
-    """A layer's type with a mixin of ours.
+    """A type that behaves as a layer's type, with a mixin of ours.
 
     Args:
         kind: the layer's type.
         mixin: our type, with a ``forward`` of its own.
-        stock: whether the layer has torch's own ``forward``, which ours then replaces; a ``forward`` of the layer's own comes
-            first.
+        stock: whether ``kind`` has torch's own ``forward``, which the mixin's replaces. Any other ``forward`` stays, and reaches
+            the mixin's by ``super().forward``.
     """
     return type(f"Adaptive{kind.__name__}", (mixin, kind) if stock else (kind, mixin), {})
 
@@ -28,6 +28,6 @@ def takes_gradient(x: Tensor) -> bool:
 
 
 class FastKernels:
-    """A layer with a choice of kernels: ``use_fast=False`` takes the kernels that papers' code calls, whatever they cost."""
+    """A layer with a choice of kernels: ``use_fast=False`` uses torch's own, as papers' code does, even where they are slow."""
 
     use_fast: bool = True

@@ -1,4 +1,4 @@
-"""How much memory something takes at its highest, above what was held before."""
+"""How much more memory was in use at most than before."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ import torch
 
 @contextmanager
 def memory_rise(device: torch.device | str = "cpu") -> Iterator[list[float | None]]:
-    """Puts into the list, at the end, how far memory rose at its highest, in MiB: what torch had allocated on a GPU, else the
-    process's resident size (Linux; None elsewhere)."""
+    """A ``with`` block that measures how far memory in use rises.
+
+    Args:
+        device: a GPU, for what torch allocates there; else the process's resident size is measured (on Linux only).
+
+    Yields:
+        a list. At the end of the block it gets one number, the largest rise in MiB, 0 or more; None where it cannot be measured.
+    """
     rise: list[float | None] = []
     if torch.device(device).type == "cuda":
         held = torch.cuda.memory_allocated(device)
@@ -21,19 +27,19 @@ def memory_rise(device: torch.device | str = "cpu") -> Iterator[list[float | Non
         yield rise
         rise.append((torch.cuda.max_memory_allocated(device) - held) / 2**20)
         return
-    forget = Path("/proc/self/clear_refs")
-    if forget.exists():
-        # What the allocator keeps for later would be used before the process grows; and the highest so far was another's.
+    reset_peak = Path("/proc/self/clear_refs")
+    if reset_peak.exists():
+        # Memory that the allocator keeps for later would be used up before the process grows, so it is given back first.
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
-        forget.write_text("5")
+        reset_peak.write_text("5")
     before = _status("VmRSS")
     yield rise
-    after = _status("VmHWM")
-    rise.append(None if before is None or after is None else max(0.0, after - before))
+    peak = _status("VmHWM")
+    rise.append(None if before is None or peak is None else max(0.0, peak - before))
 
 
-def _status(what: str) -> float | None:
-    """A line of /proc/self/status, in MiB."""
+def _status(name: str) -> float | None:
+    """An entry of /proc/self/status, in MiB; None where there is no such file or entry."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(what)), None)
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), None)

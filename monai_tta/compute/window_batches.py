@@ -15,8 +15,8 @@ def windows_at_once(windows: Tensor, voxels: int | None = None) -> int:
 
     Args:
         windows: windows of the size in question.
-        voxels: how many voxels these may have together; None for `VOXELS_AT_ONCE` in 3D and `PIXELS_AT_ONCE` in 2D; 0 for one
-            window after the other.
+        voxels: how many voxels they may have in total; None for `VOXELS_AT_ONCE` in 3D and `PIXELS_AT_ONCE` in 2D; 0 for one
+            window at a time.
     """
     usual = VOXELS_AT_ONCE if windows.ndim == 5 else PIXELS_AT_ONCE
     return max(1, (usual if voxels is None else voxels) // windows[0, 0].numel())
