@@ -1,1 +1,1 @@
-"""How the judge for networks that were never calibrated was made: `python -m docs.universal`."""
+"""How the gain predictor for networks that were never calibrated was made: `python -m docs.universal`."""

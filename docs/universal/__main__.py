@@ -1,67 +1,73 @@
-"""Train small networks at each centre, hear all candidates on distorted images, and pool what was learnt into one judge.
+"""Fit the universal gain predictor: train small networks at each centre, run all candidates on distorted images, pool the cases.
 
     python -m docs.universal OUT [--vessels DIR] [--discs DIR] [--hippocampus DIR] [--size 120]
 
-DIRs hold images and labels as `bundles/vessel_fundus` (chase_db1 and hrf inside), and `bundles/hippocampus_mri` read them; discs
-are photographs with masks of the optic disc. The shipped bundles of those data take part, too. OUT gets universal.npz
-(numbers only); what was heard is kept there, so that a run can go on where it was cut off.
+The folders hold images and labels as `bundles/vessel_fundus` (with chase_db1 and hrf inside) and `bundles/hippocampus_mri` read
+them; discs are photographs with masks of the optic disc. The shipped bundles of those data take part, too. OUT gets universal.npz
+(numbers only). Each network's cases are kept there, so that the same command resumes.
 """
 
 import argparse
 import json
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from docs.universal.networks import KINDS, work
+from docs.universal.networks import KINDS, cases_of_bundle, cases_of_small_network, write_cases
 from docs.universal.sources import centres
-from monai_tta.preparation.calibrate import CalibrationSettings
+from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import fit_universal_predictor
 
 console = Console()
 
 
-def jobs(places: dict[str, Path | None], size: int) -> list[tuple[str, Any]]:
-    """All networks: small ones, then the shipped bundles."""
-    todo: list[tuple[str, Any]] = [(name, (kind, size)) for name in centres(**places) for kind in KINDS[name]]
-    if data := places["hippocampus"]:
+def sources(folders: dict[str, Path | None], size: int) -> list[Callable[[], CalibrationSet]]:
+    """What takes part: functions that make the cases of one network, first of the small networks, then of the shipped bundles."""
+    small = [partial(cases_of_small_network, name, kind, size, folders) for name in centres(**folders) for kind in KINDS[name]]
+    shipped = []
+    if data := folders["hippocampus"]:
         for checkpoint in ("model.pt", "model_instance.pt"):
-            todo.append(
-                ("hippocampus 3D", ("hippocampus", "hippocampus_mri", data, checkpoint, {"split": "source_val"}, size // 2))
-            )
-    if data := places["vessels"]:
-        todo.append(("vessels large", ("vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2)))
-    return todo
+            keys = {"split": "source_val"}
+            shipped.append(partial(cases_of_bundle, "hippocampus", "hippocampus_mri", data, checkpoint, keys, size // 2))
+    if data := folders["vessels"]:
+        shipped.append(
+            partial(cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2)
+        )
+    return [*small, *shipped]
 
 
-def options(program: str) -> tuple[argparse.Namespace, dict[str, Path | None]]:
-    """The command line: what was said, and the folders among it."""
+def parse_command_line(program: str) -> tuple[argparse.Namespace, dict[str, Path | None]]:
+    """The command line's options, and the folders among them."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
     parser.add_argument("out", type=Path)
-    for place in ("vessels", "discs", "hippocampus"):
-        parser.add_argument(f"--{place}", type=Path)
+    names = ("vessels", "discs", "hippocampus")
+    for name in names:
+        parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--size", type=int, default=120)
     parser.add_argument("--harm", type=float, default=CalibrationSettings().harm)
     parser.add_argument("--only", action="append", help="for pairs: a network, e.g. 'chase_db1 batch'")
-    said = parser.parse_args()
-    said.out.mkdir(parents=True, exist_ok=True)
-    return said, {place: getattr(said, place) for place in ("vessels", "discs", "hippocampus")}
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options, {name: getattr(options, name) for name in names}
 
 
 def main() -> None:
     """See the top of this file."""
-    said, places = options("docs.universal")
-    todo = jobs(places, said.size)
-    files = [said.out / f"{k:02d}.pickle" for k in range(len(todo))]
+    options, folders = parse_command_line("docs.universal")
+    todo = sources(folders, options.size)
+    files = [options.out / f"{number:02d}.pickle" for number in range(len(todo))]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for name in pool.map(work, todo, files, [places] * len(todo)):
+        for name in pool.map(write_cases, todo, files):
             console.print(name)
-    predictor = fit_universal_predictor([pickle.loads(file.read_bytes()) for file in files], said.harm)
-    predictor.save(said.out / "universal.npz")
+    networks = [pickle.loads(file.read_bytes()) for file in files]
+    predictor = fit_universal_predictor(networks, options.harm)
+    predictor.save(options.out / "universal.npz")
     console.print(json.dumps(predictor.about | {"margin": predictor.margin}, indent=1))
 
 

@@ -1,7 +1,8 @@
-"""How the judges do on images from elsewhere: `python -m docs.universal.pairs OUT ...` with the same options as `docs.universal`.
+"""How gain predictors do on images from elsewhere: `python -m docs.universal.pairs OUT ...`, with the options of docs.universal.
 
-Each small network is asked about its own centre's held-out images and about other scanners', real and drawn. Compared are its
-own judge, a judge pooled over all *other* tasks (this network and its task were never seen), and answers without a judge.
+Each small network segments its own centre's held-out images, and images of other scanners, real and drawn. Compared are its own
+gain predictor, one pooled over all *other* tasks (which has seen neither this network nor its task), and candidates without a
+gain predictor.
 """
 
 import pickle
@@ -14,103 +15,113 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from docs.universal.__main__ import console, jobs, options
-from docs.universal.networks import KINDS, LONG, SHORT, ask, trained
+from docs.universal.__main__ import console, parse_command_line
+from docs.universal.networks import KINDS, add_image, train
 from docs.universal.sources import centres, targets
-from monai_tta.methods.careful import Careful
 from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import fit_predictor, fit_universal_predictor
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.reporting.significance import HARM
 
-CandidateTrial = Callable[[CalibrationCase], float]
+GainOfCase = Callable[[CalibrationCase], float]
 
 
-def front(blend: float, averaged: bool) -> CandidateTrial:
-    """The gain of one candidate by itself."""
-    wanted = [FEATURES.index("blend"), FEATURES.index("averaged")]
+def of_candidate(blend: float, averaged: bool) -> GainOfCase:
+    """The gain of one candidate by itself; 0 for a case on which it failed."""
+    columns = [FEATURES.index("blend"), FEATURES.index("averaged over views")]
 
     def gain(case: CalibrationCase) -> float:
-        fits = np.abs(case.table[:, wanted] - (blend, averaged)).sum(1) < 1e-6
+        fits = np.abs(case.features[:, columns] - (blend, averaged)).sum(1) < 1e-6
         return float(case.gains[fits][0]) if fits.any() else 0.0
 
     return gain
 
 
-def judged(predictor: GainPredictor) -> CandidateTrial:
-    """The gain of what a judge chooses, where its scout doesn't say no."""
-    return lambda case: (
-        case.gain_of(predictor.weigh(case.table)) if predictor.expected_gain(case.first) > predictor.prefilter_threshold else 0.0
-    )
+def of_predictor(predictor: GainPredictor) -> GainOfCase:
+    """The gain of what a gain predictor chooses; 0 where its prefilter says no."""
+
+    def gain(case: CalibrationCase) -> float:
+        if predictor.prefilter_gain(case.source_features) <= predictor.prefilter_threshold:
+            return 0.0
+        return case.gain_of(predictor.weights(case.features))
+
+    return gain
 
 
-def asked(name: str, kind: str, places: dict[str, Path | None], file: Path) -> dict[str, tuple[bool, CalibrationSet]]:
-    """A network's cases at each target, kept in a file."""
+def cases_at_targets(name: str, kind: str, folders: dict[str, Path | None], file: Path) -> dict[str, tuple[bool, CalibrationSet]]:
+    """A network's cases at each target, and whether that is another scanner; kept in a file."""
     torch.set_num_threads(1)
     if not file.exists():
-        all_agree = centres(**places)
-        centre = all_agree[name]
-        net, found = trained(centre, kind, LONG if name in ("hrf", "idrid") else SHORT), {}
-        for label, shifted, pairs in targets(name, all_agree, places["hippocampus"]):
+        all_centres = centres(**folders)
+        centre = all_centres[name]
+        network = train(name, centre, kind)
+        found = {}
+        for label, is_shifted, pairs in targets(name, all_centres, folders["hippocampus"]):
             cases = CalibrationSet(label)
-            for k, (x, y) in enumerate(pairs):
-                ask(net, Careful(), x, y, centre.head, cases, k, k)
-            found[label] = (shifted, cases)
+            for number, (image, structures) in enumerate(pairs):
+                add_image(cases, number, network, image, structures, centre.head, number)
+            found[label] = (is_shifted, cases)
         file.write_bytes(pickle.dumps(found))
     return dict(pickle.loads(file.read_bytes()))
 
 
-def row(label: str, gains: list[float]) -> str:
-    """One line of the table, in points."""
-    g = 100 * np.array(gains)
-    return f"| {label} | {g.mean():+.1f} | {np.mean(g < -100 * HARM):.0%} | {g.min():+.1f} |"
+def table_row(label: str, gains: list[float]) -> str:
+    """One line of a pair's table, in points: mean change, cases harmed, worst case."""
+    points = 100 * np.array(gains)
+    return f"| {label} | {points.mean():+.1f} | {np.mean(points < -100 * HARM):.0%} | {points.min():+.1f} |"
+
+
+def summary_line(label: str, pairs: list[list[float]]) -> str:
+    """One line about all pairs of a kind."""
+    means = [float(np.mean(gains)) for gains in pairs]
+    harmed = [float(np.mean(np.array(gains) < -HARM)) for gains in pairs]
+    all_gains = np.array([gain for gains in pairs for gain in gains])
+    return (
+        f"{label}: mean {100 * np.mean(means):+.2f}, worst pair {100 * min(means):+.2f}, "
+        f"harmed {np.mean(all_gains < -HARM):.1%}, of one pair {max(harmed):.0%}, worst case {100 * all_gains.min():+.1f}"
+    )
 
 
 def main() -> None:
     """See the top of this file."""
-    said, places = options("docs.universal.pairs")
-    todo = [(name, rest[0]) for name, rest in jobs(places, said.size) if name in KINDS]
-    todo = [(name, kind) for name, kind in todo if not said.only or f"{name} {kind}" in said.only]
-    files = [said.out / f"pairs-{name}-{kind}.pickle" for name, kind in todo]
+    options, folders = parse_command_line("docs.universal.pairs")
+    todo = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
+    todo = [(name, kind) for name, kind in todo if not options.only or f"{name} {kind}" in options.only]
+    files = [options.out / f"pairs-{name}-{kind}.pickle" for name, kind in todo]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(asked, *zip(*todo, strict=True), [places] * len(todo), files))
-    every: list[CalibrationSet] = [pickle.loads(f.read_bytes()) for f in sorted(said.out.glob("[0-9][0-9].pickle"))]
-    overall: dict[str, list[tuple[bool, list[float]]]] = {}
+        found = list(pool.map(cases_at_targets, *zip(*todo, strict=True), [folders] * len(todo), files))
+    networks: list[CalibrationSet] = [pickle.loads(file.read_bytes()) for file in sorted(options.out.glob("[0-9][0-9].pickle"))]
+    all_pairs: dict[str, list[tuple[bool, list[float]]]] = {}
 
     @cache
-    def unseen(task: str) -> GainPredictor:
-        return fit_universal_predictor([c for c in every if not c.name.startswith(f"{task}/")], said.harm)
+    def of_other_tasks(task: str) -> GainPredictor:
+        others = [network for network in networks if not network.name.startswith(f"{task}/")]
+        return fit_universal_predictor(others, options.harm)
 
     for (name, kind), by_target in zip(todo, found, strict=True):
-        task = centres(**places)[name].task
-        own = next(c for c in every if c.name == f"{task}/{name} {kind}")
-        # Without a memory of statistics, the candidate that blends none of the source's is a step of consistency.
-        plainest = "a step of consistency" if kind == "instance" else "present statistics"
-        ways = {
-            plainest: front(1.0, False),
-            f"{plainest}, views": front(1.0, True),
-            "own judge": judged(fit_predictor(own, said.harm)),
-            "judge of other tasks": judged(unseen(task)),
+        task = centres(**folders)[name].task
+        own = next(network for network in networks if network.name == f"{task}/{name} {kind}")
+        # Without running statistics, the candidate that blends none of the source's is a step of consistency.
+        always = "a step of consistency" if kind == "instance" else "present statistics"
+        choices = {
+            always: of_candidate(1.0, averaged=False),
+            f"{always}, views averaged": of_candidate(1.0, averaged=True),
+            "own gain predictor": of_predictor(fit_predictor(own, options.harm)),
+            "gain predictor of other tasks": of_predictor(of_other_tasks(task)),
         }
-        for target, (shifted, cases) in by_target.items():
-            source = np.mean([k.plain for k in cases.known])
-            console.print(f"\n{name} {kind} -> {target} ({len(cases.known)} cases, source {source:.3f})")
-            for way, answer in ways.items():
-                gains = [answer(k) for k in cases.known]
-                overall.setdefault(way, []).append((shifted, gains))
-                console.print(row(way, gains), soft_wrap=True)
-    for way, results in overall.items():
+        for target, (is_shifted, calibration) in by_target.items():
+            cases = calibration.cases
+            source = np.mean([case.unadapted_dice for case in cases])
+            console.print(f"\n{name} {kind} -> {target} ({len(cases)} cases, source {source:.3f})")
+            for label, gain_of in choices.items():
+                gains = [gain_of(case) for case in cases]
+                all_pairs.setdefault(label, []).append((is_shifted, gains))
+                console.print(table_row(label, gains), soft_wrap=True)
+    for label, pairs in all_pairs.items():
         for wanted, word in ((True, "shifted"), (False, "unshifted")):
-            some = [g for shifted, g in results if shifted == wanted]
-            means, flat = [float(np.mean(g)) for g in some], [v for g in some for v in g]
-            harmed = [float(np.mean(np.array(g) < -HARM)) for g in some]
-            console.print(
-                f"{way}, {len(some)} pairs {word}: mean {100 * np.mean(means):+.2f}, worst pair {100 * min(means):+.2f}, "
-                f"harmed {np.mean(np.array(flat) < -HARM):.1%}, of one pair {max(harmed):.0%}, "
-                f"worst case {100 * min(flat):+.1f}",
-                soft_wrap=True,
-            )
+            chosen = [gains for is_shifted, gains in pairs if is_shifted == wanted]
+            console.print(summary_line(f"{label}, {len(chosen)} pairs {word}", chosen), soft_wrap=True)
 
 
 if __name__ == "__main__":

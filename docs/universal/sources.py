@@ -1,4 +1,4 @@
-"""Small source centres: labelled images of several tasks, real where a folder with them is given, drawn otherwise."""
+"""Source centres: labelled images of several tasks, real where a folder with them is given, drawn otherwise."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +21,16 @@ Pair = tuple[Tensor, Tensor]  # image (C, x, y), one channel for each structure 
 
 @dataclass(frozen=True)
 class Centre:
-    """Labelled images of one task: the first ``train`` of them train a network, the rest (and they) calibrate."""
+    """Labelled images of one task. The first ``train`` of them train a network; all of them calibrate it, the others first.
+
+    ``preserve`` is that of `monai_tta.preparation.distortions.Distortion`.
+    """
 
     task: str
     images: Callable[[], Sequence[Pair]]
     train: int
     head: str = "sigmoid"
-    keep: str = "range"
+    preserve: str = "range"
 
 
 def photographs(folder: Path) -> list[Pair]:
@@ -37,13 +40,16 @@ def photographs(folder: Path) -> list[Pair]:
 
 
 def _photograph(image: Path, label: Path) -> Pair:
-    picture, mask = Image.open(image).convert("RGB"), Image.open(label).convert("L")
-    side, (w, h) = max(picture.size), picture.size
-    box = ((w - side) // 2, (h - side) // 2, (w + side) // 2, (h + side) // 2)
-    x = np.asarray(picture.crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
-    y = np.asarray(mask.crop(box).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    picture = Image.open(image).convert("RGB")
+    mask = Image.open(label).convert("L")
+    width, height = picture.size
+    side = max(width, height)
+    square = ((width - side) // 2, (height - side) // 2, (width + side) // 2, (height + side) // 2)
+    values = np.asarray(picture.crop(square).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
+    coverage = np.asarray(mask.crop(square).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
     # Vessels are thinner than a pixel of this size: a fifth of one is enough.
-    return torch.from_numpy(x.transpose(2, 0, 1).copy()), torch.from_numpy(y > 0.2 * max(float(y.max()), 1))[None].float()
+    structure = coverage > 0.2 * max(float(coverage.max()), 1)
+    return torch.from_numpy(values.transpose(2, 0, 1).copy()), torch.from_numpy(structure)[None].float()
 
 
 def hippocampi(folder: Path, split: str = "source_train") -> list[Pair]:
@@ -52,51 +58,53 @@ def hippocampi(folder: Path, split: str = "source_train") -> list[Pair]:
         names = [row["id"] for row in csv.DictReader(file) if row["split"] == split]
     pairs = []
     for name in names:
-        x, y = (np.asarray(nib.load(folder / part / f"{name}.nii.gz").dataobj) for part in ("images", "labels"))
-        place = int((y > 0).sum((1, 2)).argmax())
-        image = torch.from_numpy((x - x.mean()) / x.std()).float()[place]
-        mask = torch.from_numpy(np.stack([y[place] == 1, y[place] == 2]).astype(np.float32))
+        volume, label = (np.asarray(nib.load(folder / part / f"{name}.nii.gz").dataobj) for part in ("images", "labels"))
+        place = int((label > 0).sum((1, 2)).argmax())
+        image = torch.from_numpy((volume - volume.mean()) / volume.std()).float()[place]
+        mask = torch.from_numpy(np.stack([label[place] == 1, label[place] == 2]).astype(np.float32))
         pairs.append((sized(image[None], 64, "bilinear"), sized(mask, 64, "nearest")))
     return pairs
 
 
-def sized(x: Tensor, side: int, mode: str) -> Tensor:
+def sized(picture: Tensor, side: int, mode: str) -> Tensor:
     """``(C, x, y)`` in this many pixels a side."""
-    return interpolate(x[None], (side, side), mode=mode)[0]
+    return interpolate(picture[None], (side, side), mode=mode)[0]
 
 
 def fundi(scanner: str = "reference", seeds: Sequence[int] = range(60)) -> list[Pair]:
     """Drawn retinas: disc and cup."""
-    made = [phantoms.fundus_phantom((SIDE, SIDE), k, scanner) for k in seeds]
-    return [(p.image, p.label) for p in made]
+    drawn = [phantoms.fundus_phantom((SIDE, SIDE), seed, scanner) for seed in seeds]
+    return [(phantom.image, phantom.label) for phantom in drawn]
 
 
 def lesions(scanner: str = "reference", seeds: Sequence[int] = range(120)) -> list[Pair]:
     """Drawn lesions of all sizes."""
-    made = [phantoms.lesion_phantom((SIDE, SIDE), k, scanner) for k in seeds]
-    return [(p.image, p.label) for p in made]
+    drawn = [phantoms.lesion_phantom((SIDE, SIDE), seed, scanner) for seed in seeds]
+    return [(phantom.image, phantom.label) for phantom in drawn]
 
 
 def heads(scanner: str = "reference", seeds: Sequence[int] = range(60)) -> list[Pair]:
     """Slices of drawn heads: the nuclei, z-scored."""
     pairs = []
-    for k in seeds:
-        p = phantoms.mri_phantom((48, 48, 48), k, scanner)
-        place = int(p.label[0].sum((0, 1)).argmax())
-        x = (p.image - p.image.mean()) / p.image.std()
-        pairs.append((sized(x[..., place], 96, "bilinear"), sized((p.label[..., place] > 0).float(), 96, "nearest")))
+    for seed in seeds:
+        phantom = phantoms.mri_phantom((48, 48, 48), seed, scanner)
+        place = int(phantom.label[0].sum((0, 1)).argmax())
+        z_scores = (phantom.image - phantom.image.mean()) / phantom.image.std()
+        nuclei = (phantom.label[..., place] > 0).float()
+        pairs.append((sized(z_scores[..., place], 96, "bilinear"), sized(nuclei, 96, "nearest")))
     return pairs
 
 
 def abdomens(scanner: str = "reference", seeds: Sequence[int] = range(60)) -> list[Pair]:
     """Slices of drawn abdomens: liver and spleen, in an HU window."""
     pairs = []
-    for k in seeds:
-        p = phantoms.ct_phantom((64, 64, 32), k, scanner)
-        mask = torch.stack([p.label[0] == 1, p.label[0] == 2]).float()
-        place = int((mask * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1)).sum((0, 1, 2)).argmax())
-        x = ((p.image + 160) / 400).clamp(0, 1)
-        pairs.append((sized(x[..., place], 96, "bilinear"), sized(mask[..., place], 96, "nearest")))
+    for seed in seeds:
+        phantom = phantoms.ct_phantom((64, 64, 32), seed, scanner)
+        organs = torch.stack([phantom.label[0] == 1, phantom.label[0] == 2]).float()
+        weights = torch.tensor([1.0, 4.0]).view(2, 1, 1, 1)  # the spleen is small
+        place = int((organs * weights).sum((0, 1, 2)).argmax())
+        window = ((phantom.image + 160) / 400).clamp(0, 1)
+        pairs.append((sized(window[..., place], 96, "bilinear"), sized(organs[..., place], 96, "nearest")))
     return pairs
 
 
@@ -105,7 +113,7 @@ def centres(vessels: Path | None, discs: Path | None, hippocampus: Path | None) 
     found = {
         "drawn-fundus": Centre("drawn-fundus", cache(fundi), 40),
         "drawn-lesion": Centre("drawn-lesion", cache(lesions), 90),
-        "drawn-head": Centre("drawn-head", cache(heads), 40, keep="moments"),
+        "drawn-head": Centre("drawn-head", cache(heads), 40, preserve="moments"),
         "drawn-abdomen": Centre("drawn-abdomen", cache(abdomens), 40, head="softmax"),
     }
     if vessels is not None:
@@ -122,18 +130,18 @@ DRAWN = {"drawn-fundus": fundi, "drawn-lesion": lesions, "drawn-head": heads, "d
 CAMERAS = ("Illumination", "ColourCast", "Haze", "Focus", "CameraGamma", "Compression")
 
 
-def targets(name: str, all_of_them: dict[str, Centre], hippocampus: Path | None) -> Iterator[tuple[str, bool, Sequence[Pair]]]:
-    """Where a centre's networks are asked: a label, whether it is another scanner, and labelled images.
+def targets(name: str, all_centres: dict[str, Centre], hippocampus: Path | None) -> Iterator[tuple[str, bool, Sequence[Pair]]]:
+    """What a centre's networks segment: a label, whether it is another scanner, and labelled images.
 
-    The centre's own images that did not train; drawn patients before other scanners; the other centre of the same task; six
-    simulated cameras before the centre's own photographs.
+    These are the centre's own images that did not train; drawn patients from other scanners; the other centre of the same task;
+    and the centre's own photographs by six simulated cameras.
     """
-    centre = all_of_them[name]
+    centre = all_centres[name]
     own = centre.images()[centre.train :]
     yield "its own", False, own
     for scanner in ("dim", "uneven", "noisy", "soft") if name in DRAWN else ():
         yield f"drawn, {scanner}", True, DRAWN[name](scanner, range(1000, 1030))
-    for other, found in all_of_them.items():
+    for other, found in all_centres.items():
         if other != name and found.task == centre.task:
             yield other, True, found.images()
     if name == "idrid":
