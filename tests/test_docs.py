@@ -81,28 +81,28 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_the_page_for_clinicians_has_every_guards_words():
-    from tests.test_guards import BALL, evidence, logits
+    from tests.guards.example_evidence import REFERENCE, box_logits, evidence
 
     page = (ROOT / "docs" / "when-to-trust.md").read_text()
-    said = [s for row in re.findall(r"^\| \*\*plain\*\* \| (.*?) \|", page, re.M) for s in re.findall(r"`([^`]+)`", row)]
+    said = [s for row in re.findall(r"^\| \*\*unadapted\*\* \| (.*?) \|", page, re.M) for s in re.findall(r"`([^`]+)`", row)]
     patterns = [re.escape(s).replace(r"\.\.\.", ".*").replace("1", r"\d+") for s in said]
-    large, small, two = logits((4, 14)), logits((4, 9)), logits((2, 6), (12, 16))
+    large, small, two = box_logits((4, 14)), box_logits((4, 9)), box_logits((2, 6), (12, 16))
     far, weights = evidence(large, distances=(0.2, 3.4)), evidence(large)
     object.__setattr__(weights, "shadow", SimpleNamespace(start=[torch.ones(4)], weight_distance=3.0))
     bad = large * float("nan")
-    ways = [
+    refusals = [
         (Finite(), evidence(bad, large)),
         (VolumeChange(0.1), evidence(small, large)),
         (Agreement(1.0), evidence(small, large)),
         (Components(1), evidence(two)),
-        (Shape(BALL), evidence(small)),
+        (Shape(REFERENCE), evidence(small)),
         (Entropy(most=0.1), evidence(large * 0)),
         (Distance(most=1.0), far),
-        (Distance(reference=BALL), far),
+        (Distance(reference=REFERENCE), far),
         (Distance(least=9.0), far),
         (WeightDistance(0.1), weights),
     ]
-    for guard, case in ways:
+    for guard, case in refusals:
         reason = guard.check(case)
         assert any(re.match(pattern, reason) for pattern in patterns), reason
     assert sum("view" in s for s in said) == 1 and "views agree by" in (ROOT / "monai_tta" / "guards" / "change.py").read_text()
