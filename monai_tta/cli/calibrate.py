@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Seed, complete_bundle, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Seed, check_dataset_dir, complete_bundle, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -47,8 +47,7 @@ def calibrate(
     """
     with report_errors():
         root = find_bundle(bundle)
-        if not dataset_dir.is_dir():
-            raise NotADirectoryError(f"{dataset_dir} is no folder; --dataset-dir is the folder of the labelled data")
+        check_dataset_dir(dataset_dir)
         if not find_spec("sklearn"):  # told now, not after an hour of work
             raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
 
@@ -60,7 +59,7 @@ def calibrate(
         settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
         file = out or predictor_file(root / "models" / checkpoint)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with show_progress("calibrating", size) as progress:
+        with show_progress("calibrating", size, "distorted images") as progress:
             for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_)):
                 if isinstance(done, int):
                     progress.move_to(done, size, "distorted images")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoints, DatasetDir, EvaluationBundle, PrecisionOption, help_end
+from monai_tta.cli.options import Checkpoints, DatasetDir, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.rows import METRICS
@@ -55,6 +55,7 @@ def compare(
     failures: list[str] = []
     with report_errors():
         root = find_bundle(bundle)
+        check_dataset_dir(dataset_dir)
 
         from monai_tta.evaluation.compare import compare as run_comparison
         from monai_tta.evaluation.plan import ComparisonPlan

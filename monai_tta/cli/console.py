@@ -93,6 +93,8 @@ def _finite(value: Any) -> Any:
 
 def describe_failure(error: BaseException) -> str:
     """An error on one line; with its kind, where that is needed to make sense of the message."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:  # MONAI's words around what went wrong in a config
+        error = error.__cause__
     words = " ".join(str(error).split())
     if isinstance(error, ValueError | OSError | ImportError) and words:
         return words

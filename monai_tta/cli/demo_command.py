@@ -24,7 +24,7 @@ def demo(
     with report_errors():
         from monai_tta.cli.demo import make_demo
 
-        with show_progress("adapting", 2) as progress:
+        with show_progress("adapting", 2, "regions") as progress:
             regions = make_demo(out, progress.advance)
     if as_json:
         print_json({"regions": [asdict(region) for region in regions], "out": str(out.resolve())})

@@ -89,3 +89,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document in
 def parse_budget(given: int | None) -> Literal["auto"] | int | None:
     """The budget as `AdaptiveInferer` takes it: "auto" where none was given, None for all windows."""
     return "auto" if given is None else given or None
+
+
+def check_dataset_dir(folder: Path) -> None:
+    """Refuse a folder of data that is not there, before torch is imported.
+
+    Raises:
+        NotADirectoryError: when it is no folder.
+    """
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder; --dataset-dir is the folder of the labelled data")

@@ -47,7 +47,7 @@ def profile(
 
         weights = None if untrained else "model.pt"
         job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights)
-        with show_progress("timing", repeats + 2) as progress:
+        with show_progress("timing", repeats + 2, "steps") as progress:
             for step in measure_costs(job, repeats):
                 if isinstance(step, str):
                     progress.advance(step)

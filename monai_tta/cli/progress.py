@@ -20,12 +20,14 @@ class CaseProgress(ABC):
 
     Args:
         doing: what is being done to each, e.g. "segmenting".
-        total: how many cases there are; None where that is not known yet.
+        total: how many there are; None where that is not known yet.
+        unit: what they are, in the plural.
     """
 
-    def __init__(self, doing: str, total: int | None) -> None:
+    def __init__(self, doing: str, total: int | None, unit: str) -> None:
         self.doing = doing
         self.total = total
+        self.unit = unit
         self.done = 0
 
     def advance(self, text: str = "", *, counts: bool = True) -> None:
@@ -36,29 +38,29 @@ class CaseProgress(ABC):
             counts: whether it took time in this run. One that an earlier run did says nothing about the time left.
         """
         self.done += 1
-        self._show(text, counts)
+        self._show(text, 1 if counts else 0)
 
     def move_to(self, done: int, total: int | None, text: str = "") -> None:
         """So many cases are done, of so many."""
-        moved = done > self.done
+        newly = max(0, done - self.done)
         self.done = done
         self.total = total
-        self._show(text, moved)
+        self._show(text, newly)
 
     @abstractmethod
-    def _show(self, text: str, counts: bool) -> None:
-        """Show what was just done."""
+    def _show(self, text: str, counted: int) -> None:
+        """Show what was just done; ``counted`` cases more took time in this run."""
 
 
 class ProgressBar(CaseProgress):
     """A bar by rich, for a terminal."""
 
-    def __init__(self, doing: str, total: int | None, bar: Progress) -> None:
-        super().__init__(doing, total)
+    def __init__(self, doing: str, total: int | None, unit: str, bar: Progress) -> None:
+        super().__init__(doing, total, unit)
         self._bar = bar
         self._task = bar.add_task(doing, total=total)
 
-    def _show(self, text: str, counts: bool) -> None:
+    def _show(self, text: str, counted: int) -> None:
         self._bar.update(self._task, completed=self.done, total=self.total)
 
 
@@ -69,9 +71,14 @@ class ProgressLines(CaseProgress):
     """
 
     def __init__(
-        self, doing: str, total: int | None, clock: Callable[[], float] = time.monotonic, silence: float = SILENCE_S
+        self,
+        doing: str,
+        total: int | None,
+        unit: str = "cases",
+        clock: Callable[[], float] = time.monotonic,
+        silence: float = SILENCE_S,
     ) -> None:
-        super().__init__(doing, total)
+        super().__init__(doing, total, unit)
         self._clock = clock
         self._silence = silence
         self._began = clock()
@@ -82,7 +89,7 @@ class ProgressLines(CaseProgress):
     @contextmanager
     def speaking(self) -> Iterator[ProgressLines]:
         """Print lines while this is open."""
-        say(f"{self.doing} {self.total} cases" if self.total is not None else self.doing)
+        say(f"{self.doing} {self.total} {self.unit}" if self.total is not None else self.doing)
         watch = threading.Thread(target=self._say_still_working, daemon=True)
         watch.start()
         try:
@@ -91,8 +98,8 @@ class ProgressLines(CaseProgress):
             self._stopped.set()
             watch.join()
 
-    def _show(self, text: str, counts: bool) -> None:
-        self._counted += counts
+    def _show(self, text: str, counted: int) -> None:
+        self._counted += counted
         self._spoke = self._clock()
         say("; ".join(part for part in (f"{self._place()} {text}".strip(), self._time_left()) if part))
 
@@ -113,18 +120,19 @@ class ProgressLines(CaseProgress):
 
 
 @contextmanager
-def show_progress(doing: str, total: int | None = None) -> Iterator[CaseProgress]:
+def show_progress(doing: str, total: int | None = None, unit: str = "cases") -> Iterator[CaseProgress]:
     """Show on standard error how far a command is: with a bar on a terminal, else in lines.
 
     Args:
         doing: what is being done to each case, e.g. "segmenting".
-        total: how many cases there are; None where that is not known yet.
+        total: how many there are; None where that is not known yet.
+        unit: what they are, in the plural.
     """
     if is_interactive():
         with Progress(console=console) as bar:
-            yield ProgressBar(doing, total, bar)
+            yield ProgressBar(doing, total, unit, bar)
     else:
-        with ProgressLines(doing, total).speaking() as lines:
+        with ProgressLines(doing, total, unit).speaking() as lines:
             yield lines
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Bundle, Checkpoint, Device, help_end
+from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -49,6 +49,8 @@ def reference(
         root = find_bundle(bundle)
         if bool(images) == (dataset_dir is not None):
             raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
+        if dataset_dir is not None:
+            check_dataset_dir(dataset_dir)
 
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.guards import ranges_of_cases

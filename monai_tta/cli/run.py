@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,7 +144,7 @@ def _run(request: _Request) -> int:
             log = RunLog(request.out, files, settings, anew=request.restart)
             todo = segment(source, files, request.out, method, journal=log, **options)
             outcomes = []
-            with closing(todo), show_progress("segmenting", len(files)) as progress:
+            with closing(todo), show_progress("segmenting", len(files), "images") as progress:
                 for outcome in todo:
                     outcomes.append(outcome)
                     progress.advance(_describe(outcome), counts=not outcome.before)
@@ -166,9 +166,8 @@ def _method(named: AdaptationMethod | None, source: SourceBundle, request: _Requ
 
     weights = request.bundle / "models" / request.checkpoint
     if named is None:
-        named, why = safe_method(source.network, weights)
-        changed = [f"{f.name}={getattr(named, f.name)}" for f in fields(named) if getattr(named, f.name) != f.default]
-        say(f"method: {' '.join([type(named).__name__.lower(), *changed])}, because {why}")
+        named, which_and_why = safe_method(source.network, weights)
+        say(f"method: {which_and_why}")
     return named.for_checkpoint(weights)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoint, DatasetDir, EvaluationBundle, PrecisionOption, help_end
+from monai_tta.cli.options import Checkpoint, DatasetDir, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.stream_rows import StreamRow
@@ -39,6 +39,7 @@ def stream(
     failures: list[str] = []
     with report_errors():
         root = find_bundle(bundle)
+        check_dataset_dir(dataset_dir)
 
         from monai_tta.evaluation.contenders import stream_contenders
         from monai_tta.evaluation.protocol import chosen_domains, protocol_of
@@ -49,7 +50,10 @@ def stream(
         names = [contender.label for contender in stream_contenders(protocol, only)]
         plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
         out.mkdir(parents=True, exist_ok=True)
-        with show_progress("following streams", len(names)) as progress, (out / "rows.jsonl").open("w") as file:
+        with (
+            show_progress("following the streams of", len(names), "contenders") as progress,
+            (out / "rows.jsonl").open("w") as file,
+        ):
             todo = streams(root, dataset_dir, plan, only, checkpoint, workers or None, budget=budget or None, precision=precision)
             for done, failure in todo:
                 rows += done

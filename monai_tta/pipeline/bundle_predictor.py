@@ -25,17 +25,16 @@ def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, st
         weights: the checkpoint's file.
 
     Returns:
-        the method, before `AdaptationMethod.for_checkpoint`, and why it was chosen, in words that follow "because".
+        the method, before `AdaptationMethod.for_checkpoint`, and one line of text: which it is, and why.
     """
     predictor = predictor_file(weights)
     if predictor.is_file():
-        return Careful(), f"{predictor.name} was calibrated for {weights.name}"
-    advice = "`monai-tta calibrate` makes one"
+        return Careful(), f"careful, because {predictor.name} was calibrated for {weights.name}"
+    lack = f"{weights.name} has no gain predictor; `monai-tta calibrate` makes one"
     if has_running_stats(network):
-        why = f"the network has running statistics to blend with, and {weights.name} has no gain predictor ({advice})"
-        return Statistics(statistics="volume", blend=BLEND), why
-    why = f"the network has no running statistics to blend with, and {weights.name} has no gain predictor ({advice})"
-    return Source(), why
+        which = f"statistics, pooled over the volume and blended {BLEND}"
+        return Statistics(statistics="volume", blend=BLEND), f"{which}, because the network has running statistics and {lack}"
+    return Source(), f"source (no adaptation), because the network has no running statistics to blend with and {lack}"
 
 
 def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMethod:

@@ -1,14 +1,26 @@
-"""Guards and norms from the command line, on the hippocampus bundle and phantoms."""
+"""Guards and reference ranges from the command line, on the hippocampus bundle and phantoms."""
 
 import json
 
 import pytest
 from typer.testing import CliRunner
 
+from monai_tta import guards
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.cli.guard_option import NAMES, parse_guards
-from monai_tta.guards import Agreement, AllOf, Components, Distance, Entropy, Shape, VolumeChange, read_reference_ranges
+from monai_tta.cli.guard_option import GUARDS, parse_guards
+from monai_tta.guards import (
+    Agreement,
+    AllOf,
+    Components,
+    Distance,
+    Entropy,
+    Shape,
+    ViewAgreement,
+    VolumeChange,
+    WeightDistance,
+    read_reference_ranges,
+)
 
 
 def invoke(*words):
@@ -21,16 +33,23 @@ def test_guards_by_name():
     assert parse_guards(["VolumeChange", "components:2", "entropy:0.4", "distance:1.5"]) == AllOf(
         [VolumeChange(), Components(2), Entropy(most=0.4), Distance(most=1.5)]
     )
-    assert parse_guards(["agreement"]) == Agreement() and all(name in NAMES for name in ("shape", "finite"))
+    assert parse_guards(["agreement"]) == Agreement()
+    assert parse_guards(["View_Agreement:0.2"]) == ViewAgreement(0.2)
+    assert parse_guards(["weight-distance:2"]) == WeightDistance(2.0)
+
+
+def test_every_option_is_a_public_guard():
+    assert {option.kind for option in GUARDS.values()} <= set(guards.__all__)
 
 
 @pytest.mark.parametrize(
     "said, message",
     [
-        ("luck", "no guard 'luck'; choose of finite, volume-change"),
+        ("luck", "no guard 'luck'. Choose one of: finite, volume-change"),
+        ("agreemnt", "no guard 'agreemnt'. Did you mean 'agreement'."),
         ("agreement:much", "takes a number, found 'much'"),
         ("components:inf", "takes a number, found 'inf'"),
-        ("components:1.5", "whole number of pieces"),
+        ("components:1.5", "whole number of components"),
         ("agreement:3", "least is a soft Dice"),
         ("finite:1", "takes no value"),
         ("shape", "needs --reference FILE"),
@@ -76,12 +95,12 @@ def test_a_run_is_guarded_and_says_so(phantom_set, tmp_path):
     words = ["run", BUNDLE, phantom_set / "images" / "c0.nii.gz", "--method", "statistics"]
     out = tmp_path / "kept"
     done = invoke(*words, "--out", out, "--guard", "weight-distance", "--guard", "agreement:0")
-    assert done.exit_code == 0 and "answered plainly" not in done.output
+    assert done.exit_code == 0 and "unadapted answer" not in done.output
     assert json.loads((out / "records.json").read_text())[0]["changed_fraction"] is not None
     out = tmp_path / "refused"
     done = invoke(*words, "--out", out, "--guard", "distance", "--guard", "agreement:1", "--reference", known)
     reason = json.loads((out / "records.json").read_text())[0]["reason"]
-    assert "plain and adapted answers agree by" in reason and f"answered plainly: {reason}" in " ".join(done.output.split())
+    assert "agree by only" in reason and f"unadapted answer: {reason}" in " ".join(done.output.split())
     out = tmp_path / "shape"
     done = invoke(*words, "--out", out, "--guard", "shape", "--reference", known)
     assert "structure" in json.loads((out / "records.json").read_text())[0]["reason"]

@@ -1,6 +1,5 @@
-"""The hippocampus bundle, the overlays and the command line, on phantoms and on the template inside nilearn."""
+"""The hippocampus bundle and the overlays, on phantoms and on the template inside nilearn."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -10,13 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from monai_tta import GraTa, Statistics
-from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE, make_demo
-from monai_tta.core.record import Case
-from monai_tta.pipeline.bundle import BundleError, load_bundle, named_method
+from monai_tta.pipeline.bundle import BundleError, load_bundle
 
 OVERLAYS = BUNDLE.parent / "overlays"
 
@@ -79,42 +74,6 @@ def test_the_renaming_overlay_reaches_an_evaluator_with_an_inferer_of_its_own(bu
     expected = run_bundle(scans, tmp_path / "renamed", "adapt.yaml")
     for file, mask in zip(sorted((tmp_path / "out").glob("*.nii.gz")), expected, strict=True):
         assert np.array_equal(np.asarray(nib.load(file).dataobj), mask)
-
-
-def test_command_line_goes_on_past_a_bad_file(scans, tmp_path):
-    (scans / "c.nii.gz").write_bytes((scans / "a.nii.gz").read_bytes()[:200])
-    out = tmp_path / "out"
-    result = CliRunner().invoke(app, ["run", str(BUNDLE), str(scans), "--out", str(out), "--method", "tent"])
-    assert result.exit_code == 3, result.output
-    assert "failed: c.nii.gz" in result.output and "2 of 3" in result.output and "Traceback" not in result.output
-    assert sorted(p.name for p in out.iterdir()) == ["a_seg.nii.gz", "b_seg.nii.gz", "records.json"]
-    records = json.loads((out / "records.json").read_text())
-    assert records[2] is None, "each image has its place"
-    cases = [Case.from_json(json.dumps(r)) for r in records[:2]]
-    assert all(c.adapted and c.n_windows for c in cases)
-    assert "a.nii" not in (out / "records.json").read_text()
-    assert [json.loads(c.to_json()) for c in cases] == records[:2]
-
-
-@pytest.mark.parametrize("words", [["run", "nowhere", "x"], ["run", str(BUNDLE), "x", "--method", "magic"]])
-def test_command_line_says_what_is_wrong(words, tmp_path):
-    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "o")])
-    assert result.exit_code == 2
-    assert "not a MONAI bundle" in result.output or "no method" in result.output
-
-
-def test_methods_are_listed():
-    result = CliRunner().invoke(app, ["methods"])
-    assert result.exit_code == 0 and "grata" in result.output and "Traceback" not in result.output
-    assert type(named_method("view-average")).__name__ == "ViewAverage"
-
-
-def test_choices_of_a_method_by_name():
-    assert named_method("statistics", ["statistics=volume", "blend=0.3"]) == Statistics(statistics="volume", blend=0.3)
-    assert named_method("grata", ["steps=4", "normalized=True"]) == GraTa(steps=4, normalized=True)
-    for wrong in ("speed=1", "steps", "optimizer=Adam", "blend=7", "blend=much", "steps=1.5"):
-        with pytest.raises(ValueError, match="tent has no choice|blend is|steps is|cannot use"):
-            named_method("tent", [wrong])
 
 
 def test_broken_bundles_are_named(tmp_path):

@@ -43,8 +43,8 @@ def unet(norm):
 @pytest.mark.parametrize(
     "norm, calibrated, expected, why",
     [
-        ("batch", True, Careful(), "gain_predictor.npz was calibrated for model.pt"),
-        ("instance", True, Careful(), "gain_predictor.npz was calibrated for model.pt"),
+        ("batch", True, Careful(), "careful, because gain_predictor.npz was calibrated for model.pt"),
+        ("instance", True, Careful(), "careful, because gain_predictor.npz was calibrated for model.pt"),
         ("batch", False, Statistics(statistics="volume", blend=0.3), "has running statistics"),
         ("instance", False, Source(), "has no running statistics"),
     ],

@@ -1,0 +1,100 @@
+"""What every command has in common: help, JSON, and one line for a wrong argument."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from monai_tta import methods
+from monai_tta.cli.app import app
+from monai_tta.cli.console import print_json
+from monai_tta.pipeline.shipped_bundles import BUNDLES
+
+BUNDLE = BUNDLES / "hippocampus_mri"
+COMMANDS = ("run", "demo", "calibrate", "reference", "compare", "tables", "stream", "profile", "methods", "overlay")
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_the_exit_codes(command):
+    long, short = invoke(command, "--help"), invoke(command, "-h")
+    assert long.exit_code == 0 and short.output == long.output
+    assert f"monai-tta {command}" in long.output and "Example" in long.output and "Exit codes: 0: " in long.output
+
+
+def test_commands_stand_in_groups():
+    said = invoke("--help").output
+    places = [said.index(word) for word in ("Segment", "Prepare at the source", "Evaluate", "Inspect")]
+    assert places == sorted(places) and all(f" {command} " in said for command in COMMANDS)
+    assert "--install-completion" in said
+
+
+def test_every_method_is_listed():
+    result = invoke("methods")
+    assert result.exit_code == 0 and all(name.lower() in result.output for name in methods.__all__)
+    listed = json.loads(invoke("methods", "--json").stdout)
+    assert [entry["class"] for entry in listed] == methods.__all__ and all(entry["summary"] for entry in listed)
+
+
+def test_an_overlay_is_described_in_json(tmp_path):
+    result = invoke("overlay", "hippocampus-mri", "--out", tmp_path / "adapt.yaml", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["written"] == str(tmp_path / "adapt.yaml") and (tmp_path / "adapt.yaml").is_file()
+    assert {"of": "head", "found": "softmax"} in found["findings"]
+
+
+def test_a_profile_in_json_is_the_one_in_the_file(tmp_path):
+    file = tmp_path / "profile.json"
+    words = ["--method", "statistics", "--size", "32,32,32", "--repeats", "1", "--out", file, "--json"]
+    result = invoke("profile", "hippocampus_mri", *words)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads(file.read_text()) and "timing" in result.stderr
+
+
+def test_numbers_that_json_has_no_word_for_are_null(capsys):
+    print_json({"a": [float("nan"), 1.5], 2: (float("inf"), None)})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "2": [None, None]}
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["calibrate", "nowhere", "--dataset-dir", "."], "nowhere is not a MONAI bundle"),
+        (["calibrate", "hippocampus_mri", "--dataset-dir", "nowhere"], "nowhere is no folder"),
+        (["calibrate", "hippocampus_mri", "--dataset-dir", "empty"], "empty/split.csv"),
+        (["reference", "hippocampus_mri", "--out", "o.json"], "give either images of the source, or --dataset-dir"),
+        (["reference", "hippocampus_mri", "nowhere", "--out", "o.json"], ""),
+        (["reference", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.json"], "nowhere is no folder"),
+        (["reference", "hippocampus_mri", "empty", "--out", "o.json", "--device", "gpu"], "no device 'gpu'"),
+        (["reference", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o.json"], "empty/split.csv"),
+        (["compare", "empty", "--dataset-dir", "empty", "--out", "o"], "empty has no configs/compare.yaml"),
+        (["compare", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o"], "nowhere is no folder"),
+        (["stream", "empty", "--dataset-dir", "empty", "--out", "o"], "empty has no configs/compare.yaml"),
+        (["stream", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o"], "nowhere is no folder"),
+        (["stream", "hippocampus_mri", "--dataset-dir", "empty", "--out", "file/o", "--workers", "1"], "file"),
+        (["tables", "nowhere"], "nowhere"),
+        (["profile", "empty"], "empty is not a MONAI bundle"),
+        (["profile", "hippocampus_mri", "--choose", "steps=1.5"], "grata.steps takes a whole number"),
+        (["profile", "hippocampus_mri", "--size", "8,8"], ""),
+        (["overlay", "empty"], "empty is not a MONAI bundle"),
+        (["demo", "--out", "file"], "file"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_code_2(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    result = invoke(*words)
+    lines = [line for line in result.output.splitlines() if line.strip()]
+    assert "Traceback" not in result.output and isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 2 and lines and said in lines[-1], result.output
+
+
+def test_a_missing_extra_is_told_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr("monai_tta.cli.calibrate.find_spec", lambda name: None)
+    result = invoke("calibrate", "hippocampus_mri", "--dataset-dir", tmp_path)
+    assert result.exit_code == 2 and "pip install 'monai-tta[calibrate]'" in result.output
