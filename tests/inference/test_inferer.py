@@ -1,4 +1,4 @@
-"""What MONAI and torch do to an inferer, and what this one does about it."""
+"""`AdaptiveInferer` as MONAI and torch use it: signature, batches, containers, meta data, pickling, threads, evaluators."""
 
 import copy
 import dataclasses
@@ -23,7 +23,7 @@ from monai_tta.core.selection import NormAffine
 from tests.small import ROWS, TENT, image, inferer, network, run, same, state
 
 
-def test_signature_begins_as_monais():
+def test_the_signature_begins_like_monais():
     import inspect
 
     ours, theirs = (list(inspect.signature(c.__init__).parameters.values()) for c in (AdaptiveInferer, SlidingWindowInferer))
@@ -42,20 +42,20 @@ def test_signature_begins_as_monais():
         ({"method": "grata"}, "'grata'"),
     ],
 )
-def test_nonsense_is_refused_in_the_constructor(choice, said):
+def test_meaningless_choices_are_refused_in_the_constructor(choice, said):
     with pytest.raises(ValueError, match=said):
         AdaptiveInferer(8, **choice)
 
 
 @pytest.mark.parametrize("build", [lambda: Statistics(blend=2), lambda: GraTa(statistics="mine"), lambda: Tent(steps=-1)])
-def test_nonsense_methods_are_refused(build):
+def test_meaningless_methods_are_refused(build):
     with pytest.raises(ValueError, match="found"):
         build()
 
 
 @pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize("row", ["Tent", "GraTa"])
-def test_supervised_evaluator_gives_what_a_call_by_hand_gives(row, amp):
+def test_an_evaluator_gives_the_same_answer_as_a_direct_call(row, amp):
     net, x = network(), image()
     seen = []
     run = inferer(ROWS[row])
@@ -80,11 +80,11 @@ def test_images_of_a_batch_do_not_mix():
     assert len(run.cases) == 2
 
 
-@pytest.mark.parametrize("head", ["softmax", "auto"])  # without a head told the source is asked, too
+@pytest.mark.parametrize("head", ["softmax", "auto"])  # with "auto" the source answers a window, too
 def test_windows_are_private_copies(head):
-    """With one window per batch MONAI hands over views of the image itself; a network may write into what it is given."""
+    """With one window per batch MONAI passes views of the image itself, and a network may write to its input."""
 
-    class Scribbler(nn.Module):
+    class InPlace(nn.Module):
         def __init__(self):
             super().__init__()
             self.net = network()
@@ -98,7 +98,7 @@ def test_windows_are_private_copies(head):
     given = x.clone()
     run = AdaptiveInferer(8, 1, 0, method=TENT, head=head, learn="window")
     with torch.no_grad():
-        run(x, Scribbler().eval())
+        run(x, InPlace().eval())
     assert torch.equal(x, given) and run.cases[-1].reason is None
 
 
@@ -115,13 +115,13 @@ class Several(nn.Module):
 @pytest.mark.parametrize("kind", [tuple, dict])
 def test_containers_and_arguments_are_kept(kind):
     net, x = Several(kind).eval(), image(n=2)
-    plain = SlidingWindowInferer(8, 2, 0.5)(x, net, scale=2.0)
+    unadapted = SlidingWindowInferer(8, 2, 0.5)(x, net, scale=2.0)
     answer = inferer(TENT)(x, net, scale=2.0)
-    assert type(answer) is type(plain)
+    assert type(answer) is type(unadapted)
     if kind is dict:
-        assert list(answer) == list(plain)
-        plain, answer = plain.values(), answer.values()
-    for p, a in zip(plain, answer, strict=True):
+        assert list(answer) == list(unadapted)
+        unadapted, answer = unadapted.values(), answer.values()
+    for p, a in zip(unadapted, answer, strict=True):
         assert a.shape == p.shape and not torch.equal(a, p)
 
 
@@ -129,25 +129,25 @@ def test_containers_and_arguments_are_kept(kind):
 def test_meta_tensors_keep_their_meta(inner):
     net = network()
     x = MetaTensor(image(), affine=torch.eye(4) * 2, applied_operations=[{"class": "Told"}])
-    plain = (inner or SlidingWindowInferer(8, 2, 0.5))(x, net)
+    unadapted = (inner or SlidingWindowInferer(8, 2, 0.5))(x, net)
     answer = AdaptiveInferer(8, 2, 0.5, method=TENT, inferer=inner)(x, net)
-    assert type(answer) is type(plain) is MetaTensor
-    assert torch.equal(answer.affine, plain.affine) and answer.applied_operations == plain.applied_operations
+    assert type(answer) is type(unadapted) is MetaTensor
+    assert torch.equal(answer.affine, unadapted.affine) and answer.applied_operations == unadapted.applied_operations
 
 
 @pytest.mark.parametrize("named", [{"device": "cpu"}, {"buffer_steps": 1, "buffer_dim": 0}])
-def test_calls_own_options_are_passed_on(named):
+def test_options_of_a_call_are_passed_on(named):
     net, x = network(), image()
     torch.testing.assert_close(inferer(TENT)(x, net, **named), inferer(TENT)(x, net))
 
 
-def test_slices_can_be_wrapped():
+def test_a_slice_inferer_can_be_wrapped():
     net, x = network(dims=2), image()
     run = AdaptiveInferer(method=TENT, inferer=SliceInferer(roi_size=(8, 8), spatial_dim=2, sw_batch_size=2))
     assert run(x, net).shape == (1, 3, 12, 12, 12) and run.cases[-1].weight_distance > 0
 
 
-def test_pickled_copied_and_light():
+def test_an_inferer_can_be_pickled_and_copied_and_holds_no_network():
     run = inferer(TENT, reset="never")
     run(image(), network())
     for twin in (pickle.loads(pickle.dumps(run)), copy.deepcopy(run)):
@@ -155,7 +155,7 @@ def test_pickled_copied_and_light():
     assert not any(isinstance(v, torch.Tensor | nn.Module) for v in vars(run).values())
 
 
-def test_four_threads_get_what_one_gets():
+def test_four_threads_get_the_same_answers_as_one():
     net, xs = network(), [image(seed=s) for s in range(4)]
     run = inferer(ROWS["GraTa"])
     alone, together = [inferer(ROWS["GraTa"])(x, net) for x in xs], [None] * 4
@@ -169,9 +169,9 @@ def test_four_threads_get_what_one_gets():
     assert all(torch.equal(a, t) for a, t in zip(alone, together, strict=True))
 
 
-def test_guard_refuses_and_the_plain_answer_is_given():
+def test_a_refused_answer_is_replaced_by_the_unadapted_one():
     net, x = network(), image()
-    run = inferer(TENT, guard=lambda plain, adapted, head: "too bold")
+    run = inferer(TENT, guard=lambda unadapted, adapted, head: "too bold")
     with pytest.warns(UserWarning, match="too bold"):
         assert torch.equal(run(x, net), SlidingWindowInferer(8, 2, 0.5)(x, net).detach())
     assert run.cases[-1].reason == "too bold"
@@ -185,7 +185,7 @@ def test_guard_refuses_and_the_plain_answer_is_given():
         (torch.randn(1, 1, 12, 12), ValueError, "3D"),
     ],
 )
-def test_bad_images_are_named(x, kind, said):
+def test_an_error_names_what_is_wrong_with_an_image(x, kind, said):
     net = network()
     before = state(net)
     with pytest.raises(kind, match=said):
@@ -193,7 +193,7 @@ def test_bad_images_are_named(x, kind, said):
     assert same(before, state(net))
 
 
-def test_nothing_to_adapt_is_said():
+def test_a_network_with_nothing_to_adapt_gets_a_warning():
     net = UNet(3, 1, 2, (4, 8), (2,), bias=False, norm=("instance", {"affine": False}), act="relu")
     run = AdaptiveInferer(8, method=Tent(select=NormAffine()))
     with pytest.warns(UserWarning, match="UNet has nothing to adapt.*choose select"):
@@ -201,7 +201,7 @@ def test_nothing_to_adapt_is_said():
     assert "UNet" in run.cases[-1].reason
 
 
-def test_window_statistics_of_one_voxel_are_refused():
+def test_window_statistics_of_one_voxel_lead_to_the_unadapted_answer():
     net = UNet(3, 1, 2, (4, 8, 8, 8), (2, 2, 2), norm="batch").eval()
     run = AdaptiveInferer(8, method=TENT)
     with pytest.warns(UserWarning, match="one voxel per channel"):
@@ -216,7 +216,7 @@ def test_reset_window_forgets_at_every_window():
     torch.testing.assert_close(whole[..., 8:, 8:, 8:], corner)
 
 
-def test_source_is_exactly_the_inner_inferer():
+def test_the_source_method_gives_the_inner_inferers_answer():
     net, x = network(), image()
     torch.testing.assert_close(inferer(Source())(x, net), SlidingWindowInferer(8, 2, 0.5)(x, net), rtol=1e-5, atol=1e-5)
 
@@ -231,20 +231,20 @@ def defined(package, skip):
             continue
         try:
             loaded = importlib.import_module(module.name)
-        except Exception:  # an optional dependency of MONAI's is not installed
+        except Exception:  # an optional dependency of MONAI is not installed
             continue
         members = ((n, o) for n, o in vars(loaded).items() if inspect.isclass(o) or inspect.isfunction(o))
         found |= {n: module.name for n, o in members if o.__module__ == module.name}
     return found
 
 
-def test_short_names_stay_unambiguous():
+def test_no_class_or_function_shares_a_name_with_monai():
     taken, ours = defined(monai, ("auto3dseg", ".tests")), defined(monai_tta, ("__main__",))
     assert len(taken) > 1000 and "AdaptiveInferer" in ours
     assert not {name: (ours[name], taken[name]) for name in ours.keys() & taken.keys()}
 
 
-def test_a_method_says_how_many_windows_it_wants_and_the_caller_may_say_otherwise():
+def test_the_budget_is_the_methods_unless_given():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Around(Wrapper):
         """Wrapped, 2026."""

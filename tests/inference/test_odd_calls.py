@@ -1,4 +1,4 @@
-"""Calls and answers that are out of the ordinary: containers, arguments of each image or window, streams, bad choices."""
+"""Unusual calls and answers: containers, arguments of single images or windows, little memory, streams, bad choices."""
 
 from collections import namedtuple
 
@@ -26,18 +26,18 @@ ANSWERS = {
 
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_answers_come_back_in_their_container(kind, n):
+def test_an_answer_keeps_its_container(kind, n):
     net = around(lambda self, x: ANSWERS[kind](self.net(x)))
     x = image(n=n)
     with torch.no_grad():
-        plain = net(x)
+        unadapted = net(x)
     same = AdaptiveInferer(method=Source(), inferer=SimpleInferer())(x, net)
-    assert type(same) is type(plain) and repr(torch.utils._pytree.tree_structure(same)) == repr(
-        torch.utils._pytree.tree_structure(plain)
+    assert type(same) is type(unadapted) and repr(torch.utils._pytree.tree_structure(same)) == repr(
+        torch.utils._pytree.tree_structure(unadapted)
     )
-    torch.testing.assert_close(same, plain)
+    torch.testing.assert_close(same, unadapted)
     inferer = AdaptiveInferer(method=TENT, inferer=SimpleInferer())
-    assert type(inferer(x, net)) is type(plain) and inferer.cases[-1].weight_distance > 0
+    assert type(inferer(x, net)) is type(unadapted) and inferer.cases[-1].weight_distance > 0
 
 
 def test_an_argument_for_each_image_is_split_like_the_images():
@@ -53,7 +53,7 @@ def at_least(self, x, places=None, condition=None):
 
 
 @pytest.mark.parametrize("given", ["coordinates", "condition"])
-def test_what_belongs_to_one_window_is_not_shown_with_another(given):
+def test_an_argument_of_one_window_is_not_passed_with_another(given):
     net, x = around(at_least), image()
     extra = {"condition": image(seed=5)} if given == "condition" else {}
     options = {"roi_size": 8, "overlap": 0.5, "with_coord": given == "coordinates", "method": TENT}
@@ -65,17 +65,17 @@ def test_what_belongs_to_one_window_is_not_shown_with_another(given):
             several(x, net, **extra)
 
 
-def test_an_error_of_the_network_itself_stays_what_it_is():
+def test_an_error_of_the_network_itself_is_raised_unchanged():
     def fail(self, x):
         raise RuntimeError("CUDA out of memory")
 
     odd = around(fail)
-    odd.net[0] = nn.Conv3d(32, 4, 1)  # its channels are others than the image's, which has nothing to do with it
+    odd.net[0] = nn.Conv3d(32, 4, 1)  # its number of channels differs from the image's, but that is not the error
     with pytest.raises(RuntimeError, match="out of memory"):
         AdaptiveInferer(8, method=TENT)(image(), odd)
 
 
-def test_a_network_that_makes_a_volume_of_an_image():
+def test_a_2d_network_with_3d_layers_adapts():
     class Stack(nn.Module):
         def __init__(self):
             super().__init__()
@@ -88,15 +88,15 @@ def test_a_network_that_makes_a_volume_of_an_image():
     assert case.reason is None and case.weight_distance > 0
 
 
-def test_meta_data_only_where_the_plain_answer_has_them():
+def test_meta_data_only_where_the_unadapted_answer_has_them():
     strip = around(lambda self, x: self.net(x).as_tensor() if isinstance(x, MetaTensor) else self.net(x))
     for net in (strip, network()):
-        plain = SimpleInferer()(MetaTensor(image()), net)
+        unadapted = SimpleInferer()(MetaTensor(image()), net)
         ours = AdaptiveInferer(method=TENT, inferer=SimpleInferer())(MetaTensor(image()), net)
-        assert type(plain) is type(ours)
+        assert type(unadapted) is type(ours)
 
 
-def test_windows_of_several_sizes_are_refused_for_teaching():
+def test_windows_of_several_sizes_are_not_adapted_on_at_once():
     class TwoScales(SlidingWindowInferer):
         def __call__(self, inputs, network, *args, **kwargs):
             return network(inputs) + nn.functional.interpolate(network(inputs[..., ::2, ::2, ::2]), size=inputs.shape[2:])
@@ -115,8 +115,8 @@ def test_biases_of_auxiliary_heads_are_not_the_last_biases():
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: no")])
 @pytest.mark.parametrize("room", [0, 1, 2])
-def test_batches_that_do_not_fit_are_answered_in_halves(error, room):
-    """An allocator that refuses more than ``room`` windows at once, but only in the stand-in."""
+def test_batches_that_do_not_fit_in_memory_are_halved(error, room):
+    """An allocator that refuses more than ``room`` windows at once, but only in the shadow."""
 
     def refuse(self, x):
         if self is not net and len(x) > room:
@@ -125,23 +125,23 @@ def test_batches_that_do_not_fit_are_answered_in_halves(error, room):
 
     net, x = around(refuse), image()
     options = {"sw_batch_size": 4, "method": ViewAverage()}
-    plain, case = run(net, x=x, **options)
+    answer, case = run(net, x=x, **options)
     expected, _ = run(around(lambda self, x: self.net(x)), x=x, **options)
     if room:
         assert case.reason is None
-        torch.testing.assert_close(plain, expected)
+        torch.testing.assert_close(answer, expected)
     else:
-        assert case.reason.startswith("adapting failed with") and torch.equal(plain, SlidingWindowInferer(8, 4, 0.5)(x, net))
+        assert case.reason.startswith("adapting failed with") and torch.equal(answer, SlidingWindowInferer(8, 4, 0.5)(x, net))
 
 
 class TestStream:
-    def test_cases_are_numbered_past_the_records_that_are_kept(self):
+    def test_case_numbers_go_on_when_old_records_are_dropped(self):
         inferer, net = AdaptiveInferer(8, method=Source()), nn.Conv3d(1, 2, 1).eval()
         for _ in range(1002):
             inferer(torch.ones(1, 1, 2, 2, 2), net)
         assert [case.number for case in list(inferer.cases)[-2:]] == [1000, 1001]
 
-    def test_an_image_that_teaches_nothing_leaves_the_stream_as_it_was(self):
+    def test_an_image_without_a_usable_window_leaves_the_stream_as_it_was(self):
         ways = []
         for images in ([image(), image(seed=2)], [image(), torch.ones_like(image()), image(seed=2)]):
             inferer, net = AdaptiveInferer(8, method=Tent(optimizer=FAST), reset="never"), network()
@@ -151,31 +151,31 @@ class TestStream:
             ways.append(inferer.cases[-1].weight_distance)
         assert ways[0] == ways[1]
 
-    def test_infinities_in_a_buffer_do_not_start_the_stream_anew(self):
+    def test_infinities_in_a_buffer_do_not_restart_the_stream(self):
         net, inferer = network(), AdaptiveInferer(8, method=TENT, reset="never")
         net.register_buffer("mask", torch.tensor([float("inf"), -float("inf")]))
         with torch.no_grad():
             inferer(image(), net), inferer(image(seed=2), net)
         assert inferer.cases[1].weight_distance > 1.2 * inferer.cases[0].weight_distance
 
-    def test_what_was_half_learnt_is_not_carried_on(self):
-        class Stumbling(Tent):
+    def test_a_shadow_that_failed_while_learning_is_dropped(self):
+        class Failing(Tent):
             def loss(self, shadow, windows):
                 if shadow.weight_distance > 0 and float(windows.mean()) > 50:
-                    raise RuntimeError("stumbled")
+                    raise RuntimeError("failed in the middle")
                 return super().loss(shadow, windows)
 
-        method, net, far = Stumbling(optimizer=FAST, steps=2), network(), image(seed=3) + 100
+        method, net, far = Failing(optimizer=FAST, steps=2), network(), image(seed=3) + 100
         inferer = AdaptiveInferer(8, method=method, reset="never")
-        with torch.no_grad(), pytest.warns(UserWarning, match="stumbled"):
+        with torch.no_grad(), pytest.warns(UserWarning, match="failed in the middle"):
             inferer(image(), net), inferer(far, net)
             again = inferer(image(seed=2), net)
             fresh = AdaptiveInferer(8, method=method, reset="never", seed=2)(image(seed=2), net)
         assert torch.equal(again, fresh)
 
     @pytest.mark.parametrize("write", [lambda p: p.data.mul_(-2), lambda p: p.mul_(-2)])
-    def test_new_weights_begin_a_new_stream(self, write):
-        never = {"method": TENT, "reset": "never", "collapse": None}  # which would begin the stream anew for reasons of its own
+    def test_new_weights_start_a_new_stream(self, write):
+        never = {"method": TENT, "reset": "never", "collapse": None}  # nothing else may restart the stream
         net, inferer = network(), AdaptiveInferer(8, **never)
         with torch.no_grad():
             inferer(image(), net)
@@ -186,7 +186,7 @@ class TestStream:
         assert torch.equal(again, fresh)
 
 
-def test_a_stand_can_be_copied():
+def test_a_network_proxy_can_be_copied():
     import copy
 
     assert copy.copy(NetworkProxy(network(), lambda: 0))._network is not None
@@ -204,6 +204,6 @@ def test_a_stand_can_be_copied():
         lambda: Views(axes=(0, 0)),
     ],
 )
-def test_choices_that_mean_nothing_are_refused(make):
+def test_meaningless_values_are_refused(make):
     with pytest.raises(ValueError, match="found|twice"):
         make()

@@ -1,4 +1,4 @@
-"""Networks and calls that are out of the ordinary: each is adapted all the same, or answered plainly for a stated reason."""
+"""Unusual networks: each adapts like any other, or gets the unadapted answer for a stated reason."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests.small import FAST, TENT, around, image, network, run
 
 
 class Activated(nn.BatchNorm3d):
-    """A BatchNorm with an activation behind it, as timm has them."""
+    """A BatchNorm followed by an activation, as in timm."""
 
     def forward(self, x):
         return torch.relu(super().forward(x))
@@ -37,7 +37,7 @@ def test_a_norm_layer_with_a_forward_of_its_own_keeps_it():
     torch.testing.assert_close(own(features), expected)
 
 
-def test_a_norm_layer_with_an_argument_of_its_own():
+def test_a_norm_layer_with_an_additional_argument_adapts():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -76,17 +76,17 @@ EDITS = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("way", EDITS)
-def test_reparametrised_layers(way, place):
+def test_reparametrised_layers_adapt(way, place):
     net, x = network(), image()
     EDITS[way](net[place])
-    plain = SlidingWindowInferer(8, 2, 0.5)(x, net).detach()
-    torch.testing.assert_close(run(net, Source(), x)[0], plain)
+    unadapted = SlidingWindowInferer(8, 2, 0.5)(x, net).detach()
+    torch.testing.assert_close(run(net, Source(), x)[0], unadapted)
     answer, case = run(net, TENT, x)
-    assert case.reason is None and case.weight_distance > 0 and not torch.equal(answer, plain)
-    torch.testing.assert_close(SlidingWindowInferer(8, 2, 0.5)(x, net).detach(), plain)
+    assert case.reason is None and case.weight_distance > 0 and not torch.equal(answer, unadapted)
+    torch.testing.assert_close(SlidingWindowInferer(8, 2, 0.5)(x, net).detach(), unadapted)
 
 
-def test_hooks_and_attributes_of_norm_layers_stay():
+def test_hooks_and_attributes_of_norm_layers_are_kept():
     seen = {}
 
     class Tap(nn.Module):
@@ -116,7 +116,7 @@ def no_gradient():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("net", [no_gradient(), around(lambda self, x: checkpoint(self.net, x, use_reentrant=True))])
 @pytest.mark.parametrize("method", [TENT, GraTa(optimizer=FAST), Consistency(optimizer=FAST)])
-def test_where_no_gradient_arrives_the_record_says_so(net, method):
+def test_the_record_says_where_no_gradient_arrives(net, method):
     answer, case = run(net, method)
     assert "no gradient reaches what may move" in case.reason
     assert torch.equal(answer, run(net, Source())[0])
@@ -127,15 +127,15 @@ def test_where_no_gradient_arrives_the_record_says_so(net, method):
     "method", [Source(), Statistics(), Statistics(statistics="volume"), Tent(), Consistency(), GraTa(), ViewAverage()], ids=repr
 )
 @pytest.mark.filterwarnings("ignore:answered without adaptation")
-def test_networks_of_other_precision(dtype, method):
+def test_networks_of_other_dtypes_keep_them(dtype, method):
     x, net = image().to(dtype), network().to(dtype)
     answer, case = run(net, method, x)
     assert answer.dtype == dtype and answer.isfinite().all()
-    # float16 has no room for the squares of small gradients in Adam: then the plain answer, for that reason
+    # the squares of small gradients in Adam underflow in float16; the answer is then unadapted, for that reason
     assert case.reason is None or (dtype == torch.float16 and case.reason == "the adapted answer is not finite")
 
 
-def test_confident_answers_of_half_precision_stay_finite():
+def test_confident_half_precision_answers_stay_finite():
     sure = around(lambda self, x: self.net(x)[:, :1].abs() * 100).to(torch.bfloat16)
     answer, case = run(sure, ViewAverage(), image().bfloat16())
     assert case.reason is None and answer.isfinite().all()

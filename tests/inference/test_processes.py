@@ -1,4 +1,4 @@
-"""Several processes: independent cases spread over them, or one stream that all learn in."""
+"""Several processes: independent cases spread over them, or one continual stream that all adapt."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ METHOD = Tent(optimizer=SGD(lr=0.1, momentum=0.0, nesterov=False))
 
 
 def stream(made, net):
-    """What a continual inferer carries on."""
+    """The moving tensors that a continual inferer keeps."""
     return [t.detach().clone() for t in _streams[made].shadows[net][1].moving]
 
 
@@ -31,12 +31,12 @@ def learner(rank, folder, images):
             made(x, net)
         carried.append(stream(made, net))
     torch.save((carried, [c.reason for c in made.cases]), f"{folder}/{rank}.pt")
-    time.sleep(1)  # gloo's threads let go of tensors
+    time.sleep(1)  # for gloo's threads to release tensors
     torch.distributed.destroy_process_group()
 
 
 def both(folder, images):
-    """Each process's streams after each case, and its reasons."""
+    """For each process: its moving tensors after each case, and the reasons for unadapted answers."""
     processes = torch.multiprocessing.spawn(learner, (str(folder), images), nprocs=2, join=False)
     end = time.monotonic() + 120
     while not processes.join(timeout=1):
@@ -50,7 +50,7 @@ def both(folder, images):
 @pytest.mark.filterwarnings("ignore:answered without adaptation")
 def test_all_processes_take_the_same_steps_along_the_mean_gradient(tmp_path):
     images = [[image(size=8, seed=2 * k + rank) for k in range(3)] for rank in range(2)]
-    images[1][1] = torch.ones_like(images[1][1])  # can't teach: nobody learns in this round, and nobody waits
+    images[1][1] = torch.ones_like(images[1][1])  # cannot be adapted on: no process learns from this round, and none waits
     (first, why), (second, why_second) = both(tmp_path, images)
     assert why[0] is why[2] is why_second[0] is why_second[2] is None
     assert "another process" in why[1] and "constant" in why_second[1]
@@ -66,7 +66,7 @@ def test_all_processes_take_the_same_steps_along_the_mean_gradient(tmp_path):
             torch.testing.assert_close(mine, expected.detach())
 
 
-def test_together_is_for_one_stream():
+def test_together_needs_one_continual_stream():
     with pytest.raises(ValueError, match="one continual stream"):
         AdaptiveInferer(together=True)
 
