@@ -1,4 +1,4 @@
-"""What the tests of adaptation share: the methods' rows, a small network and image, an inferer, a network's whole state."""
+"""What tests of adaptation share: one setting of each method, small networks and images, and a network's whole state."""
 
 import tempfile
 from pathlib import Path
@@ -21,8 +21,10 @@ CON = ConsistencyTask(restyling=Restyling("mri"))
 
 
 def stump(low=0.1, high=0.1, feature="blend", at=0.15, margin=0.0, features=FEATURES, prefilter_threshold=-1.0):
-    """A gain predictor of one tree with one question: ``low`` where the feature is at most ``at``, else ``high``. Its prefilter
-    predicts 0."""
+    """A gain predictor of one tree with one split: it predicts ``low`` where the feature is at most ``at``, else ``high``.
+
+    Its prefilter predicts 0.
+    """
     arrays = ([0], [features.index(feature), -1, -1], [at, 0, 0], [1, 0, 0], [2, 0, 0], [0, low, high])
     kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
     leaf = ([0], [-1], [0], [0], [0], [0.0])
@@ -34,7 +36,7 @@ _FOLDER = tempfile.TemporaryDirectory()
 
 
 def saved_stump(name, **choices):
-    """The file of a stump."""
+    """A file with a stump, named without its suffix."""
     file = Path(_FOLDER.name) / f"{name}.npz"
     stump(**choices).save(file)
     return str(file)
@@ -56,6 +58,7 @@ NORMS = ["batch", "group", "instance", "layer"]
 
 
 def norm(kind, dims, channels, size):
+    """A normalisation layer of one of the kinds in `NORMS`, or made by a callable of the number of channels."""
     if callable(kind):
         return kind(channels)
     if kind == "batch":
@@ -66,6 +69,10 @@ def norm(kind, dims, channels, size):
 
 
 def network(kind="batch", dims=3, head="softmax", size=8):
+    """Three convolutions and two normalisation layers of this kind, with the same random weights at each call.
+
+    The network has three classes, or two sigmoid channels. ``size`` is the windows' side, for LayerNorm.
+    """
     conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -82,29 +89,34 @@ def network(kind="batch", dims=3, head="softmax", size=8):
 
 
 def image(dims=3, size=12, seed=1, n=1):
+    """Noise ``(n, 1, *[size] * dims)``."""
     return torch.randn(n, 1, *[size] * dims, generator=torch.Generator().manual_seed(seed)) * 2 + 1
 
 
-def inferer(method, head="softmax", **named):
-    return AdaptiveInferer(8, 2, 0.5, method=method, head=head, **named)
+def inferer(method, head="softmax", **options):
+    """An inferer with windows of side 8, two at once, and an overlap of one half."""
+    return AdaptiveInferer(8, 2, 0.5, method=method, head=head, **options)
 
 
 def state(net):
-    return [
-        (n, t.clone(), t.requires_grad, None if t.grad is None else t.grad.clone())
-        for n, t in [*net.named_parameters(), *net.named_buffers()]
-    ] + [(n, m.training, len(m._forward_hooks)) for n, m in net.named_modules()]
+    """All that must not change in a source network: its tensors, their gradients, modes and numbers of hooks."""
+    tensors = [
+        (name, tensor.clone(), tensor.requires_grad, None if tensor.grad is None else tensor.grad.clone())
+        for name, tensor in [*net.named_parameters(), *net.named_buffers()]
+    ]
+    return tensors + [(name, module.training, len(module._forward_hooks)) for name, module in net.named_modules()]
 
 
-def same(a, b):
+def same(before, after):
+    """Whether two states are equal."""
     return all(
-        all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(p, q, strict=True))
-        for p, q in zip(a, b, strict=True)
+        all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(old, new, strict=True))
+        for old, new in zip(before, after, strict=True)
     )
 
 
 class Around(nn.Module):
-    """A network that does something of its own to the input or the answer of a small one."""
+    """A network around the small one, with a forward pass of its own."""
 
     def __init__(self):
         super().__init__()
@@ -115,11 +127,12 @@ class Around(nn.Module):
 
 
 def around(work):
+    """A network around the small one, ``self.net``, whose forward pass is ``work(self, x, *args, **kwargs)``."""
     return type("Odd", (Around,), {"work": staticmethod(work)})().eval()
 
 
 def run(net, method=TENT, x=None, **options):
-    """The answer and its record."""
+    """The answer of a network that adapts to an image, and its record."""
     options = {"roi_size": 8, "sw_batch_size": 2, "overlap": 0.5} | options
     made = AdaptiveInferer(method=method, **options)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""GraTa against numbers written by the authors' own code (tests/golden/README.md)."""
+"""GraTa against numbers that the authors' own code wrote (tests/golden/README.md)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,17 @@ from monai_tta.core.optimizers import SGD, Adam, AdamW
 from monai_tta.core.tasks import ConsistencyTask, EntropyTask
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "grata.npz")
-IMAGES, STRONG = torch.tensor(GOLDEN["images"]), torch.tensor(GOLDEN["strong"])
+IMAGES = torch.tensor(GOLDEN["images"])
+RESTYLED = torch.tensor(GOLDEN["strong"])
 
 
 @dataclass(frozen=True)
-class Given:
-    """Restyle each golden image as the authors' draw did."""
+class GoldenRestyling:
+    """Restyles each golden image as the authors' random draw did."""
 
     def __call__(self, windows, seeds):
-        which = [next(i for i, image in enumerate(IMAGES) if torch.equal(image, w)) for w in windows]
-        return STRONG[which]
+        numbers = [next(i for i, image in enumerate(IMAGES) if torch.equal(image, window)) for window in windows]
+        return RESTYLED[numbers]
 
 
 def network():
@@ -44,12 +45,13 @@ def network():
     return net.eval()
 
 
-ENT, CON = EntropyTask(half=True), ConsistencyTask(restyling=Given())
+ENTROPY = EntropyTask(half=True)
+CONSISTENCY = ConsistencyTask(restyling=GoldenRestyling())
 RUNS = {
-    "adam_ent_consis": (1e-4, GraTa(auxiliary=ENT, pseudo=CON, optimizer=Adam(lr=1e-4))),
-    "sgd_ent_consis": (1e-2, GraTa(auxiliary=ENT, pseudo=CON, optimizer=SGD(lr=1e-2))),
-    "adam_consis_ent": (1e-3, GraTa(auxiliary=CON, pseudo=ENT, optimizer=Adam(lr=1e-3))),
-    "adamw_ent_ent": (1e-3, GraTa(auxiliary=ENT, pseudo=ENT, optimizer=AdamW(lr=1e-3))),
+    "adam_ent_consis": (1e-4, GraTa(auxiliary=ENTROPY, pseudo=CONSISTENCY, optimizer=Adam(lr=1e-4))),
+    "sgd_ent_consis": (1e-2, GraTa(auxiliary=ENTROPY, pseudo=CONSISTENCY, optimizer=SGD(lr=1e-2))),
+    "adam_consis_ent": (1e-3, GraTa(auxiliary=CONSISTENCY, pseudo=ENTROPY, optimizer=Adam(lr=1e-3))),
+    "adamw_ent_ent": (1e-3, GraTa(auxiliary=ENTROPY, pseudo=ENTROPY, optimizer=AdamW(lr=1e-3))),
 }
 
 

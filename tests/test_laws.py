@@ -1,20 +1,23 @@
-"""Every exported method through every law: 2D/3D, sigmoid/softmax, four kinds of normalisation."""
+"""Laws that hold for every exported method: in 2D and 3D, with both heads and four kinds of normalisation."""
 
 import copy
 import pickle
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from monai.inferers import SlidingWindowInferer
 
 import monai_tta
 from monai_tta import AdaptiveInferer, Source, Statistics, methods
 from monai_tta.core.method import Wrapper
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Everything, Matching, NormAffine
+from monai_tta.inference.inferer import _streams
 from tests.small import LEARNERS, NORMS, ROWS, image, inferer, network, same, state
 
-TABLE = pytest.mark.parametrize("row", ROWS)
-LEARNING = pytest.mark.parametrize("row", LEARNERS)
+EACH_METHOD = pytest.mark.parametrize("row", ROWS)
+EACH_LEARNER = pytest.mark.parametrize("row", LEARNERS)
 
 
 def test_every_exported_method_has_a_row_and_a_citation():
@@ -24,76 +27,73 @@ def test_every_exported_method_has_a_row_and_a_citation():
         assert any(c.isdigit() for c in getattr(methods, name).__doc__) or name == "Source"
 
 
-@TABLE
+@EACH_METHOD
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_source_untouched_and_answer_like_the_plain_one(row, kind, dims, head):
-    net, x = network(kind, dims, head), image(dims)
-    plain = AdaptiveInferer.__mro__[1](8, 2, 0.5)(x, net)
-    before, rng, given = state(net), torch.get_rng_state(), x.clone()
+def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, dims, head):
+    net = network(kind, dims, head)
+    x = image(dims)
+    unadapted = SlidingWindowInferer(8, 2, 0.5)(x, net)
+    before, rng, x_before = state(net), torch.get_rng_state(), x.clone()
     with torch.no_grad():
-        run = inferer(ROWS[row], head, precision="exact")
+        run = inferer(ROWS[row], head)
         answer = run(x, net)
-    assert same(before, state(net)) and torch.equal(rng, torch.get_rng_state()) and torch.equal(x, given)
-    assert answer.shape == plain.shape and answer.dtype == plain.dtype and not answer.requires_grad
+    assert same(before, state(net)) and torch.equal(rng, torch.get_rng_state()) and torch.equal(x, x_before)
+    assert answer.shape == unadapted.shape and answer.dtype == unadapted.dtype and not answer.requires_grad
     assert run.cases[-1].reason is None
     assert (run.cases[-1].weight_distance > 0) == (row in LEARNERS)
     if row == "Source" or (row == "Statistics" and kind != "batch"):
-        torch.testing.assert_close(answer, plain, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(answer, unadapted, rtol=1e-4, atol=1e-4)
     else:
-        assert not torch.allclose(answer, plain, atol=1e-4)
+        assert not torch.allclose(answer, unadapted, atol=1e-4)
 
 
-@LEARNING
-def test_rate_zero_is_the_statistics_alone(row):
-    import dataclasses
-
-    still = dataclasses.replace(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
+@EACH_LEARNER
+def test_a_learning_rate_of_zero_leaves_the_statistics_alone(row):
+    unmoving = replace(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
     net, x = network(), image()
-    run = inferer(still)
+    run = inferer(unmoving)
     torch.testing.assert_close(run(x, net), inferer(Statistics(blend=1.0))(x, net))
     assert run.cases[-1].weight_distance == 0
 
 
-@TABLE
-def test_episodic_forgets_and_continual_remembers(row):
-    net, a, b = network(), image(seed=1), image(seed=2)
-    fresh = inferer(ROWS[row])(b, net)
-    run = inferer(ROWS[row])
-    run(a, net)
-    assert torch.equal(run(b, net), fresh)
-    stream = inferer(ROWS[row], reset="never")
-    stream(a, net)
-    assert torch.equal(stream(b, net), fresh) == (row not in LEARNERS)
+@EACH_METHOD
+def test_an_episodic_run_forgets_and_a_continual_one_remembers(row):
+    net, first, second = network(), image(seed=1), image(seed=2)
+    alone = inferer(ROWS[row])(second, net)
+    episodic = inferer(ROWS[row])
+    episodic(first, net)
+    assert torch.equal(episodic(second, net), alone)
+    continual = inferer(ROWS[row], reset="never")
+    continual(first, net)
+    assert torch.equal(continual(second, net), alone) == (row not in LEARNERS)
 
 
-@TABLE
-def test_same_under_every_switch(row):
+@EACH_METHOD
+def test_the_callers_grad_mode_changes_nothing(row):
     net, x = network(), image()
-    reference = inferer(ROWS[row])(x, net)
-    for switch in (torch.no_grad, torch.enable_grad, torch.inference_mode):
-        with switch():
+    expected = inferer(ROWS[row])(x, net)
+    for mode in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+        with mode():
             answer = inferer(ROWS[row])(x, net)
-        assert torch.equal(answer, reference)
+        assert torch.equal(answer, expected)
         assert torch.is_grad_enabled()
 
 
-@LEARNING
+@EACH_LEARNER
 @pytest.mark.parametrize("learn", ["volume", "window"])
-def test_moved_convolutions_are_seen_under_autocast(row, learn):
-    import dataclasses
-
+def test_autocast_answers_with_the_moved_weights(row, learn):
     net, x = network(), image()
-    method = dataclasses.replace(ROWS[row], select=Matching(r"^6\.|weight"))
+    method = replace(ROWS[row], select=Matching(r"^6\.|weight"))
     exact = inferer(method, learn=learn)(x, net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = inferer(method, learn=learn)(x, net)
-        plain = inferer(Statistics(blend=1.0))(x, net)
-    assert (half - exact).abs().mean() < 0.2 * (half - plain).abs().mean()
+        unmoved = inferer(Statistics(blend=1.0))(x, net)
+    assert (half - exact).abs().mean() < 0.2 * (half - unmoved).abs().mean()
 
 
-@TABLE
+@EACH_METHOD
 def test_a_method_is_a_value(row):
     method = ROWS[row]
     assert pickle.loads(pickle.dumps(method)) == method == copy.deepcopy(method)
@@ -102,11 +102,9 @@ def test_a_method_is_a_value(row):
     assert eval(repr(method), public) == method
 
 
-@TABLE
+@EACH_METHOD
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_a_wrapper_reaches_inside(row, weight):
-    from dataclasses import dataclass
-
+def test_a_wrappers_loss_reaches_the_inner_method(row, weight):
     @dataclass(frozen=True, kw_only=True)
     class Pull(Wrapper):
         weight: float
@@ -115,76 +113,65 @@ def test_a_wrapper_reaches_inside(row, weight):
             return self.inner.loss(shadow, windows) + self.weight * (shadow(windows) ** 2).mean()
 
     net, x = network(), image()
-    answer, inner = inferer(Pull(inner=ROWS[row], weight=weight))(x, net), inferer(ROWS[row])(x, net)
-    assert torch.equal(answer, inner) == (weight == 0 or row not in LEARNERS)
+    wrapped = inferer(Pull(inner=ROWS[row], weight=weight))(x, net)
+    inner = inferer(ROWS[row])(x, net)
+    assert torch.equal(wrapped, inner) == (weight == 0 or row not in LEARNERS)
 
 
-@TABLE
-def test_new_source_weights_are_noticed(row):
+@EACH_METHOD
+def test_a_continual_run_starts_again_when_the_source_gets_new_weights(row):
     net, x = network(), image()
     run = inferer(ROWS[row], reset="never")
     run(x, net)
     with torch.no_grad():
         net[6].weight.mul_(-2)
-    renewed = inferer(ROWS[row], reset="never", seed=1)
-    torch.testing.assert_close(run(x, net), renewed(x, net))
+    fresh = inferer(ROWS[row], reset="never", seed=1)  # the seed of the second case of the run above
+    torch.testing.assert_close(run(x, net), fresh(x, net))
 
 
-@LEARNING
+@EACH_LEARNER
 @pytest.mark.parametrize("select", [NormAffine(), Matching(r"^3\."), Everything()])
-def test_only_the_selected_moves(row, select):
-    import dataclasses
-
-    from monai_tta.inference.inferer import _streams
-
+def test_only_selected_tensors_move(row, select):
     net, x = network(), image()
-    run = inferer(dataclasses.replace(ROWS[row], select=select), reset="never")
+    run = inferer(replace(ROWS[row], select=select), reset="never")
     run(x, net)
     shadow = _streams[run].shadows[net][1]
-    moved = {
-        n
-        for (n, a), (_, b) in zip(shadow.module.named_parameters(), net.named_parameters(), strict=True)
-        if not torch.equal(a, b)
-    }
+    names = [name for name, _ in net.named_parameters()]
+    moved = {name for name in names if not torch.equal(shadow.module.get_parameter(name), net.get_parameter(name))}
     assert moved and moved <= set(shadow.names) == set(select(net))
-    still = [n for n, _ in net.named_parameters() if n not in shadow.names]
-    for n in still:
-        assert shadow.module.get_parameter(n).data_ptr() == net.get_parameter(n).data_ptr()
+    for name in set(names) - set(shadow.names):
+        assert shadow.module.get_parameter(name).data_ptr() == net.get_parameter(name).data_ptr()
 
 
-@TABLE
+@EACH_METHOD
 @pytest.mark.parametrize("statistics", ["window", "volume"])
-def test_window_batches_change_nothing_but_rounding(row, statistics):
-    import dataclasses
-
+def test_the_batch_size_of_windows_changes_rounding_only(row, statistics):
     method = ROWS[row]
     if hasattr(method, "statistics"):
-        method = dataclasses.replace(method, statistics=statistics)
+        method = replace(method, statistics=statistics)
     net, x = network(), image()
     answers = [AdaptiveInferer(8, n, 0.5, method=method, head="softmax")(x, net) for n in (1, 3, 8)]
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(answers[0], answers[2], rtol=1e-4, atol=1e-4)
 
 
-@LEARNING
+@EACH_LEARNER
 @pytest.mark.parametrize("learn", ["window", "volume"])
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
-def test_poison_never_reaches_the_weights(row, learn, bad):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3.0])
+def test_unusable_images_never_reach_the_weights(row, learn, value):
     net = network()
-    x = image() if bad is not None else torch.full((1, 1, 12, 12, 12), 3.0)
-    if bad is not None:
-        x[...] = bad
+    x = torch.full((1, 1, 12, 12, 12), value)
     run = inferer(ROWS[row], learn=learn, reset="never")
     with pytest.warns(UserWarning, match="answered without adaptation"):
         answer = run(x, net)
-    assert torch.equal(answer, AdaptiveInferer.__mro__[1](8, 2, 0.5)(x, net)) or bad is not None
+    torch.testing.assert_close(answer, SlidingWindowInferer(8, 2, 0.5)(x, net), rtol=0, atol=0, equal_nan=True)
     assert run.cases[-1].reason and run.cases[-1].weight_distance == 0
-    good = run(image(), net)
-    assert good.isfinite().all() and run.cases[-1].reason is None
+    next_answer = run(image(), net)
+    assert next_answer.isfinite().all() and run.cases[-1].reason is None
 
 
-@LEARNING
-def test_one_bad_corner_does_not_poison_the_rest(row):
+@EACH_LEARNER
+def test_windows_with_nan_are_left_out(row):
     net, x = network(), image(size=16)
     x[..., 0, 0, 0] = float("nan")
     run = AdaptiveInferer(8, 1, 0, method=ROWS[row], head="softmax", learn="volume", reset="never", budget=None)
@@ -193,18 +180,19 @@ def test_one_bad_corner_does_not_poison_the_rest(row):
     assert run.cases[-1].n_windows in (0, 7)
 
 
-@LEARNING
+@EACH_LEARNER
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_source_untouched_after_an_exception(row, error):
+def test_the_source_stays_after_an_exception(row, error):
     net, x = network(), image()
-    before, calls = state(net), []
+    before = state(net)
+    calls = []
 
-    def bomb(*_):
+    def fail_while_learning(*_):
         calls.append(1)
-        if len(calls) == 6:  # past the survey of one batch and the looks at eight windows, two at once, within the learning
+        if len(calls) == 6:  # after one batch of the first pass, and after four batches of two windows to choose from
             raise error("boom")
 
-    handle = net[2].register_forward_hook(bomb)
+    handle = net[2].register_forward_hook(fail_while_learning)
     run = inferer(ROWS[row])
     if error is KeyboardInterrupt:
         with pytest.raises(error):
@@ -213,7 +201,7 @@ def test_source_untouched_after_an_exception(row, error):
         with pytest.warns(UserWarning, match="adapting failed with RuntimeError: boom"):
             answer = run(x, net)
         handle.remove()
-        assert torch.equal(answer, inferer(Source())(x, net)), "the plain answer is at hand"
+        assert torch.equal(answer, inferer(Source())(x, net)), "the answer is the unadapted one"
         assert run.cases[-1].reason == "adapting failed with RuntimeError: boom"
     handle.remove()
     assert same(before, state(net))

@@ -1,4 +1,4 @@
-"""Methods against their papers in plain lines (tests/reference), in float64."""
+"""Methods against their papers in plain code (tests/reference), in float64."""
 
 import copy
 
@@ -9,13 +9,16 @@ from torch import nn
 from monai_tta import AdaptiveInferer, Consistency, GraTa, Statistics, Tent, ViewAverage
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.tasks import ConsistencyTask
-from tests.reference import consistency, grata, statistics, tent
+from tests.reference.consistency import consistency_step
+from tests.reference.grata import grata_step
+from tests.reference.statistics import blended_answer
+from tests.reference.tent import tent_step
 
-RATE = 0.01
+LR = 0.01
 
 
 def restyled(windows, seeds=()):
-    """A fixed restyling, so that both sides draw the same."""
+    """A restyling without random draws, so that both sides get the same."""
     return (windows * 1.3 - 0.2).tanh()
 
 
@@ -42,14 +45,14 @@ def network():
     return net.eval()
 
 
-def with_statistics(net):
-    """The same network, normalising by what it sees."""
-    own = copy.deepcopy(net)
-    for layer in own:
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.train()
-            layer.momentum = 0.0
-    return own, [t for layer in own if isinstance(layer, nn.BatchNorm2d) for t in (layer.weight, layer.bias)]
+def with_window_statistics(net):
+    """A copy of the network that normalises by the batch it sees, and its scales and shifts."""
+    copied = copy.deepcopy(net)
+    norms = [layer for layer in copied if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.train()
+        layer.momentum = 0.0
+    return copied, [tensor for layer in norms for tensor in (layer.weight, layer.bias)]
 
 
 def window():
@@ -57,43 +60,47 @@ def window():
 
 
 def adapted(method):
+    """The answer of a method, and the record."""
     run = AdaptiveInferer(12, method=method, head="sigmoid")
     return run(window(), network()), run.cases[-1]
 
 
 def test_grata():
-    own, affine = with_statistics(network())
+    net, affine = with_window_statistics(network())
     x = window()
-    cos = grata.grata(own, affine, x, restyled(x), RATE)
-    answer, case = adapted(GraTa(pseudo=TASK, optimizer=Adam(lr=RATE)))
-    torch.testing.assert_close(answer, own(x).detach(), rtol=1e-7, atol=1e-7)
-    assert case.steps[0].cosine == pytest.approx(cos, abs=1e-7)
-    assert case.steps[0].lr == pytest.approx(RATE * (cos + 1) ** 2 / 4)
+    cosine = grata_step(net, affine, x, restyled(x), LR)
+    answer, case = adapted(GraTa(pseudo=TASK, optimizer=Adam(lr=LR)))
+    torch.testing.assert_close(answer, net(x).detach(), rtol=1e-7, atol=1e-7)
+    assert case.steps[0].cosine == pytest.approx(cosine, abs=1e-7)
+    assert case.steps[0].lr == pytest.approx(LR * (cosine + 1) ** 2 / 4)
 
 
 def test_tent():
-    own, affine = with_statistics(network())
-    tent.tent(own, affine, window(), RATE)
-    torch.testing.assert_close(adapted(Tent(optimizer=Adam(lr=RATE)))[0], own(window()).detach(), rtol=1e-7, atol=1e-7)
+    net, affine = with_window_statistics(network())
+    tent_step(net, affine, window(), LR)
+    answer, _ = adapted(Tent(optimizer=Adam(lr=LR)))
+    torch.testing.assert_close(answer, net(window()).detach(), rtol=1e-7, atol=1e-7)
 
 
 def test_consistency():
-    own, affine = with_statistics(network())
-    consistency.consistency(own, affine, window(), restyled(window()), RATE)
-    answer, case = adapted(Consistency(objective=TASK, optimizer=Adam(lr=RATE)))
-    torch.testing.assert_close(answer, own(window()).detach(), rtol=1e-7, atol=1e-7)
+    net, affine = with_window_statistics(network())
+    consistency_step(net, affine, window(), restyled(window()), LR)
+    answer, _ = adapted(Consistency(objective=TASK, optimizer=Adam(lr=LR)))
+    torch.testing.assert_close(answer, net(window()).detach(), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_statistics(share):
-    answer, _ = adapted(Statistics(blend=share))
-    torch.testing.assert_close(answer, statistics.blend(network(), window(), share).detach(), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("blend", [0.0, 0.3, 1.0])
+def test_statistics(blend):
+    answer, _ = adapted(Statistics(blend=blend))
+    torch.testing.assert_close(answer, blended_answer(network(), window(), blend).detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_view_average():
-    own, x = network(), window()
-    poses = [(x, lambda y: y)]
-    poses += [(x.flip(a), lambda y, a=a: y.flip(a)) for a in (2, 3)]
-    poses += [(x.rot90(k, (2, 3)), lambda y, k=k: y.rot90(-k, (2, 3))) for k in (1, 2, 3)]
-    mean = sum(undo(own(v).sigmoid()) for v, undo in poses) / 6
-    torch.testing.assert_close(adapted(ViewAverage())[0].sigmoid(), mean.detach(), rtol=1e-6, atol=1e-7)
+    net = network()
+    x = window()
+    views = [(x, lambda y: y)]
+    views += [(x.flip(axis), lambda y, axis=axis: y.flip(axis)) for axis in (2, 3)]
+    views += [(x.rot90(turns, (2, 3)), lambda y, turns=turns: y.rot90(-turns, (2, 3))) for turns in (1, 2, 3)]
+    mean = sum(undo(net(view).sigmoid()) for view, undo in views) / 6
+    answer, _ = adapted(ViewAverage())
+    torch.testing.assert_close(answer.sigmoid(), mean.detach(), rtol=1e-6, atol=1e-7)

@@ -1,4 +1,4 @@
-"""Stand-ins for the kinds of bundles in MONAI's model zoo: each is run plain and with an overlay, and compared."""
+"""Bundles built like those of MONAI's model zoo: each is run unadapted and with an overlay, and the masks are compared."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ CHANGES = {"nuclei of several outputs": {"adaptive_inferer#method": {"_target_":
 
 @pytest.fixture(autouse=True)
 def own_scripts(monkeypatch):
-    """Bundles all call their own code `scripts`: what one test imported is forgotten before the next."""
+    """All bundles call their own code `scripts`, so each test must forget what another imported."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     for name in [n for n in sys.modules if n.split(".")[0] == "scripts"]:
@@ -29,20 +29,22 @@ def own_scripts(monkeypatch):
 
 
 def bundle(folder, name, monkeypatch):
-    """A bundle of this kind, its own code importable as `monai.bundle run` has it from the bundle's folder."""
+    """A bundle of this kind, whose own code can be imported as `monai.bundle run` does it in the bundle's folder."""
     monkeypatch.syspath_prepend(str(folder / "bundle"))
     return make(folder / "bundle", KINDS[name])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_bundle_of_this_kind_adapts(name, tmp_path, monkeypatch):
-    kind, root, changes = KINDS[name], bundle(tmp_path, name, monkeypatch), CHANGES.get(name)
-    plain, _ = run(root, tmp_path / "plain")
+def test_a_bundle_adapts_and_its_masks_keep_their_form(name, tmp_path, monkeypatch):
+    kind = KINDS[name]
+    root = bundle(tmp_path, name, monkeypatch)
+    changes = CHANGES.get(name)
+    unadapted, _ = run(root, tmp_path / "unadapted")
     adapted, inferer = run(root, tmp_path / "adapted", OVERLAYS / "wrap.yaml", changes=changes)
-    assert list(plain) == list(adapted) and len(plain) == len(kind.scans)
-    for (before, dtype, affine), (after, its, place) in zip(plain.values(), adapted.values(), strict=True):
-        assert after.shape == before.shape and its == dtype and np.isfinite(after).all()
-        np.testing.assert_array_equal(place, affine)
+    assert list(unadapted) == list(adapted) and len(unadapted) == len(kind.scans)
+    for (before, dtype, affine), (after, dtype_after, affine_after) in zip(unadapted.values(), adapted.values(), strict=True):
+        assert after.shape == before.shape and dtype_after == dtype and np.isfinite(after).all()
+        np.testing.assert_array_equal(affine_after, affine)
     for case in inferer.cases:
         assert case.reason is None and case.weight_distance > 0 and case.head == kind.head and case.selected == kind.selected
     if len(kind.scans) > 1:
@@ -58,16 +60,17 @@ def test_a_bundle_of_this_kind_adapts(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["unet without affine", "segresnet, nested regions"])
-def test_renaming_keeps_the_bundles_windows(name, tmp_path):
-    root, inferer_before = make(tmp_path / "bundle", KINDS[name]), KINDS[name].inferer
+def test_the_overlay_that_replaces_the_inferer_keeps_its_windows(name, tmp_path):
+    root = make(tmp_path / "bundle", KINDS[name])
+    own_inferer = KINDS[name].inferer
     renamed, inferer = run(root, tmp_path / "renamed", OVERLAYS / "adapt.yaml")
     wrapped, _ = run(root, tmp_path / "wrapped", OVERLAYS / "wrap.yaml")
-    assert list(inferer.roi_size) == inferer_before["roi_size"] and inferer.overlap == inferer_before["overlap"]
+    assert list(inferer.roi_size) == own_inferer["roi_size"] and inferer.overlap == own_inferer["overlap"]
     for one, other in zip(renamed.values(), wrapped.values(), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
 
 
-def test_validation_of_a_training_config_adapts(phantom_set, bundle_copy):
+def test_the_validation_of_a_training_config_adapts(phantom_set, bundle_copy):
     parser = ConfigParser()
     parser.read_config([str(bundle_copy / "configs" / "train.yaml"), str(OVERLAYS / "validate.yaml")])
     parser.update({"bundle_root": str(bundle_copy), "dataset_dir": str(phantom_set), "num_workers": 0})
@@ -78,7 +81,7 @@ def test_validation_of_a_training_config_adapts(phantom_set, bundle_copy):
     assert "val_mean_dice" in evaluator.state.metrics
 
 
-def test_the_overlay_command_says_what_it_finds(tmp_path):
+def test_the_overlay_command_reports_what_it_finds(tmp_path):
     root = make(tmp_path / "bundle", KINDS["dynunet"])
     result = CliRunner().invoke(app, ["overlay", str(root), "--out", str(tmp_path / "o.yaml")])
     assert result.exit_code == 0 and "SlidingWindowInfererAdapt" in result.output and "softmax" in result.output
@@ -87,7 +90,7 @@ def test_the_overlay_command_says_what_it_finds(tmp_path):
     assert any("no weights" in problem for problem in look(root).problems)
 
 
-def test_what_a_bundle_does_not_say_is_asked_for(tmp_path):
+def test_the_overlay_command_asks_for_what_a_bundle_does_not_say(tmp_path):
     root = make(tmp_path / "bundle", KINDS["dynunet"])
     config = root / "configs" / "inference.json"
     parts = json.loads(config.read_text())

@@ -1,4 +1,4 @@
-"""Bundles like those of MONAI's model zoo, made on the spot with random weights and random scans, and a way to run them."""
+"""Small bundles built like those of MONAI's model zoo, with random weights and random scans, and a way to run them."""
 
 import json
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ SIGMOID = [
     {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
     {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
 ]
-TWO = {"in_channels": 1, "out_channels": 2}
-UNET = {"_target_": "UNet", "spatial_dims": 3, **TWO, "channels": [4, 8], "strides": [2]}
+ONE_TO_TWO = {"in_channels": 1, "out_channels": 2}
+UNET = {"_target_": "UNet", "spatial_dims": 3, **ONE_TO_TWO, "channels": [4, 8], "strides": [2]}
 SEGRESNET = {"_target_": "SegResNet", "in_channels": 1, "out_channels": 3, "init_filters": 8}
-DYNUNET = {"_target_": "DynUNet", "spatial_dims": 3, **TWO, "norm_name": "instance", "filters": [4, 8, 8]}
-BASIC = {"_target_": "BasicUNet", "spatial_dims": 3, **TWO, "features": [4, 4, 8, 8, 8, 4]}
-SPACE = {"channel_mul": 0.2, "num_blocks": 3, "num_depths": 3, "use_downsample": True, "spatial_dims": 3}
-# An architecture as a DiNTS search decodes it: which edges are active, and with which cell.
+DYNUNET = {"_target_": "DynUNet", "spatial_dims": 3, **ONE_TO_TWO, "norm_name": "instance", "filters": [4, 8, 8]}
+BASIC_UNET = {"_target_": "BasicUNet", "spatial_dims": 3, **ONE_TO_TWO, "features": [4, 4, 8, 8, 8, 4]}
+SEARCH_SPACE = {"channel_mul": 0.2, "num_blocks": 3, "num_depths": 3, "use_downsample": True, "spatial_dims": 3}
+# An architecture that a DiNTS search could have found: which edges are active, and with which cell.
 EDGES = [[1, 0, 1, 0, 0, 1, 1], [0, 1, 1, 0, 1, 1, 0], [1, 0, 1, 0, 1, 1, 0]]
 CELLS = [[3, 4, 0, 4, 0, 4, 1], [2, 0, 3, 0, 0, 4, 0], [2, 0, 0, 1, 1, 1, 1]]
 DINTS = {
     "_target_": "DiNTS",
     "dints_space": {
         "_target_": "TopologyInstance",
-        **SPACE,
+        **SEARCH_SPACE,
         "arch_code": [f"$numpy.array({EDGES}, dtype=float)", f"$numpy.array({CELLS})"],
     },
     "in_channels": 1,
@@ -39,7 +39,7 @@ DINTS = {
     "spatial_dims": 3,
     "node_a": "$torch.ones(4, 3)",
 }
-OWN = Path(__file__).with_name("own_scripts.py").read_text()
+OWN_SCRIPTS = Path(__file__).with_name("own_scripts.py").read_text()
 VISTA = {
     "_target_": "VISTA3D",
     "image_encoder": {"_target_": "SegResNetDS2", "in_channels": 1, "blocks_down": [1, 1], "norm": "instance"}
@@ -52,19 +52,30 @@ VISTA = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What a bundle is like, and what adapting it should find."""
+    """What a bundle is like, and what its records should say.
+
+    Args:
+        network: the config of its network.
+        inferer: the config of its inferer.
+        post: the configs of its postprocessing transforms.
+        head: what the logits stand for.
+        selected: the selection that adaptation should find.
+        size: of its images: three sides for volumes, two for photographs.
+        scans: the names of its images, one letter each.
+        scripts: code of its own.
+    """
 
     network: dict[str, Any]
     inferer: dict[str, Any]
     post: list[dict[str, Any]]
     head: str = "softmax"
     selected: str = "NormAffine()"
-    size: tuple[int, ...] = (32, 32, 32)  # of two sides: photographs
+    size: tuple[int, ...] = (32, 32, 32)
     scans: str = "ab"
     scripts: str = ""
 
     @property
-    def end(self) -> str:
+    def suffix(self) -> str:
         return ".nii.gz" if len(self.size) == 3 else ".png"
 
 
@@ -78,12 +89,12 @@ KINDS = {
         selected="AttachedAffine()",
     ),
     "basicunet by patches": Kind(
-        BASIC,
+        BASIC_UNET,
         {"_target_": "PatchInferer", "splitter": {"_target_": "SlidingWindowSplitter", "patch_size": [32, 32, 16]}},
         SOFTMAX,
     ),
     "swinunetr": Kind(
-        {"_target_": "SwinUNETR", **TWO, "feature_size": 12, "depths": [1, 1, 1, 1]},
+        {"_target_": "SwinUNETR", **ONE_TO_TWO, "feature_size": 12, "depths": [1, 1, 1, 1]},
         {**WINDOW, "roi_size": [64, 32, 32], "overlap": 0.0},
         SOFTMAX,
     ),
@@ -108,7 +119,7 @@ KINDS = {
             "_target_": "monai.apps.pathology.inferers.SlidingWindowHoVerNetInferer",
             "roi_size": 256,
             "overlap": 0.36,
-            "extra_input_padding": [46] * 4,  # the network answers the middle of its window alone
+            "extra_input_padding": [46] * 4,  # the network segments the middle of its window only
         },
         [
             {"_target_": "FlattenSubKeysd", "keys": "pred"},
@@ -123,27 +134,27 @@ KINDS = {
         {"_target_": "scripts.own.ClassInferer", "roi_size": [32, 32, 32], "sw_batch_size": 1},
         SIGMOID,
         "sigmoid",
-        scripts=OWN,
+        scripts=OWN_SCRIPTS,
     ),
     "an inferer and a network of its own": Kind(
         {"_target_": "scripts.own.Promptable"},
         {"_target_": "scripts.own.PromptInferer", "roi_size": 16},
         SIGMOID,
         "sigmoid",
-        scripts=OWN,
+        scripts=OWN_SCRIPTS,
     ),
 }
 
 
 def config(root, kind):
     """The bundle's inference config."""
-    volume = len(kind.size) == 3
-    load = {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader" if volume else "PILReader"}
-    fit = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None}
-    first = [load, {"_target_": "EnsureChannelFirstd", "keys": "image"}, *([fit] if volume else [])]
+    is_volume = len(kind.size) == 3
+    load = {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader" if is_volume else "PILReader"}
+    orient = {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None}
+    first = [load, {"_target_": "EnsureChannelFirstd", "keys": "image"}, *([orient] if is_volume else [])]
     invert = {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "image", "nearest_interp": False}
     save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "separate_folder": False, "print_log": False}
-    save |= {"output_ext": kind.end} | ({} if volume else {"scale": 255, "output_dtype": "$numpy.uint8"})
+    save |= {"output_ext": kind.suffix} | ({} if is_volume else {"scale": 255, "output_dtype": "$numpy.uint8"})
     return {
         "imports": ["$import glob", "$import torch", "$import numpy"],
         "bundle_root": str(root),
@@ -157,12 +168,12 @@ def config(root, kind):
         },
         "dataset": {
             "_target_": "Dataset",
-            "data": f"$[{{'image': f}} for f in sorted(glob.glob(@dataset_dir + '/*{kind.end}'))]",
+            "data": f"$[{{'image': f}} for f in sorted(glob.glob(@dataset_dir + '/*{kind.suffix}'))]",
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
         "inferer": kind.inferer,
-        "postprocessing": {"_target_": "Compose", "transforms": [*([invert] if volume else []), *kind.post, save]},
+        "postprocessing": {"_target_": "Compose", "transforms": [*([invert] if is_volume else []), *kind.post, save]},
         "evaluator": {
             "_target_": "SupervisedEvaluator",
             "device": "$torch.device('cpu')",
@@ -175,7 +186,7 @@ def config(root, kind):
 
 
 def make(root, kind):
-    """A bundle folder with random weights and scans."""
+    """Write a bundle of this kind to a folder, with random weights and scans, and return the folder."""
     root = Path(root)
     for folder in ("configs", "models", "scans", "scripts"):
         (root / folder).mkdir(parents=True)
@@ -198,7 +209,7 @@ def make(root, kind):
 
 
 def read(path):
-    """A mask's values, its dtype and its place."""
+    """A mask's values, their dtype, and its affine."""
     if path.suffix == ".png":
         mask = np.asarray(Image.open(path))
         return mask, mask.dtype, np.eye(4)
@@ -207,7 +218,18 @@ def read(path):
 
 
 def run(root, out, *overlays, first=None, changes=None):
-    """The bundle's evaluator, in this process; what it wrote, and the inferer it used."""
+    """Run the bundle's evaluator in this process.
+
+    Args:
+        root: the bundle's folder.
+        out: where masks are written.
+        overlays: config files that are read after the bundle's own.
+        first: number of the image to start with; None for all.
+        changes: values of the config to replace.
+
+    Returns:
+        the masks that were written, by file name, and the inferer that was used.
+    """
     parser = ConfigParser()
     parser.read_config([str(root / "configs" / "inference.json"), *map(str, overlays)])
     parser.update({"output_dir": str(out)} | (changes or {}))

@@ -1,4 +1,4 @@
-"""The four objectives that need heads trained with the source: in both roles of GraTa, and in training."""
+"""The four objectives that need heads trained with the source network: in both roles of GraTa, and in training."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
-from monai.inferers import SimpleInferer
+from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 
@@ -26,7 +26,7 @@ from monai_tta.core.tasks import (
 from monai_tta.core.views import Views
 from monai_tta.preparation.train_heads import AuxiliaryHeadsHandler
 
-SIX = [
+TASKS = [
     EntropyTask(half=True),
     ConsistencyTask(restyling=Restyling("mri")),
     ReconstructionTask(),
@@ -34,33 +34,33 @@ SIX = [
     SuperResolutionTask(),
     RotationTask(),
 ]
-BOTTOM = "model.1.submodule"
+BOTTLENECK = "model.1.submodule"
 
 
-def plain_unet(dims=2):
+def unet(dims=2):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return UNet(dims, 1, 2, (4, 8), (2,), num_res_units=1, norm="batch").eval()
 
 
 def with_heads(dims=2, **choices):
-    network = plain_unet(dims)
+    network = unet(dims)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return attach_heads(network, BOTTOM, features=8, in_channels=1, spatial_dims=dims, **choices).eval()
+        return attach_heads(network, BOTTLENECK, features=8, in_channels=1, spatial_dims=dims, **choices).eval()
 
 
 def image(dims=2, n=1, seed=0):
     return torch.rand(n, 1, *[16] * dims, generator=torch.Generator().manual_seed(seed))
 
 
-def test_heads_leave_the_answer_as_it_was():
-    assert torch.equal(with_heads()(image()), plain_unet()(image()))
+def test_heads_do_not_change_the_answer():
+    assert torch.equal(with_heads()(image()), unet()(image()))
     assert not any(m._forward_hooks for m in with_heads().modules())
 
 
-@pytest.mark.parametrize(("auxiliary", "pseudo"), list(itertools.product(SIX, SIX)))
-def test_all_six_objectives_in_both_roles(auxiliary, pseudo):
+@pytest.mark.parametrize(("auxiliary", "pseudo"), list(itertools.product(TASKS, TASKS)))
+def test_each_pair_of_tasks_adapts_and_leaves_the_source_unchanged(auxiliary, pseudo):
     network, x = with_heads(), image()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     run = AdaptiveInferer(16, method=GraTa(auxiliary=auxiliary, pseudo=pseudo, optimizer=Adam(lr=0.01)), head="softmax")
@@ -74,8 +74,8 @@ def test_all_six_objectives_in_both_roles(auxiliary, pseudo):
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
-@pytest.mark.parametrize("task", SIX[2:])
-def test_head_tasks_in_3d_equal_their_formula(task):
+@pytest.mark.parametrize("task", TASKS[2:])
+def test_losses_in_3d_equal_their_formula(task):
     network, x = with_heads(3, bounded=False), image(3, n=2)
     shadow = Shadow(network, "softmax", None)
     shadow.seed(5)
@@ -84,7 +84,7 @@ def test_head_tasks_in_3d_equal_their_formula(task):
     heads = heads_of(network)
     if isinstance(task, RotationTask):
         return
-    up = nn.Upsample(x.shape[2:], mode="trilinear")
+    upsample = nn.Upsample(x.shape[2:], mode="trilinear")
     shown = x
     if isinstance(task, SuperResolutionTask):
         shown = nn.functional.avg_pool3d(x, 2)  # halving by trilinear sampling between voxels is the mean of eight
@@ -92,14 +92,14 @@ def test_head_tasks_in_3d_equal_their_formula(task):
         shadow.seed(5)
         seeds = [shadow.draw(), shadow.draw()]
         shown = x + 0.1 * torch.stack([torch.randn(x[0].shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-    bottom = heads.features(network, shown)
-    painted = heads.to_image(up(nn.functional.leaky_relu(heads.to_hidden(bottom))))
-    torch.testing.assert_close(value, ((painted - x) ** 2).mean())
+    features = heads.features(network, shown)
+    predicted = heads.to_image(upsample(nn.functional.leaky_relu(heads.to_hidden(features))))
+    torch.testing.assert_close(value, ((predicted - x) ** 2).mean())
 
 
-def test_the_pose_head_can_learn_to_rotation_losss():
+def test_the_pose_head_can_learn_to_predict_poses():
     network = with_heads()
-    heads, x = heads_of(network), shaped(n=6)
+    heads, x = heads_of(network), image_with_edges(n=6)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     seeds = range(6)
     first = rotation_loss(network, x, seeds)
@@ -112,15 +112,15 @@ def test_the_pose_head_can_learn_to_rotation_losss():
     assert heads.pose.out_features == 6
 
 
-def test_clear_errors():
+def test_errors_say_what_is_wrong_and_what_to_do():
     with pytest.raises(ValueError, match="no submodule 'nowhere'"):
-        attach_heads(plain_unet(), "nowhere", features=8, in_channels=1, spatial_dims=2)
+        attach_heads(unet(), "nowhere", features=8, in_channels=1, spatial_dims=2)
     with pytest.raises(ValueError, match="Sequential"):
         attach_heads(nn.Sequential(nn.Conv2d(1, 2, 1)), "0", features=2, in_channels=1, spatial_dims=2)
     run = AdaptiveInferer(16, method=GraTa(auxiliary=RotationTask()), head="softmax")
     with pytest.warns(UserWarning, match="UNet has no AuxiliaryHeads; put them on"):
-        answer = run(image(), plain_unet())
-    assert torch.equal(answer, AdaptiveInferer.__mro__[1](16)(image(), plain_unet()))
+        answer = run(image(), unet())
+    assert torch.equal(answer, SlidingWindowInferer(16)(image(), unet()))
     oblong = AdaptiveInferer((16, 8), method=GraTa(auxiliary=RotationTask()), head="softmax")
     with pytest.warns(UserWarning, match=r"6 poses apart, a window of \(16, 8\) has 4"):
         oblong(image(), with_heads())
@@ -129,8 +129,8 @@ def test_clear_errors():
     assert square.cases[-1].reason is None
 
 
-def shaped(n=1, seed=0):
-    """Images with an up and a left, and little noise."""
+def image_with_edges(n=1, seed=0):
+    """Images with a bright top and a bright left side, so that poses differ, and little noise."""
     x = 0.2 * image(n=n, seed=seed)
     x[:, :, :8] += 0.4
     x[:, :, :, :4] += 0.4
@@ -139,7 +139,7 @@ def shaped(n=1, seed=0):
 
 def train(handlers, epochs=8, network=None):
     network = network or with_heads()
-    data = [{"image": shaped(seed=k)[0], "label": (image(seed=k)[0] > 0.5).float()} for k in range(4)]
+    data = [{"image": image_with_edges(seed=k)[0], "label": (image(seed=k)[0] > 0.5).float()} for k in range(4)]
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
@@ -154,25 +154,27 @@ def train(handlers, epochs=8, network=None):
     return network
 
 
-def test_the_handler_trains_the_heads_with_the_source():
+def test_the_handler_trains_the_heads():
     handler = AuxiliaryHeadsHandler(weight=1.0)
-    untrained, trained = train([], epochs=60).train(), train([handler], epochs=60).train()
-    x = shaped(n=6, seed=9)
+    untrained = train([], epochs=60).train()
+    trained = train([handler], epochs=60).train()
+    x = image_with_edges(n=6, seed=9)
     with torch.no_grad():
         assert handler.losses(trained, x, 0) < 0.8 * handler.losses(untrained, x, 0)
     assert torch.equal(heads_of(untrained).pose.weight, heads_of(with_heads()).pose.weight)
 
 
-def test_the_handler_keeps_odd_images_out_of_the_running_statistics():
+def test_the_handler_does_not_change_the_running_statistics():
     handler = AuxiliaryHeadsHandler()
     network = with_heads().train()
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [(m.running_mean.clone(), m.running_var.clone(), m.momentum) for m in norms]
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [(layer.running_mean.clone(), layer.running_var.clone(), layer.momentum) for layer in layers]
     handler.losses(network, image(n=4), 0)
-    for m, (mean, var, momentum) in zip(norms, before, strict=True):
-        assert torch.equal(m.running_mean, mean) and torch.equal(m.running_var, var) and m.momentum == momentum > 0
+    for layer, (mean, var, momentum) in zip(layers, before, strict=True):
+        assert torch.equal(layer.running_mean, mean) and torch.equal(layer.running_var, var)
+        assert layer.momentum == momentum > 0
 
 
-def test_a_trainer_without_heads_is_told():
+def test_the_handler_refuses_a_network_without_heads():
     with pytest.raises(ValueError, match="UNet has no AuxiliaryHeads"):
-        train([AuxiliaryHeadsHandler()], epochs=1, network=plain_unet())
+        train([AuxiliaryHeadsHandler()], epochs=1, network=unet())

@@ -1,4 +1,4 @@
-"""The contract of a method: what a wrapper passes on, and what a method must say of itself."""
+"""The contract of a method: what a wrapper passes on, and how a candidate must describe itself."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +10,8 @@ from monai_tta.core.method import AdaptationMethod, Wrapper, pass_on
 from monai_tta.quality.features import CANDIDATE_FEATURES
 from tests.small import ROWS
 
-REBUILT = ("for_checkpoint", "record_name")  # around the inner method's
-PASSED_ON = [name for name in vars(AdaptationMethod) if not name.startswith("_") and name not in REBUILT]
+WRAPPED = ("for_checkpoint", "record_name")  # these put the wrapper around what the inner method returns
+PASSED_ON = [name for name in vars(AdaptationMethod) if not name.startswith("_") and name not in WRAPPED]
 ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 1}
 
 
@@ -21,16 +21,16 @@ def is_property(name):
 
 @pytest.mark.parametrize("name", PASSED_ON)
 def test_a_wrapper_passes_every_member_on(name):
-    asked = []
-    tells = property(lambda self: asked.append(name)) if is_property(name) else lambda self, *args: asked.append(name)
-    wrapper = Wrapper(inner=type("Telling", (Statistics,), {name: tells})())
-    member = getattr(wrapper, name)
+    calls = []
+    member = property(lambda self: calls.append(name)) if is_property(name) else lambda self, *args: calls.append(name)
+    wrapper = Wrapper(inner=type("Recording", (Statistics,), {name: member})())
+    value = getattr(wrapper, name)
     if not is_property(name):
-        member(*[None] * ARGUMENTS[name])
-    assert asked == [name]
+        value(*[None] * ARGUMENTS[name])
+    assert calls == [name]
 
 
-def test_a_wrapper_is_rebuilt_around_the_inner_methods_checkpoint_and_name():
+def test_a_wrapper_is_put_around_the_inner_methods_checkpoint_and_name():
     class Inner(Statistics):
         record_name = property(lambda self: "the inner method")
 
@@ -66,10 +66,10 @@ def test_a_member_added_to_the_contract_is_passed_on():
     assert around.added_property == "the inner method's" and around.added_method(3) == 3
 
 
-def test_a_wrapper_overrides_what_it_improves_and_calls_the_inner_by_super():
+def test_a_wrapper_overrides_members_and_reaches_the_inner_method_by_super():
     @dataclass(frozen=True, kw_only=True)
     class Twice(Wrapper):
-        """Asks the inner method and doubles what it says."""
+        """Doubles what the inner method returns."""
 
         @property
         def default_budget(self):
@@ -96,12 +96,12 @@ def test_a_method_describes_itself_to_gain_predictors_or_refuses(row):
         assert set(method.candidate_features) <= set(CANDIDATE_FEATURES)
 
 
-def test_a_candidate_that_says_nothing_of_itself_is_refused_at_once():
-    class Quiet(Statistics):
+def test_a_candidate_that_does_not_describe_itself_is_refused_at_once():
+    class Undescribed(Statistics):
         candidate_features = AdaptationMethod.candidate_features
 
-    with pytest.raises(NotImplementedError, match="Quiet cannot be a candidate"):
-        Careful(candidates=(Statistics(blend=0.0), Quiet()))
+    with pytest.raises(NotImplementedError, match="Undescribed cannot be a candidate"):
+        Careful(candidates=(Statistics(blend=0.0), Undescribed()))
 
 
 def test_a_candidate_with_unknown_features_is_refused_at_once():

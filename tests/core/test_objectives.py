@@ -22,7 +22,7 @@ def logits(draw, channels=None):
 @HEADS
 @settings(max_examples=60, deadline=None)
 @given(z=logits())
-def test_entropy_lies_between_nothing_and_all_classes_alike(head, z):
+def test_entropy_is_between_zero_and_that_of_equal_probabilities(head, z):
     most = math.log(z.shape[1]) if head == "softmax" else z.shape[1] * math.log(2)
     assert -1e-9 <= full_entropy(z, head) <= most + 1e-9
     assert full_entropy(z * 0, head) == pytest.approx(most)
@@ -54,7 +54,7 @@ def test_cross_entropy_is_least_where_the_answer_is_the_target(head, z):
 @HEADS
 @settings(max_examples=40, deadline=None)
 @given(z=logits())
-def test_losses_are_means_over_windows_and_their_slopes_are_finite(head, z):
+def test_losses_are_means_over_windows_with_finite_gradients(head, z):
     z = (z * 20).requires_grad_()
     for loss in (full_entropy, half_entropy):
         torch.testing.assert_close(loss(z, head), torch.stack([loss(one, head) for one in z.split(1)]).mean())
@@ -63,19 +63,19 @@ def test_losses_are_means_over_windows_and_their_slopes_are_finite(head, z):
 
 @settings(max_examples=40, deadline=None)
 @given(z=logits())
-def test_half_entropy_is_the_authors_formula(z):
+def test_half_entropy_is_the_formula_of_gratas_code(z):
     p = 1 / (1 + torch.exp(-z))
     expected = -(p * torch.log(p + 1e-6)).sum() / (z.shape[0] * z[0, 0].numel())
     torch.testing.assert_close(half_entropy(z, "sigmoid"), expected)
 
 
-def test_half_entropy_pulls_up_below_one_over_e():
+def test_the_gradient_of_half_entropy_changes_sign_at_one_over_e():
     for p, sign in ((0.2, 1), (0.6, -1)):
         z = torch.logit(torch.full((1, 1, 2, 2), p)).requires_grad_()
         assert (torch.autograd.grad(half_entropy(z, "sigmoid"), z)[0] * sign > 0).all()
 
 
-def test_nonsense_is_named():
+def test_errors_say_what_was_found():
     with pytest.raises(ValueError, match="'softmax' or 'sigmoid', found 'tanh'"):
         probabilities(torch.zeros(1, 2, 2, 2), "tanh")
     with pytest.raises(ValueError, match=r"\(1, 2, 3, 3\) and target \(1, 3, 3, 3\)"):

@@ -1,4 +1,4 @@
-"""Records go to JSON and back as they were, and hold nothing of the patient."""
+"""Records go to JSON and back unchanged, and hold nothing that identifies a patient."""
 
 import json
 
@@ -32,17 +32,17 @@ CASES = st.builds(
 
 
 @given(CASES)
-def test_there_and_back(case):
+def test_a_record_goes_to_json_and_back(case):
     assert Case.from_json(case.to_json()) == case and isinstance(hash(case.method), int)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"shape": 3}', '{"shape": [1], "steps": [{"who": 1}]}'])
-def test_what_is_no_record_is_refused(text):
+def test_a_text_that_is_no_record_is_refused(text):
     with pytest.raises(ValueError, match="not the record of a case"):
         Case.from_json(text)
 
 
-def test_a_record_replays_the_case_and_names_nobody():
+def test_a_record_is_enough_to_repeat_the_case_and_names_nobody():
     run = AdaptiveInferer(8, method=GraTa(steps=2), head="softmax", seed=7)
     x = MetaTensor(image(), meta={"filename_or_obj": "/ward/MILLER^ANNA.nii.gz"})
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Views are undone exactly; restyling keeps what it promises and is replayed from its seed."""
+"""Views are undone exactly. Restyling keeps what it promises and is repeated by its seed."""
 
 import random
 
@@ -16,7 +16,7 @@ SHAPES = st.sampled_from([(4, 4), (3, 5), (4, 4, 4), (3, 4, 4), (2, 3, 4)])
 
 @settings(max_examples=80, deadline=None)
 @given(shape=SHAPES, mirrors=st.sampled_from(["axes", "all"]), turns=st.sampled_from([None, True, False]))
-def test_every_view_is_another_one_and_is_undone(shape, mirrors, turns):
+def test_views_differ_and_are_undone_exactly(shape, mirrors, turns):
     x = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0))
     views = Views(mirrors=mirrors, turns=turns).of(shape)
     seen = []
@@ -29,7 +29,7 @@ def test_every_view_is_another_one_and_is_undone(shape, mirrors, turns):
         assert len(set(seen)) == len(seen)
 
 
-def test_how_many():
+def test_the_number_of_views():
     assert len(Views().of((8, 8))) == 6 and len(Views().of((8, 6))) == 4
     assert len(Views().of((8, 8, 8))) == 4 and len(Views(mirrors="all").of((8, 8, 8))) == 8
     assert Views(axes=(2,)).of((8, 8, 8)) == [View(), View(mirrors=(2,))]
@@ -45,11 +45,12 @@ def test_how_many():
 )
 def test_restyling_keeps_what_it_promises(style, seed, shape):
     x = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(1))
-    given_x, states = x.clone(), (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+    before_x = x.clone()
+    states = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
     restyling = Restyling(style)
     out = restyling(x, [seed, (seed + 1) % 2**32])
     assert out.shape == x.shape and out.dtype == x.dtype and out.isfinite().all()
-    assert torch.equal(out, restyling(x, [seed, (seed + 1) % 2**32])) and torch.equal(x, given_x)
+    assert torch.equal(out, restyling(x, [seed, (seed + 1) % 2**32])) and torch.equal(x, before_x)
     assert torch.equal(out[1:], restyling(x[1:], [(seed + 1) % 2**32]))
     assert torch.equal(states[0], torch.get_rng_state()) and (states[1] == np.random.get_state()[1]).all()
     assert states[2] == random.getstate()
@@ -69,13 +70,13 @@ def test_restyling_differs_from_seed_to_seed(style):
     assert len({tuple(Restyling(style)(x, [s]).flatten().tolist()) for s in range(8)}) > 4
 
 
-def test_unknown_style():
+def test_an_unknown_style_is_refused():
     with pytest.raises(ValueError, match="found 'xray'"):
         Restyling("xray")
 
 
 @pytest.mark.parametrize(("channels", "scale", "style"), [(3, 1, "fundus"), (1, 1, "ct"), (3, 2, "mri"), (1, -1, "mri")])
-def test_auto_looks_at_the_window(channels, scale, style):
+def test_auto_chooses_the_style_by_channels_and_range(channels, scale, style):
     x = scale * torch.rand(1, channels, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Restyling()(x, [7]), Restyling(style)(x, [7]))
     if channels == 3 and scale == 1:

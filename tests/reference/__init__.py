@@ -1,5 +1,6 @@
-"""Each paper's step in plain lines, written from its equations and sharing no code with the package.
+"""Each paper's step in plain code, written from its equations without use of the package.
 
-All take a 2D network whose BatchNorm layers normalise by the batch they see (one window), a window ``x`` of shape
-``(1, C, H, W)`` and a sigmoid head, change the network's scale and shift in place, and leave the answer to the caller.
+All functions take a 2D network with a sigmoid head, whose BatchNorm layers normalise by the batch that they see, and one window
+``x`` ``(1, C, H, W)``. Those that learn change ``affine``, the network's scales and shifts, in place; the caller then runs the
+network.
 """
