@@ -111,7 +111,7 @@ FAMILY = {
     "going on by another method": between(lambda d, rng: ["--method", "viewaverage"], "unfinished run with another method"),
     "going on with another seed": between(lambda d, rng: ["--seed", "5"], "unfinished run with another seed"),
     "going on with other weights": between(_new_weights, "unfinished run with another weights"),
-    "starting anew": between(lambda d, rng: ["--seed", "5", "--anew"], "5 of 6 segmented; masks", 3),
+    "restarting": between(lambda d, rng: ["--seed", "5", "--restart"], "5 of 6 segmented; masks", 3),
     "an image changed in between": between(_redone, "5 of 6 segmented (", 3),
     "a mask lost in between": between(_lost, "5 of 6 segmented (", 3),
     "the journal torn": between(_torn, "5 of 6 segmented (", 3),
