@@ -90,7 +90,7 @@ MUTANTS = {
     "p values not corrected": ("reporting/significance.py", "(len(known) - rank) * p", "p"),
     "seeds counted as cases": ("reporting/summary.py", "changes = [after - before for before, after in pairs.values()]", "changes = [after - before for _, before, after in both]"),
     "missed masks left out": ("evaluation/scoring.py", 'Score(0.0, 0.0 if "nsd" in metrics else nan,', "Score(nan, nan,"),
-    "distances without spacing": ("evaluation/scoring.py", "return [float(s) for s in affine_to_spacing(value.affine, r=dims)]", "return [1.0] * dims"),
+    "distances without spacing": ("evaluation/scoring.py", 'voxel_spacing(data["label"], dims) or voxel_spacing(data.get("image"), dims) or ', ""),
     "half a job's rows kept": ("reporting/rows.py", "key = astuple(row.key)", "key = astuple(row.key); self._file.commit()"),
     "rows of other settings mixed": ("reporting/rows.py", "self._same(name, old, value)", "pass"),
     "processes step alone": ("core/gradients.py", "if over_processes else (value, total)", "if False else (value, total)"),

@@ -1,10 +1,9 @@
-"""The rows of a comparison: methods and their controls with the choices they are run under."""
+"""The rows of a comparison: each method with its controls, and the choices that they are run with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from monai_tta import methods
@@ -16,39 +15,10 @@ from monai_tta.core.trust import RandomSign
 from monai_tta.core.views import Views
 from monai_tta.evaluation.protocol import Protocol, refuse_unknown
 from monai_tta.methods import Careful, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
-from monai_tta.pipeline.bundle import BundleError
 
-
-def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Contender]:
-    """Source and the contenders named, or all: GraTa and its baselines, continual; GraTa anew for each case; and TENT at a rate
-    that ruins it, with and without being begun anew.
-
-    Raises:
-        BundleError: for a name that is no contender's.
-    """
-    task = ConsistencyTask(restyling=Restyling(protocol.style))
-    never: dict[str, Any] = {"reset": "never"}
-    hasty = Tent(optimizer=Adam(lr=1000 * PAPER_LR))
-    all_ = [
-        Contender("Source", Source()),
-        Contender("Statistics", Statistics(blend=1.0)),
-        Contender("Tent", Tent(), never),
-        Contender("Consistency", Consistency(objective=task, optimizer=Adam(lr=PAPER_LR)), never),
-        Contender("GraTa", GraTa(pseudo=task), never),
-        Contender("GraTa, 10 beta", GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR)), never),
-        Contender("GraTa, episodic", GraTa(pseudo=task)),
-        Contender("Tent, 1000 beta", hasty, never),
-        Contender("Tent, 1000 beta, never reborn", hasty, never | {"collapse": None}),
-    ]
-    known = {c.label: c for c in all_}
-    for name in only:
-        if name not in known:
-            raise BundleError(f"no contender {name!r}; there are: {'; '.join(known)}")
-    return [c for label, c in known.items() if not only or label in ("Source", *only)]
-
-
-PAPER_LR = 1e-4  # the rate of the GraTa paper
-
+PAPER_LR = 1e-4  # beta, the learning rate of the GraTa paper
+CONTINUAL: dict[str, Any] = {"reset": "never"}
+BY_WINDOW: dict[str, Any] = {"learn": "window"}
 
 # GraTa without its gradients; without its look-ahead, also at the rate of a cosine of 0; without the sign of its cosine.
 ABLATIONS = ("Statistics, window, blend 1.0", "Consistency, beta", "Consistency, beta/4", "GraTa, random sign")
@@ -56,7 +26,7 @@ ABLATIONS = ("Statistics, window, blend 1.0", "Consistency, beta", "Consistency,
 
 @dataclass(frozen=True)
 class Contender:
-    """A method with the choices it is run under; all get the same windows and budget."""
+    """A method with keyword arguments of `AdaptiveInferer`. All contenders get the same windows and budget."""
 
     label: str
     method: AdaptationMethod
@@ -64,57 +34,133 @@ class Contender:
 
 
 def chosen_contenders(protocol: Protocol, names: Sequence[str] = (), ablations: bool = False) -> list[Contender]:
-    """Source and the contenders named, or all of `contenders`; with ``ablations``, the rows of `ABLATIONS`, too.
+    """Source and the named contenders, or all of `contenders`; with ``ablations``, those of `ABLATIONS`, too.
 
     Raises:
-        BundleError: for a name that is no contender's.
+        BundleError: for an unknown name.
     """
-    known = {c.label: c for c in [*contenders(protocol), *ablated(protocol)]}
+    known = {row.label: row for row in [*contenders(protocol), *_only_when_named(protocol)]}
     refuse_unknown("row", names, known)
-    named = {"Source", *(names or [c.label for c in contenders(protocol)]), *(ABLATIONS if ablations else ())}
-    return [c for label, c in known.items() if label in named]
-
-
-def ablated(protocol: Protocol) -> list[Contender]:
-    """What is run only when asked for: GraTa that forgets whether its gradients agree or oppose each other."""
-    task = ConsistencyTask(restyling=Restyling(protocol.style))
-    return [Contender("GraTa, random sign", GraTa(pseudo=task, trust=RandomSign()))]
+    wanted = {"Source", *(names or [row.label for row in contenders(protocol)]), *(ABLATIONS if ablations else ())}
+    return [row for label, row in known.items() if label in wanted]
 
 
 def contenders(protocol: Protocol) -> list[Contender]:
-    """GraTa, its parts and its controls, then every other exported method as it comes."""
-    restyling = Restyling(protocol.style)
-    task = ConsistencyTask(restyling=restyling)
-    trained = Views(axes=protocol.mirrors, turns=False if protocol.mirrors else None)
-    known = ConsistencyTask(restyling=restyling, views=trained)
-    grata = partial(GraTa, pseudo=task)
-    consistency = partial(Consistency, objective=task)
-    never, window = {"reset": "never"}, {"learn": "window"}
-    choosy = [
-        Contender("View average, trained mirrors", ViewAverage(views=trained)),
-        Contender("GraTa, trained mirrors", GraTa(pseudo=known)),
-        Contender("GraTa, trained mirrors, 10 beta, 4 steps", GraTa(pseudo=known, optimizer=Adam(lr=10 * PAPER_LR), steps=4)),
-    ]
-    chosen = [
+    """All rows of a comparison, family by family in the order of `FAMILIES`, then every other method with its defaults."""
+    rows = [row for family in FAMILIES for row in family(protocol)]
+    covered = {type(row.method).__name__ for row in rows}
+    others = [Contender(name, getattr(methods, name)()) for name in methods.__all__ if name not in covered]
+    return [*rows, *others]
+
+
+def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Contender]:
+    """The rows of a comparison over streams: Source and the named ones, or all.
+
+    GraTa and its baselines are continual. GraTa is also run episodic, and Tent at a learning rate that ruins it, with and without
+    restarts after a collapse.
+
+    Raises:
+        BundleError: for an unknown name.
+    """
+    task = _task(protocol)
+    reckless = Tent(optimizer=Adam(lr=1000 * PAPER_LR))
+    rows = [
         Contender("Source", Source()),
-        Contender("Careful", Careful()),
-        Contender("Careful, from the front", Careful(thorough=False)),
-        Contender("Careful, universal judge", Careful(predictor="universal")),
-        Contender("View average", ViewAverage()),
-        *[Contender(f"Statistics, window, blend {b}", Statistics(blend=b)) for b in (0.1, 0.3, 1.0)],
-        *[Contender(f"Statistics, volume, blend {b}", Statistics(blend=b, statistics="volume")) for b in (0.1, 0.3, 1.0)],
-        Contender("Tent", Tent()),
-        Contender("Consistency, beta", consistency(optimizer=Adam(lr=PAPER_LR))),
-        Contender("Consistency, beta/4", consistency(optimizer=Adam(lr=PAPER_LR / 4))),
-        Contender("GraTa", grata()),
-        Contender("GraTa, 10 beta, 4 steps", grata(optimizer=Adam(lr=10 * PAPER_LR), steps=4)),
-        Contender("GraTa, 4 steps", grata(steps=4)),
-        Contender("GraTa, continual", grata(), never),
-        Contender("GraTa, 4 steps, continual", grata(steps=4), never),
-        Contender("GraTa, learn window", grata(), window),
-        Contender("GraTa, learn window, continual", grata(), window | never),
-        Contender("GraTa, volume statistics, blend 0.3", grata(statistics="volume", blend=0.3)),
-        *(choosy if protocol.mirrors is not None else []),
+        Contender("Statistics", Statistics(blend=1.0)),
+        Contender("Tent", Tent(), CONTINUAL),
+        Contender("Consistency", Consistency(objective=task, optimizer=Adam(lr=PAPER_LR)), CONTINUAL),
+        Contender("GraTa", GraTa(pseudo=task), CONTINUAL),
+        Contender("GraTa, 10 beta", GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR)), CONTINUAL),
+        Contender("GraTa, episodic", GraTa(pseudo=task)),
+        Contender("Tent, 1000 beta", reckless, CONTINUAL),
+        Contender("Tent, 1000 beta, never restarted", reckless, CONTINUAL | {"collapse": None}),
     ]
-    there = {type(c.method).__name__ for c in chosen}
-    return chosen + [Contender(name, getattr(methods, name)()) for name in methods.__all__ if name not in there]
+    known = {row.label: row for row in rows}
+    refuse_unknown("contender", only, known)
+    return [row for label, row in known.items() if not only or label in ("Source", *only)]
+
+
+def _source(protocol: Protocol) -> list[Contender]:
+    return [Contender("Source", Source())]
+
+
+def _careful(protocol: Protocol) -> list[Contender]:
+    return [
+        Contender("Careful", Careful()),
+        Contender("Careful, un-augmented", Careful(thorough=False)),
+        Contender("Careful, universal predictor", Careful(predictor="universal")),
+    ]
+
+
+def _view_average(protocol: Protocol) -> list[Contender]:
+    return [Contender("View average", ViewAverage())]
+
+
+def _statistics(protocol: Protocol) -> list[Contender]:
+    blends = (0.1, 0.3, 1.0)
+    return [
+        *[Contender(f"Statistics, window, blend {b}", Statistics(blend=b)) for b in blends],
+        *[Contender(f"Statistics, volume, blend {b}", Statistics(blend=b, statistics="volume")) for b in blends],
+    ]
+
+
+def _tent(protocol: Protocol) -> list[Contender]:
+    return [Contender("Tent", Tent())]
+
+
+def _consistency(protocol: Protocol) -> list[Contender]:
+    task = _task(protocol)
+    return [
+        Contender("Consistency, beta", Consistency(objective=task, optimizer=Adam(lr=PAPER_LR))),
+        Contender("Consistency, beta/4", Consistency(objective=task, optimizer=Adam(lr=PAPER_LR / 4))),
+    ]
+
+
+def _grata(protocol: Protocol) -> list[Contender]:
+    task = _task(protocol)
+    return [
+        Contender("GraTa", GraTa(pseudo=task)),
+        Contender("GraTa, 10 beta, 4 steps", GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR), steps=4)),
+        Contender("GraTa, 4 steps", GraTa(pseudo=task, steps=4)),
+        Contender("GraTa, continual", GraTa(pseudo=task), CONTINUAL),
+        Contender("GraTa, 4 steps, continual", GraTa(pseudo=task, steps=4), CONTINUAL),
+        Contender("GraTa, learn window", GraTa(pseudo=task), BY_WINDOW),
+        Contender("GraTa, learn window, continual", GraTa(pseudo=task), BY_WINDOW | CONTINUAL),
+        Contender("GraTa, volume statistics, blend 0.3", GraTa(pseudo=task, statistics="volume", blend=0.3)),
+    ]
+
+
+def _trained_mirrors(protocol: Protocol) -> list[Contender]:
+    """Views that the source was trained on, where the protocol says which: mirrored along these axes and never turned."""
+    if protocol.mirrors is None:
+        return []
+    views = Views(axes=protocol.mirrors, turns=False if protocol.mirrors else None)
+    task = ConsistencyTask(restyling=Restyling(protocol.style), views=views)
+    faster = GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR), steps=4)
+    return [
+        Contender("View average, trained mirrors", ViewAverage(views=views)),
+        Contender("GraTa, trained mirrors", GraTa(pseudo=task)),
+        Contender("GraTa, trained mirrors, 10 beta, 4 steps", faster),
+    ]
+
+
+def _only_when_named(protocol: Protocol) -> list[Contender]:
+    """GraTa that does not know whether its gradients agree or oppose each other."""
+    return [Contender("GraTa, random sign", GraTa(pseudo=_task(protocol), trust=RandomSign()))]
+
+
+def _task(protocol: Protocol) -> ConsistencyTask:
+    """Consistency under restyling in the bundle's style."""
+    return ConsistencyTask(restyling=Restyling(protocol.style))
+
+
+FAMILIES: tuple[Callable[[Protocol], list[Contender]], ...] = (
+    _source,
+    _careful,
+    _view_average,
+    _statistics,
+    _tent,
+    _consistency,
+    _grata,
+    _trained_mirrors,
+)

@@ -1,4 +1,4 @@
-"""What is compared: methods and their controls, and the domains that a bundle's ``configs/compare.yaml`` names."""
+"""What is compared on: the domains that a bundle's ``configs/compare.yaml`` names, and how answers are scored there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from monai_tta.pipeline.bundle import BundleError
 
 @dataclass(frozen=True)
 class Domain:
-    """Where the cases come from: the bundle's evaluate config with these keys set, maybe through a simulated scanner.
+    """A set of labelled cases, maybe seen through a simulated scanner.
 
-    ``shift`` is the path of a `ScannerShift` class; case k is shifted with seed k.
+    Args:
+        label: what tables call it.
+        keys: of the bundle's evaluate config, which lists the cases when these are set. DATA in a text is the folder of the data.
+        shift: the import path of a `ScannerShift` class, or None. Case k is shifted with seed k.
+        severity: of the shift, 1 to 5.
     """
 
     label: str
@@ -27,9 +31,17 @@ class Domain:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A bundle's ``configs/compare.yaml``: domains, the restyling's style, the mirrors the source was trained with, before
-    which transforms of the bundle's preprocessing the simulated scanner stands, the labels' names, how far off a border is
-    still right for NSD (``tolerance``), and the unit of lengths ("mm", or "pixels" where images know no spacing)."""
+    """A bundle's ``configs/compare.yaml``.
+
+    Args:
+        domains: what to compare on.
+        style: of the restyling that methods use.
+        mirrors: the axes along which training images were mirrored, or None where that is unknown.
+        before: the simulated scanner stands before the first of these transforms of the bundle's preprocessing.
+        labels: the names of the structures, in the order of the scores.
+        tolerance: NSD counts a border as right up to this distance, in the unit of lengths.
+        unit: of lengths: "mm", or "pixels" where images have no spacing.
+    """
 
     domains: tuple[Domain, ...]
     style: Any = "auto"
@@ -44,33 +56,36 @@ def protocol_of(root: Path) -> Protocol:
     """Read a bundle's protocol.
 
     Raises:
-        BundleError: when it has none, or one with unknown entries.
+        BundleError: for a bundle without one, or one with unknown entries.
     """
     file = root / "configs" / "compare.yaml"
     if not file.is_file():
         raise BundleError(f"{root} has no configs/compare.yaml, which names the domains to compare on")
-    said = ConfigParser.load_config_file(str(file))
+    config = ConfigParser.load_config_file(str(file))
     try:
-        said["domains"] = tuple(Domain(**d) for d in said["domains"])
-        entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return Protocol(**entries)
+        domains = tuple(Domain(**domain) for domain in config["domains"])
+        entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
+        return Protocol(**entries | {"domains": domains})
     except (KeyError, TypeError) as error:
         raise BundleError(f"{file}: {error}") from error
 
 
 def chosen_domains(protocol: Protocol, names: Sequence[str] = (), severities: Sequence[int] = ()) -> list[Domain]:
-    """The protocol's domains: all, or those named; simulated scanners at these severities instead of their own.
+    """The named domains of a protocol, or all; simulated scanners at these severities in place of their own.
 
     Raises:
-        BundleError: for a name that is no domain's, or a severity that is none of 1 to 5.
+        BundleError: for an unknown name, or a severity other than 1 to 5.
     """
-    known = {d.label: d for d in protocol.domains}
+    known = {domain.label: domain for domain in protocol.domains}
     refuse_unknown("domain", names, known)
-    if wrong := [s for s in severities if s not in range(1, 6)]:
+    if wrong := [severity for severity in severities if severity not in range(1, 6)]:
         raise BundleError(f"no severity {wrong[0]}; there are: 1; 2; 3; 4; 5")
-    chosen = [known[name] for name in dict.fromkeys(names or known)]
-    several = [[at_severity(d, s) for s in severities] if d.shift and severities else [d] for d in chosen]
-    return list({d.label: d for domains in several for d in domains}.values())
+    chosen: dict[str, Domain] = {}
+    for name in names or known:
+        domain = known[name]
+        variants = [at_severity(domain, severity) for severity in severities] if domain.shift and severities else [domain]
+        chosen |= {variant.label: variant for variant in variants}
+    return list(chosen.values())
 
 
 def at_severity(domain: Domain, severity: int) -> Domain:
@@ -80,10 +95,10 @@ def at_severity(domain: Domain, severity: int) -> Domain:
 
 
 def refuse_unknown(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
-    """Refuse a name that is not known, and list those that are.
+    """Check names against the known ones.
 
     Raises:
-        BundleError: for an unknown name.
+        BundleError: for an unknown name; the message lists the known ones.
     """
     for name in names:
         if name not in known:

@@ -1,5 +1,7 @@
-"""Continual use as a protocol: methods over streams of a bundle's domains, in several orders, apart and mixed, round after round,
-and back to the source. Labels never reach an adapter."""
+"""Methods over streams of cases: a bundle's domains in several orders, one after the other and mixed, and back to the source.
+
+Labels score the answers. No method sees them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,10 @@ import torch
 
 from monai_tta.evaluation.contenders import Contender, stream_contenders
 from monai_tta.evaluation.labelled_data import LabelledDomain
-from monai_tta.evaluation.protocol import chosen_domains, protocol_of
+from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
 from monai_tta.evaluation.scoring import scores_of
 from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.pipeline.bundle import BundleError, load_bundle
+from monai_tta.pipeline.bundle import BundleError, SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.reporting.stream_rows import BACK, StreamRow
 
@@ -31,19 +31,19 @@ KINDS: tuple[Kind, ...] = ("apart", "mixed")
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """Which streams are followed.
+    """Which streams there are.
 
-    The source is the first domain of the bundle's compare.yaml, or of those named; the others make the rounds, and every stream
-    ends in the source.
+    The source is the first domain of the bundle's compare.yaml, or of those named. A stream goes over the cases of the others,
+    round after round, and ends with the cases of the source.
 
     Args:
-        places: the domains' labels; empty for all.
+        domains: labels of domains, the source first; empty for all.
         orders: seeds; each draws an order of domains and of the cases in them.
         rounds: how often a stream goes over its cases, in the same order.
         limit: cases of each domain at most; None for all.
     """
 
-    places: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
     orders: tuple[int, ...] = (0, 1, 2)
     rounds: int = 3
     limit: int | None = None
@@ -51,19 +51,19 @@ class StreamPlan:
 
 @dataclass(frozen=True)
 class StreamCase:
-    """A case of a stream: in which round (`BACK`: the return to the source), of which domain, the how-manieth of it."""
+    """A case of a stream: its round (`BACK` for the return to the source), its domain, and its number there."""
 
     round: int
     domain: str
     case: int
 
 
-def route(counts: Mapping[str, int], kind: Kind, order: int, rounds: int) -> list[StreamCase]:
-    """The stops of a stream, the same for all contenders.
+def stream_cases(counts: Mapping[str, int], kind: Kind, order: int, rounds: int) -> list[StreamCase]:
+    """The cases of a stream in their order, which is the same for all contenders.
 
     Args:
         counts: how many cases each domain has, the source first.
-        kind: "apart" goes through one domain after the other, "mixed" through all cases as they come.
+        kind: "apart" goes through one domain after the other, "mixed" through the cases of all in any order.
         order: the seed of the order.
         rounds: how often.
     """
@@ -71,51 +71,91 @@ def route(counts: Mapping[str, int], kind: Kind, order: int, rounds: int) -> lis
     draw = random.Random(order)
     draw.shuffle(others)
     cases = {name: draw.sample(range(counts[name]), counts[name]) for name in (*others, source)}
-    one = [(name, case) for name in others for case in cases[name]]
+    one_round = [(name, case) for name in others for case in cases[name]]
     if kind == "mixed":
-        draw.shuffle(one)
-    away = [StreamCase(k, name, case) for k in range(1, rounds + 1) for name, case in one]
+        draw.shuffle(one_round)
+    away = [StreamCase(number, name, case) for number in range(1, rounds + 1) for name, case in one_round]
     return away + [StreamCase(BACK, source, case) for case in cases[source]]
 
 
-def walk(
-    root: Path, dataset_dir: Path, checkpoint: str, contender: Contender, plan: StreamPlan, choices: Any = None
+def follow_streams(
+    root: Path,
+    dataset_dir: Path,
+    checkpoint: str,
+    contender: Contender,
+    plan: StreamPlan,
+    choices: Mapping[str, Any] | None = None,
 ) -> list[StreamRow]:
-    """One contender through all streams of a plan, an inferer for each stream.
+    """Take one contender through all streams of a plan, with a new inferer for each stream.
 
-    ``choices`` are keyword arguments of `AdaptiveInferer`; the contender's own come before them. What depends on nothing but the
-    case is answered once.
+    A contender that keeps nothing from case to case answers each case once.
+
+    Args:
+        root: a bundle with ``configs/evaluate.yaml`` and ``configs/compare.yaml``.
+        dataset_dir: the labelled data.
+        checkpoint: a file in the bundle's ``models``.
+        contender: its own choices come before ``choices``.
+        plan: which streams.
+        choices: keyword arguments of `AdaptiveInferer`.
+
+    Raises:
+        BundleError: for fewer than two domains.
     """
     torch.set_num_threads(1)
-    bundle, protocol = load_bundle(root, checkpoint), protocol_of(root)
-    domains = chosen_domains(protocol, plan.places)
+    bundle = load_bundle(root, checkpoint)
+    domains = chosen_domains(protocol_of(root), plan.domains)
     if len(domains) < 2:
-        raise BundleError(f"a stream needs a source and another domain, found {[d.label for d in domains]} in compare.yaml")
-    cohorts = {d.label: LabelledDomain(root, dataset_dir, d) for d in domains}
-    cases = {name: [c.case(k) for k in islice(range(len(c)), plan.limit)] for name, c in cohorts.items()}
-    posts = {name: cohort.postprocessing() for name, cohort in cohorts.items()}
-    chosen = dict(choices or {}) | contender.choices
-    forgets = chosen.get("reset", "volume") != "never" or not contender.method.learns
+        labels = [domain.label for domain in domains]
+        raise BundleError(f"a stream needs a source and another domain, found {labels} in compare.yaml")
+    loaded = {domain.label: _LoadedDomain(root, dataset_dir, domain, plan.limit) for domain in domains}
+    counts = {name: len(domain.cases) for name, domain in loaded.items()}
+    options = {"head": head_of(loaded[domains[0].label].postprocessing), **(choices or {}), **contender.choices}
+    keeps_nothing = options.get("reset", "volume") != "never" or not contender.method.learns
     rows: list[StreamRow] = []
-    known: dict[tuple[str, int], StreamRow] = {}
-    for kind, order in ((k, o) for k in KINDS for o in plan.orders):
-        head = head_of(posts[domains[0].label])
-        inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, head=head, seed=order, **chosen)
-        for position, stop in enumerate(route({name: len(c) for name, c in cases.items()}, kind, order, plan.rounds)):
-            make = partial(StreamRow, contender.label, kind, order, position, stop.round, stop.domain, stop.case)
-            place = (stop.domain, stop.case)
-            if forgets and place in known:
-                old = known[place]
-                rows.append(make(old.dice, old.weight_distance, old.reason, old.restarted, old.seconds))
-                continue
-            data = cases[stop.domain][stop.case]
-            with torch.no_grad():
-                logits = inferer(data["image"][None].as_tensor().to(bundle.device), bundle.network)
-            found = posts[stop.domain](dict(data) | {"pred": logits[0]})
-            scores, record = tuple(score.dice for score in scores_of(found, ("dice",))), inferer.cases[-1]
-            rows.append(make(scores, record.weight_distance, record.reason, record.restarted, record.seconds))
-            known[place] = rows[-1]
+    answered: dict[tuple[str, int], StreamRow] = {}
+    for kind in KINDS:
+        for order in plan.orders:
+            inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, seed=order, **options)
+            for position, case in enumerate(stream_cases(counts, kind, order, plan.rounds)):
+                row = answered.get((case.domain, case.case)) if keeps_nothing else None
+                if row is None:
+                    row = _answer(bundle, inferer, loaded[case.domain], case, contender.label)
+                    answered[case.domain, case.case] = row
+                rows.append(replace(row, kind=kind, order=order, position=position, round=case.round))
     return rows
+
+
+class _LoadedDomain:
+    """The first cases of a domain, in memory, and the postprocessing of their answers."""
+
+    def __init__(self, root: Path, dataset_dir: Path, domain: Domain, limit: int | None) -> None:
+        labelled = LabelledDomain(root, dataset_dir, domain)
+        count = len(labelled) if limit is None else min(limit, len(labelled))
+        self.cases = [labelled.case(number) for number in range(count)]
+        self.postprocessing = labelled.postprocessing()
+
+
+def _answer(bundle: SourceBundle, inferer: AdaptiveInferer, domain: _LoadedDomain, case: StreamCase, label: str) -> StreamRow:
+    """Answer and score one case; its place in the stream is filled in by the caller."""
+    data = domain.cases[case.case]
+    with torch.no_grad():
+        logits = inferer(data["image"][None].as_tensor().to(bundle.device), bundle.network)
+    scores = scores_of(domain.postprocessing(dict(data) | {"pred": logits[0]}), ("dice",))
+    record = inferer.cases[-1]
+    return StreamRow(
+        contender=label,
+        kind="",
+        order=0,
+        position=0,
+        round=case.round,
+        domain=case.domain,
+        case=case.case,
+        dice=tuple(score.dice for score in scores),
+        weight_distance=record.weight_distance,
+        reason=record.reason,
+        restarted=record.restarted,
+        seconds=record.seconds,
+    )
 
 
 def streams(
@@ -127,16 +167,18 @@ def streams(
     workers: int | None = None,
     **choices: Any,
 ) -> Iterator[tuple[list[StreamRow], str | None]]:
-    """Run all contenders, or those named, one process for each.
+    """Take all contenders, or the named ones, through the streams of a plan, one process for each.
+
+    Arguments are those of `follow_streams`; ``workers`` is the number of processes, one per core by default.
 
     Yields:
-        a contender's rows as it is done; or none, and what went wrong.
+        as each contender is done, its rows and None; or no rows, and what went wrong.
     """
     todo = stream_contenders(protocol_of(root), only)
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(walk, root, dataset_dir, checkpoint, c, plan, choices): c.label for c in todo}
+        jobs = {pool.submit(follow_streams, root, dataset_dir, checkpoint, c, plan, choices): c.label for c in todo}
         for job in as_completed(jobs):
             try:
                 yield job.result(), None
             except Exception as error:  # the other contenders' hours must not be lost
-                yield [], f"{jobs[job]}: {type(error).__name__}: {error}"
+                yield [], f"{jobs[job]}: {describe_error(error)}"

@@ -1,4 +1,4 @@
-"""Measure a source's own cases, labelled or not, for `ReferenceRanges`: what guards take to be plausible."""
+"""Measure a source's own cases, labelled or not: the figures that `ReferenceRanges` are made of."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ from monai_tta.core.label_free_metrics import mean_entropy
 from monai_tta.core.method import NoLearning
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import chosen_domains, protocol_of
+from monai_tta.evaluation.scoring import is_one_hot
 from monai_tta.guards.base import Guard
 from monai_tta.guards.evidence import Evidence
 from monai_tta.guards.reference_ranges import CaseFigures
 from monai_tta.guards.shape_features import SMALL, measure_shape
 from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.bundle import SourceBundle, describe_error
 from monai_tta.pipeline.output_head import head_of
+
+FiguresOrReason = tuple[CaseFigures | None, str | None]  # a case's figures and None; or None and why there are none
 
 
 class MeasureCases(Guard):
     """Refuse nothing, and keep the figures of each case in ``found``.
 
     Args:
-        truth: gives a label's structures ``(K', *spatial)`` for logits ``(K, *spatial)``; None measures the answer's own.
-        small: pieces of fewer voxels are not counted.
+        label_masks: gives a label's structures ``(K', *spatial)`` for logits ``(K, *spatial)``; None measures the answer's own.
+        small: components of fewer voxels are not counted.
     """
 
-    def __init__(self, truth: Callable[[Tensor], Tensor] | None = None, small: int = SMALL) -> None:
-        self.truth, self.small = truth, small
+    def __init__(self, label_masks: Callable[[Tensor], Tensor] | None = None, small: int = SMALL) -> None:
+        self.label_masks = label_masks
+        self.small = small
         self.found: list[CaseFigures] = []
 
     def check(self, evidence: Evidence) -> str | None:
-        """Measure; costs one forward pass of each window that would teach."""
-        masks = evidence.adapted_masks if self.truth is None else self.truth(evidence.adapted[0])
+        """Measure a case; costs one forward pass of each window that would be adapted on."""
+        masks = evidence.adapted_masks if self.label_masks is None else self.label_masks(evidence.adapted[0])
         self.found.append(
             CaseFigures(
                 shapes=tuple(measure_shape(mask, evidence.spacing, self.small) for mask in masks),
@@ -50,52 +54,52 @@ class MeasureCases(Guard):
         return None
 
 
-def measure_images(bundle: SourceBundle, images: Sequence[Path]) -> Iterator[tuple[CaseFigures | None, str | None]]:
-    """Answer unlabelled images plainly and measure the answers.
+def measure_images(bundle: SourceBundle, images: Sequence[Path]) -> Iterator[FiguresOrReason]:
+    """Segment unlabelled images without adaptation and measure the answers.
 
     Yields:
-        an image's figures, or why there are none.
+        for each image its figures, or why there are none.
     """
     with tempfile.TemporaryDirectory() as folder:
-        before, after = bundle.transforms(Path(folder))
+        preprocessing, postprocessing = bundle.transforms(Path(folder))
         for image in images:
             try:
                 if not image.exists():
                     raise FileNotFoundError(f"{image} does not exist")
-                yield _measured(bundle, before({"image": str(image)})["image"], after)
-            except Exception as error:  # a bad image must not end the cohort
-                yield None, f"{image.name}: {type(error).__name__}: {error}"
+                yield _measured(bundle, preprocessing({"image": str(image)})["image"], postprocessing)
+            except Exception as error:  # one bad image must not end the run
+                yield None, f"{image.name}: {describe_error(error)}"
 
 
-def measure_labelled(
-    bundle: SourceBundle, root: Path, dataset_dir: Path, domain: str
-) -> Iterator[tuple[CaseFigures | None, str | None]]:
-    """Measure the labels of a domain of the bundle's ``configs/compare.yaml``, and the entropy and distance of its images.
+def measure_labelled(bundle: SourceBundle, root: Path, dataset_dir: Path, domain: str) -> Iterator[FiguresOrReason]:
+    """Measure the labels of a domain of the bundle's ``configs/compare.yaml``, and the entropy and distances of its images.
 
     Yields:
-        a case's figures, or why there are none.
+        for each case its figures, or why there are none.
 
     Raises:
         BundleError: for a bundle without that file, an unknown domain, or a domain without cases.
     """
     protocol = protocol_of(root)
     (chosen,) = chosen_domains(protocol, [domain])
-    cohort = LabelledDomain(root, dataset_dir, chosen)
-    post = cohort.postprocessing()
-    for data in map(cohort.case, range(len(cohort))):
-        yield _measured(bundle, data["image"], post, partial(_structures, post, data))
+    labelled = LabelledDomain(root, dataset_dir, chosen)
+    postprocessing = labelled.postprocessing()
+    for number in range(len(labelled)):
+        case = labelled.case(number)
+        yield _measured(bundle, case["image"], postprocessing, partial(_label_masks, postprocessing, case))
 
 
-def _structures(post: Any, data: dict[str, Any], logits: Tensor) -> Tensor:
-    """A case's label as the bundle's postprocessing leaves it, without the background where structures exclude each other."""
-    label = torch.as_tensor(post(dict(data) | {"pred": logits})["label"]) > 0
-    exclusive = len(label) > 1 and bool((label.sum(0) == 1).all())
-    return label[1:] if exclusive else label
+def _label_masks(postprocessing: Any, case: dict[str, Any], logits: Tensor) -> Tensor:
+    """A case's label as the bundle's postprocessing leaves it, without the background of one-hot channels."""
+    label = torch.as_tensor(postprocessing(dict(case) | {"pred": logits})["label"]) > 0
+    return label[1:] if is_one_hot(label) else label
 
 
-def _measured(bundle: SourceBundle, image: Any, post: Any, truth: Any = None) -> tuple[CaseFigures | None, str | None]:
-    measure = MeasureCases(truth)
-    inferer = AdaptiveInferer(method=NoLearning(), inferer=bundle.inferer, head=head_of(post), guard=measure)
+def _measured(
+    bundle: SourceBundle, image: Any, postprocessing: Any, label_masks: Callable[[Tensor], Tensor] | None = None
+) -> FiguresOrReason:
+    measure = MeasureCases(label_masks)
+    inferer = AdaptiveInferer(method=NoLearning(), inferer=bundle.inferer, head=head_of(postprocessing), guard=measure)
     with torch.no_grad():
         inferer(image[None].to(bundle.device), bundle.network)
     return (measure.found[0], None) if measure.found else (None, inferer.cases[-1].reason)

@@ -1,0 +1,63 @@
+"""The rows of a comparison: their names and order, which tables and commands rely on."""
+
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.evaluation.contenders import contenders, stream_contenders
+from monai_tta.evaluation.protocol import protocol_of
+
+LABELS = [
+    "Source",
+    "Careful",
+    "Careful, un-augmented",
+    "Careful, universal predictor",
+    "View average",
+    "Statistics, window, blend 0.1",
+    "Statistics, window, blend 0.3",
+    "Statistics, window, blend 1.0",
+    "Statistics, volume, blend 0.1",
+    "Statistics, volume, blend 0.3",
+    "Statistics, volume, blend 1.0",
+    "Tent",
+    "Consistency, beta",
+    "Consistency, beta/4",
+    "GraTa",
+    "GraTa, 10 beta, 4 steps",
+    "GraTa, 4 steps",
+    "GraTa, continual",
+    "GraTa, 4 steps, continual",
+    "GraTa, learn window",
+    "GraTa, learn window, continual",
+    "GraTa, volume statistics, blend 0.3",
+    "View average, trained mirrors",
+    "GraTa, trained mirrors",
+    "GraTa, trained mirrors, 10 beta, 4 steps",
+]
+STREAM_LABELS = [
+    "Source",
+    "Statistics",
+    "Tent",
+    "Consistency",
+    "GraTa",
+    "GraTa, 10 beta",
+    "GraTa, episodic",
+    "Tent, 1000 beta",
+    "Tent, 1000 beta, never restarted",
+]
+
+
+def test_rows_keep_their_names_and_order():
+    protocol = protocol_of(BUNDLE)
+    assert protocol.mirrors is not None
+    assert [row.label for row in contenders(protocol)] == [*LABELS, "ImageEdit"]
+    assert [row.label for row in stream_contenders(protocol)] == STREAM_LABELS
+
+
+def test_rows_with_trained_mirrors_need_a_protocol_that_names_the_mirrors():
+    without = protocol_of(BUNDLE.parent / "vessel_fundus")
+    assert without.mirrors is None
+    assert [row.label for row in contenders(without)] == [*LABELS[:-3], "ImageEdit"]
+
+
+def test_continual_rows_are_told_by_their_choices():
+    protocol = protocol_of(BUNDLE)
+    never = {row.label for row in contenders(protocol) if row.choices.get("reset") == "never"}
+    assert never == {label for label in LABELS if "continual" in label}
