@@ -124,7 +124,8 @@ def ranges_of_cases(cases: Sequence[CaseFigures], labelled: bool, small: int = S
     kinds = {(c.unit, len(c.shapes), len(c.distances)) for c in cases}
     if len(kinds) > 1:
         raise ValueError(
-            f"cases differ in (unit, number of structures, number of layers): {sorted(kinds)}; reference ranges need cases of one kind"
+            f"cases differ in (unit, number of structures, number of layers): {sorted(kinds)}; "
+            "reference ranges need cases of one kind"
         )
     ((unit, _, _),) = kinds
     return ReferenceRanges(

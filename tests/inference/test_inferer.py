@@ -1,7 +1,6 @@
 """`AdaptiveInferer` as MONAI and torch use it: signature, batches, containers, meta data, pickling, threads, evaluators."""
 
 import copy
-import dataclasses
 import importlib
 import pickle
 import pkgutil
@@ -17,10 +16,9 @@ from monai.networks.nets import UNet
 from torch import nn
 
 import monai_tta
-from monai_tta import AdaptiveInferer, Careful, GraTa, Source, Statistics, Tent
-from monai_tta.core.method import Wrapper
+from monai_tta import AdaptiveInferer, Source, Tent
 from monai_tta.core.selection import NormAffine
-from tests.small import ROWS, TENT, image, inferer, network, run, same, state
+from tests.small import ROWS, TENT, image, inferer, network, same, state
 
 
 def test_the_signature_begins_like_monais():
@@ -30,27 +28,6 @@ def test_the_signature_begins_like_monais():
     assert [p.name for p in ours[: len(theirs)]] == [p.name for p in theirs]
     assert [p.default for p in ours[2:16]] == [p.default for p in theirs[2:16]]
     assert all(p.kind is p.KEYWORD_ONLY for p in ours[16:])
-
-
-@pytest.mark.parametrize(
-    "choice, said",
-    [
-        ({"head": "relu"}, "head"),
-        ({"learn": "volume", "reset": "window"}, "learn='window'"),
-        ({"learn": "window", "method": GraTa(statistics="volume")}, "learn='volume'"),
-        ({"budget": 0}, "budget"),
-        ({"method": "grata"}, "'grata'"),
-    ],
-)
-def test_meaningless_choices_are_refused_in_the_constructor(choice, said):
-    with pytest.raises(ValueError, match=said):
-        AdaptiveInferer(8, **choice)
-
-
-@pytest.mark.parametrize("build", [lambda: Statistics(blend=2), lambda: GraTa(statistics="mine"), lambda: Tent(steps=-1)])
-def test_meaningless_methods_are_refused(build):
-    with pytest.raises(ValueError, match="found"):
-        build()
 
 
 @pytest.mark.parametrize("amp", [False, True])
@@ -242,25 +219,3 @@ def test_no_class_or_function_shares_a_name_with_monai():
     taken, ours = defined(monai, ("auto3dseg", ".tests")), defined(monai_tta, ("__main__",))
     assert len(taken) > 1000 and "AdaptiveInferer" in ours
     assert not {name: (ours[name], taken[name]) for name in ours.keys() & taken.keys()}
-
-
-def test_the_budget_is_the_methods_unless_given():
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Around(Wrapper):
-        """Wrapped, 2026."""
-
-    pooled = Statistics(statistics="volume")
-    for method, wanted in (
-        (GraTa(), 1),
-        (pooled, 4),
-        (GraTa(statistics="volume"), 4),
-        (Careful(), 4),
-        (Around(inner=Careful()), 4),
-    ):
-        assert AdaptiveInferer(8, method=method).settings.n_adaptation_windows == wanted
-        assert AdaptiveInferer(8, method=method, budget=3).settings.n_adaptation_windows == 3
-        assert AdaptiveInferer(8, method=method, budget=None).settings.n_adaptation_windows is None
-    _, case = run(network(), TENT, image(size=20))
-    assert case.n_windows == case.budget == 1
-    with pytest.raises(ValueError, match="or 'auto'; found 'many'"):
-        AdaptiveInferer(8, budget="many")
