@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from monai_tta.evaluation.costs import Profile
 
 HELP_END = help_end("monai-tta profile hippocampus_mri --size 96,96,96 --repeats 5")
-COLUMNS = ("way", "s", "from - to", "x plain", "faster than paper", "MiB", "GFLOP", "of floor")
+COLUMNS = ("way", "s", "from - to", "x unadapted", "faster than paper", "MiB", "GFLOP", "of the matrix rate")
 
 
 def profile(
@@ -42,7 +42,7 @@ def profile(
         if out is not None:  # now, not when all is measured
             out.parent.mkdir(parents=True, exist_ok=True)
 
-        from monai_tta.evaluation.costs import CostJob
+        from monai_tta.evaluation.cost_job import CostJob
         from monai_tta.evaluation.costs import profile as measure_costs
 
         weights = None if untrained else "model.pt"
@@ -84,11 +84,11 @@ def _print_profile(found: Profile) -> None:
             cost.way,
             f"{cost.typical:.3g}",
             f"{min(cost.seconds):.3g} - {max(cost.seconds):.3g}",
-            f"{cost.typical / typical['plain']:.2f}",
+            f"{cost.typical / typical['unadapted']:.2f}",
             f"{typical['paper order'] / cost.typical:.2f}",
             "" if cost.memory is None else f"{cost.memory:.0f}",
             f"{cost.operations:.0f}",
-            f"{cost.floor:.0%}",
+            f"{cost.matrix_rate_share:.0%}",
         )
         for cost in found.costs
     ]
