@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def compare(plan: ComparisonPlan, out: Path, workers: int | None = None) -> Iter
     out.mkdir(parents=True, exist_ok=True)
     file = RowFile(out / "rows.sqlite")
     try:
-        file.settle({"begun": file.settings().get("begun", date.today().isoformat())} | plan.settings())
+        file.settle(plan.settings())
         sizes: dict[str, int] = {}
         for domain in plan.places():
             try:

@@ -84,7 +84,7 @@ def _section(table: Table, settings: Mapping[str, Any], plots: Sequence[Plot], p
 
 def _facts(tables: Sequence[Table], settings: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
     """How the rows were made, in the order of importance."""
-    dates = sorted({time[:10] for time in settings.get("runs", {})} or {str(settings.get("begun", "not recorded"))})
+    dates = sorted({time[:10] for time in settings.get("runs", {})}) or ["not recorded"]
     budgets = [budget_words(budget) for budget in dict.fromkeys(table.budget for table in tables)]
     versions = [f"{name} {number}" for name, number in settings.get("versions", {}).items()]
     return {

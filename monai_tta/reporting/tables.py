@@ -19,8 +19,8 @@ from monai_tta.reporting.summary import SOURCE, Line, Table, title
 ABOUT = (
     "A point is a hundredth of Dice. Mean change is the mean over cases of the change of the mean Dice against Source, the "
     "network without adaptation, with a 95 % bootstrap interval over cases. Harmed is the number of cases that lost more than "
-    "one point. Worst case is the largest loss of a case, or its smallest gain. Worst tenth is the mean change of the worst "
-    "tenth of the cases. p is from Wilcoxon's signed-rank test, corrected by Holm's method for the contenders of a table."
+    "one point. Worst case is the largest loss, or the smallest gain where no case lost. Worst tenth is the mean change of the "
+    "worst tenth of the cases. p is from Wilcoxon's signed-rank test, corrected by Holm's method for the contenders of a table."
 )
 
 

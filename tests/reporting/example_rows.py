@@ -2,7 +2,7 @@
 
 from monai_tta.reporting.rows import Key, Row, Score
 
-SETTINGS = {"labels": ["cyst", "rim"], "unit": "mm", "metrics": ["dice", "nsd", "hd95", "assd"], "bundle": "b", "begun": "today"}
+SETTINGS = {"labels": ["cyst", "rim"], "unit": "mm", "metrics": ["dice", "nsd", "hd95", "assd"], "bundle": "b"}
 GAINS = (0.1, 0.0, -0.005, -0.2)
 
 
