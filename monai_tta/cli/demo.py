@@ -17,8 +17,7 @@ shows any.
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,8 +53,8 @@ class DemoAnswer:
 
     Args:
         image: "template" or "poor scanner".
-        side: "right" or "left".
         method: "unadapted", "GraTa" or "Careful".
+        side: "right" or "left".
         voxels: of both parts of the hippocampus together; one is a cubic millimetre.
         agreement: Dice of the whole hippocampus with the unadapted answer on the undistorted template, in [0, 1].
         islands: pieces of a part (anterior, posterior) that do not touch its largest piece, both parts added up.
@@ -64,8 +63,8 @@ class DemoAnswer:
     """
 
     image: str
-    side: str
     method: str
+    side: str
     voxels: int
     agreement: float
     islands: int
@@ -110,12 +109,12 @@ def poor_scanner(seed: int = SEED) -> tuple[ScannerShift, ScannerShift]:
 def make_demo(out: Path, advance: Callable[[str], None] = lambda done: None, seed: int = SEED) -> list[DemoAnswer]:
     """Segment both boxes of both images in three ways.
 
-    Writes into ``out``: the boxes (``IMAGE/SIDE.nii.gz``), a mask for each (``IMAGE/METHOD/SIDE_seg.nii.gz``), the picture
+    Writes into ``out``: the boxes (``scans/IMAGE_SIDE.nii.gz``), a mask of each (``METHOD/IMAGE_SIDE_seg.nii.gz``), the picture
     (``demo.png``) and ``records.json``. The same machine and versions give the same masks each time.
 
     Args:
         out: the folder; it is made where it does not exist.
-        advance: called after each of the 12 answers, with its image, method and side.
+        advance: called after each of the 12 answers, with its method, image and side.
         seed: of the simulated scanner.
 
     Returns:
@@ -127,31 +126,37 @@ def make_demo(out: Path, advance: Callable[[str], None] = lambda done: None, see
     """
     require_extras()
     bundle = load_bundle(BUNDLE, CHECKPOINT)
-    answers: list[DemoAnswer] = []
-    masks: dict[tuple[str, str, str], Any] = {}
-    boxes: dict[tuple[str, str], Any] = {}
     scanner = poor_scanner(seed)
-    for image in IMAGES:
-        folder = out / image.replace(" ", "_")
-        files = write_boxes(folder, () if image == "template" else scanner)
-        boxes |= {(image, side): read_voxels(file) for side, file in files.items()}
-        for method in METHODS:
-            for side, mask, record in _segment_boxes(bundle, files, folder, method):
-                masks[image, method, side] = mask
-                reference = masks["template", "unadapted", side]
-                found = (int((mask > 0).sum()), dice(mask > 0, reference > 0), *count_islands(mask))
-                answers.append(DemoAnswer(image, side, method, *found, record))
-                advance(f"{image}, {method}, {side}")
-    by_key = {(a.image, a.method, a.side): a for a in answers}
-    left_alone = {key for key, answer in by_key.items() if not answer.record.adapted}
-    draw_demo(boxes, masks, {key: answer.label for key, answer in by_key.items()}, left_alone, out / "demo.png")
-    document = {"scanner": in_words(scanner), "answers": [asdict(answer) for answer in answers]}
+    files = write_boxes(out / "scans", "template", ()) | write_boxes(out / "scans", "poor scanner", scanner)
+    masks: dict[tuple[str, str, str], Any] = {}
+    answers: dict[tuple[str, str, str], DemoAnswer] = {}
+    for method in METHODS:
+        for (image, side), mask, record in _segment_boxes(bundle, files, out, method):
+            key = (image, method, side)
+            masks[key] = mask
+            agreement = dice(mask > 0, masks["template", "unadapted", side] > 0)
+            answers[key] = DemoAnswer(*key, int((mask > 0).sum()), agreement, *count_islands(mask), record)
+            advance(f"{method}, {image}, {side}")
+    found = [answers[image, method, side] for image in IMAGES for method in METHODS for side in CENTRES]
+    left_alone = {key for key, answer in answers.items() if not answer.record.adapted}
+    boxes = {key: read_voxels(file) for key, file in files.items()}
+    draw_demo(boxes, masks, {key: answer.label for key, answer in answers.items()}, left_alone, out / "demo.png")
+    document = {"scanner": in_words(scanner), "answers": [asdict(answer) for answer in found]}
     write_atomically(out / "records.json", json.dumps(document, indent=1) + "\n")
-    return answers
+    return found
 
 
-def write_boxes(folder: Path, scanner: tuple[ScannerShift, ...]) -> dict[str, Path]:
-    """Cut a box around each hippocampus out of the template, distort it, and write it; returns the file of each side."""
+def write_boxes(folder: Path, image: str, scanner: tuple[ScannerShift, ...]) -> dict[tuple[str, str], Path]:
+    """Cut a box around each hippocampus out of the template, distort it, and write it.
+
+    Args:
+        folder: where to; it is made where it does not exist.
+        image: the name of the distorted template, which begins the files' names.
+        scanner: the distortions, in order.
+
+    Returns:
+        the files, by image and side.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     template = load_template()
     files = {}
@@ -159,22 +164,21 @@ def write_boxes(folder: Path, scanner: tuple[ScannerShift, ...]) -> dict[str, Pa
         start = np.round(np.linalg.inv(template.affine) @ [*centre, 1])[:3].astype(int) - np.array(BOX) // 2
         box = template.slicer[tuple(slice(a, a + n) for a, n in zip(start, BOX, strict=True))]
         voxels = torch.from_numpy(np.asarray(box.dataobj, dtype=np.float32))[None]
-        files[side] = folder / f"{side}.nii.gz"
-        nib.save(nib.Nifti1Image(np.asarray(Compose(scanner)(voxels)[0]), box.affine), files[side])
+        file = folder / f"{image.replace(' ', '_')}_{side}.nii.gz"
+        nib.save(nib.Nifti1Image(np.asarray(Compose(scanner)(voxels)[0]), box.affine), file)
+        files[image, side] = file
     return files
 
 
-def _segment_boxes(bundle: SourceBundle, files: dict[str, Path], folder: Path, name: str) -> list[tuple[str, Any, Case]]:
-    """Side, mask and record of each box, by one method."""
+def _segment_boxes(
+    bundle: SourceBundle, files: dict[tuple[str, str], Path], out: Path, name: str
+) -> Iterator[tuple[tuple[str, str], Any, Case]]:
+    """Image and side, mask, and record of each box, by one method."""
     method = METHODS[name].for_checkpoint(BUNDLE / "models" / CHECKPOINT)
-    answers = []
-    with warnings.catch_warnings():  # the table says which answers are unadapted, and why
-        warnings.filterwarnings("ignore", "answered without adaptation")
-        for side, outcome in zip(files, segment(bundle, files.values(), folder / name.lower(), method), strict=True):
-            if outcome.case is None:
-                raise RuntimeError(f"{name}, {side}: {outcome.error}")
-            answers.append((side, read_voxels(outcome.masks[0]).astype(np.uint8), outcome.case))
-    return answers
+    for key, outcome in zip(files, segment(bundle, files.values(), out / name.lower(), method), strict=True):
+        if outcome.case is None:
+            raise RuntimeError(f"{name}, {', '.join(key)}: {outcome.error}")
+        yield key, read_voxels(outcome.masks[0]).astype(np.uint8), outcome.case
 
 
 def dice(a: Any, b: Any) -> float:
