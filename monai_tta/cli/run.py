@@ -130,7 +130,7 @@ def _run(request: _Request) -> int:
     try:
         with report_errors():
             from monai_tta.pipeline.bundle import load_bundle
-            from monai_tta.pipeline.find_images import find_images, outside
+            from monai_tta.pipeline.find_images import check_output_folder, find_images
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of, write_records
 
@@ -139,15 +139,15 @@ def _run(request: _Request) -> int:
             source = load_bundle(request.bundle, request.checkpoint, *([] if request.device is None else [request.device]))
             method = _method(named, source, request)
             files = find_images(request.images)
-            outside(request.out, [*request.images, *files])
+            check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(request.bundle, request.checkpoint, method, options)
-            log = RunLog(request.out, files, settings, anew=request.restart)
-            todo = segment(source, files, request.out, method, journal=log, **options)
+            log = RunLog(request.out, files, settings, restart=request.restart)
+            todo = segment(source, files, request.out, method, run_log=log, **options)
             outcomes = []
             with closing(todo), show_progress("segmenting", len(files), "images") as progress:
                 for outcome in todo:
                     outcomes.append(outcome)
-                    progress.advance(_describe(outcome), counts=not outcome.before)
+                    progress.advance(_describe(outcome), counts=not outcome.earlier_run)
             write_records(log.records(), request.out / "records.json")
             code = _report(outcomes, request.out)
             log.close()
@@ -173,7 +173,7 @@ def _method(named: AdaptationMethod | None, source: SourceBundle, request: _Requ
 
 def _describe(outcome: Outcome) -> str:
     """One image's outcome in a few words."""
-    if outcome.before:
+    if outcome.earlier_run:
         return f"{outcome.image.name} was done before"
     if outcome.case is None:
         return f"{outcome.image.name} failed"
@@ -188,7 +188,7 @@ def _report(outcomes: list[Outcome], out: Path) -> int:
         if outcome.case and outcome.case.restarted:
             say(f"{outcome.image.name}: the stream was restarted: {outcome.case.restarted}")
     failed = [outcome for outcome in outcomes if outcome.error]
-    earlier = sum(outcome.before for outcome in outcomes)
+    earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
     say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
     for outcome in failed:
