@@ -24,14 +24,14 @@ ABOUT = (
 )
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A cell's text, and a colour: "gain", "same" or "loss" against Source; "" for none."""
 
     text: str
     tone: str = ""
 
 
-Grid = list[list[Cell]]  # the heads first
+Grid = list[list[TableCell]]  # the heads first
 
 
 def tone_of(change: float) -> str:
@@ -46,13 +46,13 @@ def _interval(line: Line) -> str:
     return "-" if isnan(low) else f"{signed(100 * low)} to {signed(100 * high)}"
 
 
-def _change(change: float, contender: str) -> Cell:
-    return Cell(signed(100 * change), "" if contender == SOURCE else tone_of(change))
+def _change(change: float, contender: str) -> TableCell:
+    return TableCell(signed(100 * change), "" if contender == SOURCE else tone_of(change))
 
 
-def _harm(line: Line) -> Cell:
+def _harm(line: Line) -> TableCell:
     tone = "" if line.contender == SOURCE or not line.pairs else "loss" if line.harmed_cases else "same"
-    return Cell(counted(line.harmed_cases, len(line.pairs)), tone)
+    return TableCell(counted(line.harmed_cases, len(line.pairs)), tone)
 
 
 def key_cells(table: Table) -> Grid:
@@ -60,16 +60,16 @@ def key_cells(table: Table) -> Grid:
     heads = ["contender", "mean change (points)", "95 % interval", "harmed", "worst case (points)", "mean Dice"]
     rows = [
         [
-            Cell(line.contender),
+            TableCell(line.contender),
             _change(line.change, line.contender),
-            Cell(_interval(line)),
+            TableCell(_interval(line)),
             _harm(line),
             _change(line.worst, line.contender),
-            Cell(decimal(line.quality)),
+            TableCell(decimal(line.quality)),
         ]
         for line in table.lines
     ]
-    return [[Cell(head) for head in heads], *rows]
+    return [[TableCell(head) for head in heads], *rows]
 
 
 def detail_cells(table: Table, settings: Mapping[str, Any]) -> Grid:
@@ -94,8 +94,8 @@ def detail_cells(table: Table, settings: Mapping[str, Any]) -> Grid:
     columns += [(_head(metric, settings.get("unit", "mm")), partial(_metric, metric=metric)) for metric in metrics]
     columns.append(("s / case", lambda line: decimal(line.seconds, ".2f")))
     columns.append(("MiB", lambda line: decimal(line.memory, ".0f")))
-    rows = [[Cell(text(line)) for _, text in columns] for line in table.lines]
-    return [[Cell(head) for head, _ in columns], *rows]
+    rows = [[TableCell(text(line)) for _, text in columns] for line in table.lines]
+    return [[TableCell(head) for head, _ in columns], *rows]
 
 
 def _head(metric: str, unit: str) -> str:
@@ -114,10 +114,11 @@ def group_cells(table: Table) -> Grid:
     """The mean change of each group of cases, in points; nothing where there are fewer than two groups."""
     words = sorted({word for line in table.lines for word in line.groups})
     rows = [
-        [Cell(line.contender), *(_change(line.groups.get(word, nan), line.contender) for word in words)] for line in table.lines
+        [TableCell(line.contender), *(_change(line.groups.get(word, nan), line.contender) for word in words)]
+        for line in table.lines
     ]
     heads = ["mean change (points) in group", *words]
-    return [[Cell(head) for head in heads], *rows] if len(words) > 1 else []
+    return [[TableCell(head) for head in heads], *rows] if len(words) > 1 else []
 
 
 def in_parts(grid: Grid, most: int = 9) -> list[Grid]:
