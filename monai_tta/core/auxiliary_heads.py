@@ -22,7 +22,7 @@ CHILD = "auxiliary_heads"
 class AuxiliaryHeads(nn.Module):
     """An image head and a pose head that take a network's bottleneck features.
 
-    `attach_heads` puts them on a network. `monai_tta.preparation.train_heads.AuxiliaryHeadsHandler` trains them together with it.
+    `attach_heads` puts them on a network, and `monai_tta.preparation.train_heads.AuxiliaryHeadsHandler` trains them with it.
     The tasks of `monai_tta.core.tasks` then find them. They have no normalisation layer, so a method that moves scale and shift
     does not move them.
 

@@ -1,7 +1,7 @@
 """Gradients as values: how to take them, compare them, and move along them.
 
 A gradient is a list with one entry per moving tensor, ``None`` where a tensor took no part (an unused auxiliary branch).
-Gradients come from `torch.autograd.grad`, never from ``.backward()``, so that nobody's ``.grad`` changes.
+Gradients come from `torch.autograd.grad`, never from ``.backward()``, so no tensor's ``.grad`` changes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def hard_masks(p: Tensor, head: Head) -> Tensor:
 def agreement(p: Tensor, q: Tensor, head: Head) -> float:
     """Soft Dice of two answers, ``2 sum(min(p, q)) / sum(p + q)``, in [0, 1].
 
-    The mean over structures of which the two answers together show more than half a voxel of probability; 1 where there is none.
+    The mean over structures with more than half a voxel of probability in the two answers' sum; 1 where there is none.
     """
     a = structures(p, head)
     b = structures(q, head)

@@ -83,7 +83,7 @@ class AdaptationMethod(ABC):
         )
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
-        """This method with whatever belongs to one checkpoint, such as a gain predictor beside the file of weights."""
+        """This method with what belongs to one checkpoint, such as the gain predictor beside the file of weights."""
         return self
 
     @abstractmethod
@@ -231,5 +231,5 @@ class Wrapper(AdaptationMethod):
         return repr(self).replace(repr(self.inner), self.inner.record_name)
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
-        """The same plug-in around the inner method with whatever belongs to one checkpoint."""
+        """The same plug-in around the inner method with what belongs to one checkpoint."""
         return replace(self, inner=self.inner.for_checkpoint(weights))
