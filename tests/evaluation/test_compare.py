@@ -1,7 +1,8 @@
-"""The evaluation protocol, on phantoms: what is compared, what reaches an adapter, and going on past what fails or is killed."""
+"""A comparison on phantoms: what is compared, what reaches a method, and how a run survives failures and is resumed."""
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -10,6 +11,8 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
+from html import unescape
 from pathlib import Path
 from pydoc import locate
 
@@ -29,6 +32,7 @@ from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan, jobs_of
 from monai_tta.evaluation.protocol import Domain, at_severity, chosen_domains, protocol_of
 from monai_tta.methods import __all__ as exported
 from monai_tta.pipeline.bundle import BundleError
+from monai_tta.reporting.render import render_comparison
 from monai_tta.reporting.rows import RowFile, RowsError
 
 FEW = ("View average", "Statistics, window, blend 1.0", "GraTa, continual")
@@ -41,7 +45,7 @@ def job(data, names=FEW, domain=VAL, numbers=(0, 1), budget=1, seed=0, **named):
 
 
 def content(rows):
-    """All but what differs from run to run; in words, because from Python 3.13 on a NaN in a dataclass equals nothing."""
+    """All but what differs from run to run. As text, since from Python 3.13 on a dataclass with a NaN does not equal itself."""
     return {row.key: repr(replace(row, seconds=0, memory=None)) for row in rows}
 
 
@@ -60,7 +64,7 @@ def test_every_method_and_control_is_in_the_protocol():
         assert protocol_of(BUNDLE.parent / name).labels and protocol_of(BUNDLE.parent / name).unit in ("mm", "pixels")
 
 
-def test_ablations_are_one_flag_away():
+def test_one_flag_adds_the_ablations():
     protocol = protocol_of(BUNDLE)
     assert {c.label for c in chosen_contenders(protocol, ["Tent"], ablations=True)} == {"Source", "Tent", *ABLATIONS}
     assert [c.label for c in chosen_contenders(protocol)] == [c.label for c in contenders(protocol)]
@@ -68,7 +72,7 @@ def test_ablations_are_one_flag_away():
     assert extra == "GraTa, random sign"
 
 
-def test_the_random_sign_is_a_fair_coin_that_remembers_nothing():
+def test_random_sign_is_a_fair_coin_without_state():
     values = torch.rand(2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
     kept = [RandomSign()(c) == SquaredTrust()(c) for c in values]
     assert 0.45 < np.mean(kept) < 0.55
@@ -86,14 +90,14 @@ def test_protocols_name_shifts_that_exist(bundle):
             assert at_severity(domain, 5).label == f"{locate(domain.shift).__name__} 5"
 
 
-def test_simulated_scanners_come_at_the_severities_asked_for():
+def test_severities_replace_those_of_simulated_scanners():
     names = [d.label for d in chosen_domains(protocol_of(BUNDLE), ["target", "BiasFieldShift 3"], [1, 3])]
     assert names == ["target", "BiasFieldShift 1", "BiasFieldShift 3"]
     with pytest.raises(BundleError, match="no severity 6"):
         chosen_domains(protocol_of(BUNDLE), severities=[6])
 
 
-def test_rows_of_a_domain(phantom_set):
+def test_a_job_gives_a_row_for_each_case_and_contender(phantom_set):
     rows, failures = work(job(phantom_set))
     assert not failures and [r.key.contender for r in rows] == [c for _ in range(2) for c in ("Source", *FEW)]
     assert {r.key.number for r in rows} == {0, 1} and all(len(r.scores) == 2 and r.group == "A" for r in rows)
@@ -102,18 +106,18 @@ def test_rows_of_a_domain(phantom_set):
     assert len({r.answer for r in rows if r.key.number == 0}) == 4
 
 
-def test_the_scanner_stands_before_the_normalisation(phantom_set):
+def test_a_simulated_scanner_comes_before_the_normalisation(phantom_set):
     own, shifted = protocol_of(BUNDLE).domains[0], protocol_of(BUNDLE).domains[2]
-    plain = LabelledDomain(BUNDLE, phantom_set, own).case(0)
+    unshifted = LabelledDomain(BUNDLE, phantom_set, own).case(0)
     case, again, other = (LabelledDomain(BUNDLE, phantom_set, shifted).case(0, seed) for seed in (0, 0, 1))
-    assert torch.equal(case["image"], again["image"]) and torch.equal(case["label"], plain["label"])
-    assert not torch.allclose(case["image"], plain["image"], atol=0.05)
+    assert torch.equal(case["image"], again["image"]) and torch.equal(case["label"], unshifted["label"])
+    assert not torch.allclose(case["image"], unshifted["image"], atol=0.05)
     assert not torch.allclose(case["image"], other["image"], atol=0.01)  # another seed is another scanner
     assert abs(float(case["image"].mean())) < 1e-4 and float(case["image"].std()) == pytest.approx(1, abs=1e-3)
 
 
 def test_poisoned_labels_change_no_answer(phantom_set, tmp_path):
-    """Other labels, same images: each contender must answer the same, bit for bit, and only be scored otherwise."""
+    """Other labels, same images: the answers are the same bit for bit, and only the scores differ."""
     poisoned = tmp_path / "poisoned"
     shutil.copytree(phantom_set, poisoned)
     rng = np.random.default_rng(1)
@@ -126,35 +130,35 @@ def test_poisoned_labels_change_no_answer(phantom_set, tmp_path):
     assert all(a.scores != b.scores for a, b in zip(healthy, sick, strict=True))
 
 
-def test_what_is_done_is_not_done_again(phantom_set):
+def test_only_missing_rows_become_jobs(phantom_set):
     plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, only=FEW, domains=("target",), budgets=(1, 0), seeds=(0, 1))
     jobs = list(jobs_of(plan, set(), {"target": 2}))
     assert len(jobs) == 2 * 2 * (1 + 2)  # budgets, seeds, one stream and two cases
     everything = {j.key(c, n) for j in jobs for c in j.contenders for n in j.numbers}
     assert len(everything) == 2 * 2 * 4 * 2 and not list(jobs_of(plan, everything, {"target": 2}))
     lost = {("GraTa, continual", 1, 0, 1), ("Source", 1, 1, 0)}
-    gone = {k for k in everything if (k.contender, k.number, k.budget, k.seed) in lost}
-    stream, case = sorted(jobs_of(plan, everything - gone, {"target": 2}), key=lambda j: -len(j.numbers))
-    assert stream.numbers == (0, 1) and (stream.budget, stream.seed) == (0, 1)  # a stream is seen in order
+    missing = {k for k in everything if (k.contender, k.number, k.budget, k.seed) in lost}
+    stream, case = sorted(jobs_of(plan, everything - missing, {"target": 2}), key=lambda j: -len(j.numbers))
+    assert stream.numbers == (0, 1) and (stream.budget, stream.seed) == (0, 1)  # a stream is answered in order
     assert case.numbers == (1,) and [c.label for c in case.contenders] == ["Source"]
     assert not list(jobs_of(plan, set(), {}))
 
 
-def test_several_processes_give_the_rows_of_one_and_the_rest_goes_on(phantom_set, tmp_path):
+def test_several_processes_give_the_same_rows_and_survive_a_damaged_case(phantom_set, tmp_path):
     (phantom_set / "images" / "c3.nii.gz").write_bytes(b"damaged")
     plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, only=FEW, domains=("source_val", "target"), metrics=("dice",))
-    said = {n: [line for _, _, lines in compare(plan, tmp_path / str(n), n) for line in lines] for n in (1, 2)}
+    failures = {n: [line for _, _, lines in compare(plan, tmp_path / str(n), n) for line in lines] for n in (1, 2)}
     one, two = (rows_of(tmp_path / str(n)) for n in (1, 2))
     assert content(one) == content(two) and [r.key for r in one] == [r.key for r in two]
     assert len(one) == 4 * 3  # three of four cases
-    for lines in said.values():
+    for lines in failures.values():
         assert lines and all(line.startswith("model.pt, source_val, case 1: ") for line in lines)
     with closing(sqlite3.connect(tmp_path / "2" / "rows.sqlite")) as file:
         kept = str([list(file.execute(f"SELECT * FROM {table}")) for table in ("run", "cases", "scores")])
     assert "phantoms" not in kept and not re.search(r"\bc3\b", kept) and str(tmp_path) not in kept and ".nii" not in kept
 
 
-def test_a_process_that_dies_costs_its_own_case_alone(phantom_set, bundle_copy, tmp_path):
+def test_a_process_that_dies_costs_only_its_own_case(phantom_set, bundle_copy, tmp_path):
     file = bundle_copy / "configs" / "evaluate.yaml"
     dies = "$lambda image: os._exit(9) if 'c3' in image.meta['filename_or_obj'] else image"
     step = f'- {{_target_: Lambdad, keys: image, func: "{dies}"}}\n  - {{_target_: NormalizeIntensityd, keys: image}}'
@@ -169,7 +173,7 @@ def test_a_process_that_dies_costs_its_own_case_alone(phantom_set, bundle_copy, 
     assert len(rows_of(tmp_path / "o")) == 2 * 3
 
 
-def test_another_bundle_data_set_or_precision_is_refused(phantom_set, tmp_path):
+def test_rows_of_another_data_set_metric_or_precision_are_refused(phantom_set, tmp_path):
     plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, only=("View average",), domains=("target",), metrics=("dice",))
     list(compare(plan, tmp_path / "o", 1))
     assert not list(compare(plan, tmp_path / "o", 1))  # nothing is left to do
@@ -183,23 +187,48 @@ def test_another_bundle_data_set_or_precision_is_refused(phantom_set, tmp_path):
         list(compare(plan, tmp_path / "o", 1))
 
 
+def test_every_run_that_adds_rows_is_recorded_with_its_command(phantom_set, tmp_path):
+    plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, only=("View average",), domains=("target",), metrics=("dice",))
+    for seeds in ((0,), (0,), (0, 1)):  # the second run has nothing to do
+        list(compare(replace(plan, seeds=seeds), tmp_path / "o", 1))
+    with closing(RowFile(tmp_path / "o" / "rows.sqlite")) as file:
+        runs = file.settings()["runs"]
+    command = "monai-tta compare hippocampus_mri --dataset-dir DATA --out OUT --only 'View average' --domain target"
+    assert list(runs.values()) == [f"{command} --metrics dice", f"{command} --seed 0 --seed 1 --metrics dice"]
+    assert all(datetime.fromisoformat(time).tzinfo for time in runs)
+    text = unescape(render_comparison(tmp_path / "o")[1].read_text())
+    assert all(command in text for command in runs.values())
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"only": ("Tent", "GraTa, 4 steps"), "domains": ("target", "BiasFieldShift 3"), "severities": (1, 5), "ablations": True},
+        {"checkpoints": ("model.pt", "model_instance.pt"), "budgets": (0, 4), "seeds": (2, 3), "pictures": True},
+        {"metrics": ("dice", "nsd"), "precision": "fast"},
+    ],
+)
+def test_the_recorded_command_makes_the_same_plan(named, phantom_set, tmp_path, monkeypatch):
+    plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, **named)
+    plans = []
+    monkeypatch.setattr("monai_tta.evaluation.compare.compare", lambda made, *_: plans.append(made) or iter(()))
+    places = {"DATA": str(phantom_set), "OUT": str(tmp_path), BUNDLE.name: str(BUNDLE)}
+    words = [places.get(word, word) for word in shlex.split(plan.command())]
+    CliRunner().invoke(app, words[1:])
+    assert plans == [plan]
+
+
 def children(pid):
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(word) for word in found]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found by /proc")
-def test_a_killed_run_goes_on_where_it_was(phantom_set, tmp_path):
+def test_a_killed_run_resumes_where_it_stopped(phantom_set, tmp_path):
     words = [sys.executable, "-m", "monai_tta", "compare", str(BUNDLE), "--dataset-dir", str(phantom_set), "--out", str(tmp_path)]
-    words += [w for name in FEW for w in ("--only", name)] + [
-        "--domain",
-        "source_val",
-        "--domain",
-        "target",
-        "--metrics",
-        "dice",
-    ]
-    words += ["--workers", "1", "--seed", "0", "--seed", "1"]
+    words += [word for name in FEW for word in ("--only", name)]
+    words += ["--domain", "source_val", "--domain", "target", "--metrics", "dice", "--workers", "1", "--seed", "0", "--seed", "1"]
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     path = tmp_path / "rows.sqlite"
 
@@ -210,44 +239,44 @@ def test_a_killed_run_goes_on_where_it_was(phantom_set, tmp_path):
     until = time.monotonic() + 120
     while not (path.is_file() and path.stat().st_size > 20000 and count() > 1) and time.monotonic() < until:
         time.sleep(0.05)
-    helpers = children(running.pid)
+    workers = children(running.pid)
     running.send_signal(signal.SIGKILL)
     running.wait()
     before = rows_of(tmp_path)
-    assert helpers and 0 < len(before) < 32
-    while any(Path(f"/proc/{pid}").exists() for pid in helpers) and time.monotonic() < until:
-        time.sleep(0.1)  # nobody works on for a parent that is gone
-    assert not any(Path(f"/proc/{pid}").exists() for pid in helpers)
+    assert workers and 0 < len(before) < 32
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < until:
+        time.sleep(0.1)  # the workers end with their parent
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr[-2000:]
     after = {row.key: row for row in rows_of(tmp_path)}
     assert len(after) == 4 * 2 * 2 * 2
-    for row in before:  # with the seconds they took then: not done twice
+    for row in before:  # the same seconds: not done twice
         assert repr(after[row.key]) == repr(row)
 
 
-def test_missing_data_and_protocols_are_named(tmp_path, phantom_set):
+def test_missing_data_and_unknown_names_are_refused(tmp_path, phantom_set):
     with pytest.raises(BundleError, match="no case for 'x'"):
         LabelledDomain(BUNDLE, phantom_set, Domain("x", {"split": "nowhere"}))
     with pytest.raises(BundleError, match="no configs/compare.yaml"):
         protocol_of(tmp_path)
     words = ["compare", str(BUNDLE), "--dataset-dir", str(tmp_path), "--out", str(tmp_path / "o")]
-    for more, said in (
+    for more, message in (
         (["--domain", "Mars"], "no domain 'Mars'"),
         (["--only", "Telepathy"], "no row 'Telepathy'"),
         (["--metrics", "dice,luck"], "no metric 'luck'"),
-        (["--metrics", "nsd"], "give dice besides nsd"),
+        (["--metrics", "nsd"], "add dice to nsd"),
         (["--budget", "-1"], "found -1"),
         (["--severity", "9"], "no severity 9"),
         (["--precision", "double"], "precision must be"),
     ):
         result = CliRunner().invoke(app, [*words, *more])
-        assert result.exit_code == 2 and said in result.output and not (tmp_path / "o").exists(), result.output
+        assert result.exit_code == 2 and message in result.output and not (tmp_path / "o").exists(), result.output
     result = CliRunner().invoke(app, [*words, "--only", "Tent"])
     assert result.exit_code == 3 and "failed: source_val" in result.output and "Traceback" not in result.output
 
 
-def test_a_group_is_a_short_word(phantom_set):
+def test_a_group_that_is_a_path_is_refused(phantom_set):
     text = (phantom_set / "split.csv").read_text()
     (phantom_set / "split.csv").write_text(text.replace(",A,", ",/home/someone,"))
     with pytest.raises(BundleError, match="a group is a short word"):
