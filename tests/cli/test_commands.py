@@ -8,7 +8,10 @@ from typer.testing import CliRunner
 from monai_tta import methods
 from monai_tta.cli.app import app
 from monai_tta.cli.console import print_json
+from monai_tta.evaluation.cost_job import WAYS
+from monai_tta.evaluation.costs import Cost, Profile
 from monai_tta.pipeline.shipped_bundles import BUNDLES
+from monai_tta.quality.gain_predictor import GainPredictor
 
 BUNDLE = BUNDLES / "hippocampus_mri"
 COMMANDS = ("run", "demo", "calibrate", "reference", "compare", "tables", "stream", "profile", "methods", "overlay")
@@ -47,12 +50,31 @@ def test_an_overlay_is_described_in_json(tmp_path):
     assert {"of": "head", "found": "softmax"} in found["findings"]
 
 
-def test_a_profile_in_json_is_the_one_in_the_file(tmp_path):
+def test_a_profile_in_json_is_the_one_in_the_file(tmp_path, monkeypatch):
+    costs = [Cost(way, (1.0, 3.0), None, 2.0, 0.5) for way in WAYS]
+    measured = Profile("hippocampus_mri", "Tent()", (1, 1, 32, 32, 32), 8, 1, "AVX2", 40.0, 80.0, tuple(costs))
+    monkeypatch.setattr("monai_tta.evaluation.costs.profile", lambda job, repeats: iter(["round 0 of 1", measured]))
     file = tmp_path / "profile.json"
-    words = ["--method", "statistics", "--size", "32,32,32", "--repeats", "1", "--out", file, "--json"]
-    result = invoke("profile", "hippocampus_mri", *words)
+    words = ["profile", "hippocampus_mri", "--method", "tent", "--size", "32,32,32", "--repeats", "1", "--out", file]
+    result = invoke(*words, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == json.loads(file.read_text()) and "timing" in result.stderr
+    assert json.loads(result.stdout) == json.loads(file.read_text()) and "1/3 round 0 of 1" in result.stderr
+    table = invoke(*words).stdout
+    assert "paper order" in table and "8 windows" in table
+
+
+def test_a_calibration_in_json_is_what_the_file_says(tmp_path, monkeypatch):
+    predictor = GainPredictor.load(BUNDLE / "models" / "gain_predictor.npz")
+    monkeypatch.setattr("monai_tta.preparation.calibrate.calibrate", lambda *settings: iter([1, 2, predictor]))
+    file = tmp_path / "new" / "predictor.npz"
+    words = ["calibrate", "hippocampus_mri", "--dataset-dir", tmp_path, "--out", file]
+    result = invoke(*words, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["written"] == str(file) and found["found"]["margin"] == predictor.margin
+    assert found["found"]["cases"] == predictor.about["cases"] == GainPredictor.load(file).about["cases"]
+    assert "2/160 distorted images" in result.stderr
+    assert f"{predictor.margin:g} spreads" in invoke(*words).stdout
 
 
 def test_numbers_that_json_has_no_word_for_are_null(capsys):
