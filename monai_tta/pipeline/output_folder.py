@@ -1,4 +1,4 @@
-"""The folder that masks go to: one run at a time in it, every file aside first and then in one move, no remains."""
+"""The folder for masks: one run at a time writes into it, and every file comes there whole, in one move."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ _UNLOCKABLE = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENO
 
 
 class DiskFull(OSError):
-    """The disk that masks go to is full or read-only: the fault of no image, and that of every further one."""
+    """The disk for masks is full or read-only. No image is to blame, and every further one would fail, too."""
 
 
 @contextmanager
 def partial_folder(out: Path) -> Iterator[Path]:
-    """A new folder inside ``out`` for what is being written; gone at the end, like those that killed runs left.
+    """A new folder inside ``out`` for what is being written. It is removed at the end, and so are those that killed runs left.
 
     Raises:
-        BlockingIOError: when another run, of whatever process, is writing into ``out``.
-        OSError: when ``out`` can't be made or written to.
+        BlockingIOError: when another run, of any process, is writing into ``out``.
+        OSError: when ``out`` cannot be made or written to.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out) as alone:
-        for remains in out.glob(f"{PARTIAL}*") if alone else ():
-            if remains.is_dir() and not remains.is_symlink():
-                shutil.rmtree(remains, ignore_errors=True)
+    with _locked(out) as is_locked:
+        for left_behind in out.glob(f"{PARTIAL}*") if is_locked else ():
+            if left_behind.is_dir() and not left_behind.is_symlink():
+                shutil.rmtree(left_behind, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=PARTIAL) as partial:
             yield Path(partial)
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[bool]:
-    """Hold the folder's lock, which the system takes back however a process ends; False where folders can't be locked."""
+def _locked(out: Path) -> Iterator[bool]:
+    """Hold the folder's lock; False where folders cannot be locked. The system releases it, however a process ends."""
     if fcntl is None:
         yield False
         return
     handle = os.open(out, os.O_RDONLY)
     try:
-        held = True
+        is_held = True
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -57,33 +57,42 @@ def _alone(out: Path) -> Iterator[bool]:
         except OSError as error:
             if error.errno not in _UNLOCKABLE:
                 raise
-            held = False
-        yield held
+            is_held = False
+        yield is_held
     finally:
         os.close(handle)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file aside first, then in one move; on failure nothing is left of it."""
-    aside = path.with_name(f".{path.name}.partial")
+    """Write a text to a temporary file, then move it to its place. After a failure nothing is left of it."""
+    temporary = path.with_name(f".{path.name}.partial")
     try:
-        aside.unlink(missing_ok=True)  # a link there would lead the text elsewhere
-        with aside.open("x", encoding="utf-8") as file:
+        temporary.unlink(missing_ok=True)  # a link there would lead the text elsewhere
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()
         raise
 
 
 def publish(partial: Path, out: Path, taken: set[Path], images: Iterable[Path]) -> tuple[Path, ...]:
-    """Move what was written to its final place, file by file; not over another image's mask, nor over an image.
+    """Move what was written for one image from ``partial`` to its final place, file by file.
+
+    Args:
+        partial: the temporary folder.
+        out: the folder for masks.
+        taken: the final places of this run's masks; the new ones are added.
+        images: the run's images, which no mask may replace.
+
+    Returns:
+        the final places.
 
     Raises:
-        FileExistsError: when something of that name is another image's of this run, or is an image itself.
+        FileExistsError: when the place is taken by another image's mask of this run, or by an image.
         FileNotFoundError: when nothing was written.
     """
     files = sorted(p for p in partial.rglob("*") if p.is_file() and not p.is_symlink())
@@ -105,13 +114,16 @@ def publish(partial: Path, out: Path, taken: set[Path], images: Iterable[Path]) 
 
 
 def clear(folder: Path) -> None:
-    """Remove what is in a folder, of a failed image, lest the next one's name is given to it."""
-    for rest in folder.iterdir():
-        shutil.rmtree(rest) if rest.is_dir() and not rest.is_symlink() else rest.unlink()
+    """Empty a folder. What a failed image left there would pass for the next image's."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a full or read-only disk is at the bottom of it; MONAI hands a writer's error on as text."""
+    """Whether a full or read-only disk is behind an error. MONAI passes a writer's error on as text."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True

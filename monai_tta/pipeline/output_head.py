@@ -1,4 +1,4 @@
-"""Reading a bundle's intentions: what its logits stand for, from what its own postprocessing does with them."""
+"""What a bundle's logits stand for, as its own postprocessing tells."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ from typing import Any, Literal
 
 from monai.transforms import Activations, Activationsd, AsDiscrete, AsDiscreted, Compose
 
-# Transforms that finish one network family's answer, by the class's name (their modules need extras): VISTA3D's asks
-# each prompt's channel whether it is above zero, HoVerNet's takes the softmax of nucleus and background.
-_FINISHERS: dict[str, Literal["softmax", "sigmoid"]] = {
+# Transforms for the answers of one family of networks, by the class's name, because their modules need extras. VISTA3D's asks for
+# each prompt's channel whether it is above zero; HoVerNet's takes the softmax of nucleus and background.
+_OF_ONE_FAMILY: dict[str, Literal["softmax", "sigmoid"]] = {
     "VistaPostTransformd": "sigmoid",
     "HoVerNetInstanceMapPostProcessingd": "softmax",
 }
 
 
 def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
-    """ "softmax", "sigmoid", or "auto" where the postprocessing does not say.
+    """Tell "softmax" from "sigmoid"; "auto" where the postprocessing does not say.
 
-    Softmax or argmax say "softmax"; sigmoid, or a threshold without a softmax, says "sigmoid"; so do the transforms that
-    finish the answers of HoVerNet ("softmax") and VISTA3D ("sigmoid"). Overlays use it as
+    Softmax or argmax mean "softmax". A sigmoid, or a threshold without a softmax, means "sigmoid". The transforms for HoVerNet's
+    answers mean "softmax", those for VISTA3D's "sigmoid". Overlays use it as
     ``head: {_target_: monai_tta.pipeline.output_head.head_of, postprocessing: "@postprocessing"}``.
 
     Args:
         postprocessing: a transform, a `Compose`, or a sequence of them.
     """
-    steps = list(_flat(postprocessing))
-    if any(_has(t, "softmax") or _has(t, "argmax") for t in steps):
+    steps = list(_single_steps(postprocessing))
+    if any(_does(step, "softmax") or _does(step, "argmax") for step in steps):
         return "softmax"
-    if any(_has(t, "sigmoid") or _has(t, "threshold") for t in steps):
+    if any(_does(step, "sigmoid") or _does(step, "threshold") for step in steps):
         return "sigmoid"
-    return next((_FINISHERS[name] for t in steps if (name := type(t).__name__) in _FINISHERS), "auto")
+    names = (type(step).__name__ for step in steps)
+    return next((_OF_ONE_FAMILY[name] for name in names if name in _OF_ONE_FAMILY), "auto")
 
 
-def _flat(steps: Any) -> Iterator[Any]:
+def _single_steps(steps: Any) -> Iterator[Any]:
     if isinstance(steps, Compose):
         steps = steps.transforms
     if isinstance(steps, list | tuple):
         for step in steps:
-            yield from _flat(step)
+            yield from _single_steps(step)
     else:
         yield steps
 
 
-def _has(transform: Any, act: str) -> bool:
-    """Whether a transform of MONAI's does this to its first key (the prediction; labels come after it)."""
+def _does(transform: Any, act: str) -> bool:
+    """Whether one of MONAI's transforms does this to its first key: the prediction, which comes before the label."""
     if not isinstance(transform, Activations | Activationsd | AsDiscrete | AsDiscreted):
         return False
     value = getattr(transform, act, None)

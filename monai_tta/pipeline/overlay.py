@@ -1,4 +1,4 @@
-"""Look at a MONAI bundle and say what adapting it would mean; write the overlay that does it."""
+"""Look at a MONAI bundle, say what adapting it would mean, and write the overlay that does it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import yaml
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.selection import Auto
-from monai_tta.core.shadow import CannotAdapt, Shadow
+from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
 from monai_tta.pipeline.bundle import BundleError, read_bundle
+from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.output_head import head_of
 
 ADAPTIVE = "monai_tta.AdaptiveInferer"
@@ -22,11 +24,22 @@ ADAPTIVE = "monai_tta.AdaptiveInferer"
 
 @dataclass(frozen=True)
 class Findings:
-    """What a bundle holds, as far as adaptation goes.
+    """What a bundle holds that matters to adaptation.
 
-    ``evaluator`` is the id of the section whose inferer is to be wrapped; ``inferer`` what is there now, a reference
-    ("@inferer") or a definition; ``head`` None when the bundle doesn't say; ``remembering`` counts layers that hold
-    source statistics; ``problems`` say what will not work, and why.
+    Args:
+        config: the inference config's file.
+        evaluator: id of the section whose inferer is to be wrapped; None where there is none.
+        inferer: what is there now: a reference ("@inferer") or a definition.
+        inferer_kind: its class.
+        head: "softmax", "sigmoid", or None where the bundle does not say.
+        network: its class.
+        selected: the selection that finds what may move; None where nothing may.
+        tensors: how many tensors it finds.
+        scalars: how many numbers these hold.
+        total: how many numbers the network's parameters hold.
+        norm_layers: layers that can use the image's own statistics.
+        with_running_stats: how many of these hold the source's statistics.
+        problems: what will not work, and why.
     """
 
     config: str
@@ -39,22 +52,23 @@ class Findings:
     tensors: int = 0
     scalars: int = 0
     total: int = 0
-    remembering: int = 0
-    norms: int = 0
+    norm_layers: int = 0
+    with_running_stats: int = 0
     problems: tuple[str, ...] = ()
 
     def lines(self) -> list[tuple[str, str]]:
-        """Names and values, to be shown."""
+        """Names and values, to be shown to a person."""
         share = f" of {self.total:,} ({self.scalars / self.total:.2%})" if self.total else ""
         moving = f"{self.tensors} tensors, {self.scalars:,} scalars{share}, by {self.selected}"
-        statistics = f"{self.norms} layers can use the image's own, {self.remembering} of them hold the source's to blend with"
+        own = f"{self.norm_layers} layers can use the image's own"
+        statistics = f"{own}, {self.with_running_stats} of them hold the source's to blend with"
         return [
             ("config", self.config),
             ("inferer", f"{self.inferer_kind} ({self.evaluator}#inferer)" if self.evaluator else self.inferer_kind),
-            ("head", self.head or "not said by the postprocessing: give --head"),
+            ("head", self.head or "the postprocessing does not say: give --head"),
             ("network", self.network),
             ("would move", moving if self.selected else "nothing"),
-            ("statistics", statistics if self.norms else "no layer uses any"),
+            ("statistics", statistics if self.norm_layers else "no layer uses any"),
             *[("will not work", problem) for problem in self.problems],
         ]
 
@@ -64,14 +78,14 @@ def look(root: Path, head: str | None = None) -> Findings:
 
     Args:
         root: the bundle's folder.
-        head: "softmax" or "sigmoid" where the bundle's postprocessing doesn't say.
+        head: "softmax" or "sigmoid" where the bundle's postprocessing does not say.
 
     Raises:
-        BundleError: when there is no inference config, or its network cannot be built.
+        BundleError: for a bundle without an inference config, or one whose network cannot be built.
     """
     parser, config = read_bundle(root)
-    problems = []
-    evaluator = next((e for e in ("evaluator", "validate#evaluator") if _at(parser, e) is not None), None)
+    problems: list[str] = []
+    evaluator = _first_section(parser, "evaluator", "validate#evaluator")
     if evaluator is None:
         problems.append("no `evaluator` section: nothing to give the inferer to; wrap it in Python instead")
     if not any((root / "models").glob("*.pt")):
@@ -81,19 +95,27 @@ def look(root: Path, head: str | None = None) -> Findings:
         problems.append("no inferer found: MONAI's SimpleInferer is assumed")
         inferer = {"_target_": "SimpleInferer"}
     network = _network(parser, config)
-    found = {} if network is None else _moving(network, problems)
-    said = head or _head(parser, problems)
-    if said is None:
+    found = {} if network is None else _adaptable(network, problems)
+    known_head = head or _head(parser, problems)
+    if known_head is None:
         problems.append("cannot tell softmax from sigmoid: give --head")
-    kind = network.__class__.__name__ if network is not None else "not found"
-    return Findings(str(config), evaluator, inferer, _kind(parser, inferer), said, kind, **found, problems=tuple(problems))
+    return Findings(
+        config=str(config),
+        evaluator=evaluator,
+        inferer=inferer,
+        inferer_kind=_class_of(parser, inferer),
+        head=known_head,
+        network="not found" if network is None else type(network).__name__,
+        **found,
+        problems=tuple(problems),
+    )
 
 
 def overlay(findings: Findings) -> str:
     """The overlay as YAML.
 
     Raises:
-        BundleError: when the findings do not suffice for one.
+        BundleError: when the bundle has no evaluator, or its head is not known.
     """
     if findings.evaluator is None or findings.head is None:
         raise BundleError("; ".join(findings.problems))
@@ -101,65 +123,73 @@ def overlay(findings: Findings) -> str:
         "adaptive_inferer": {"_target_": ADAPTIVE, "inferer": findings.inferer, "head": findings.head},
         f"{findings.evaluator}#inferer": "@adaptive_inferer",
     }
-    note = f"# Lay over {Path(findings.config).name}: adapts {findings.network} to each image before it answers.\n"
+    note = f"# Lay over {Path(findings.config).name}: adapts {findings.network} to each image before it segments it.\n"
     return note + yaml.safe_dump(sections, sort_keys=False)
 
 
-def _at(parser: ConfigParser, place: str) -> Any:
+def _at(parser: ConfigParser, section: str) -> Any:
     """A section by its id, or None."""
     try:
-        return parser[place]
+        return parser[section]
     except (KeyError, ValueError):
         return None
 
 
-def _kind(parser: ConfigParser, inferer: Any) -> str:
-    """The inferer's class, through a reference."""
+def _first_section(parser: ConfigParser, *sections: str) -> str | None:
+    """The first of these ids that the config has."""
+    return next((section for section in sections if _at(parser, section) is not None), None)
+
+
+def _class_of(parser: ConfigParser, inferer: Any) -> str:
+    """The inferer's class, also where its section refers to another."""
     while isinstance(inferer, str) and inferer.startswith("@"):
         inferer = _at(parser, inferer[1:])
     return str(inferer.get("_target_", "unknown")) if isinstance(inferer, dict) else str(inferer)
 
 
 def _network(parser: ConfigParser, config: Path) -> nn.Module | None:
-    """The network, built but without weights."""
-    place = next((p for p in ("network_def", "network", "net") if _at(parser, p) is not None), None)
-    if place is None:
+    """The network without weights; None where there is none, or its layers are hidden."""
+    section = _first_section(parser, "network_def", "network", "net")
+    if section is None:
         return None
     try:
         parser.parse()
-        return unwrap(parser.get_parsed_content(place))
+        return unwrap(parser.get_parsed_content(section))
     except CannotAdapt:
         return None
-    except Exception as error:  # anything a config may do while it is being built
-        raise BundleError(f"{config}: the network ({place!r}) cannot be built: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a config can run any code, which can raise anything
+        raise BundleError(f"{config}: the network ({section!r}) cannot be built: {describe_error(error)}") from error
 
 
-def _moving(network: nn.Module, problems: list[str]) -> dict[str, Any]:
-    """What would move, and whose statistics there are."""
+def _adaptable(network: nn.Module, problems: list[str]) -> dict[str, Any]:
+    """What would move, and the statistics that there are, as fields of `Findings`."""
     total = sum(p.numel() for p in network.parameters())
     try:
         shadow = Shadow(network, "softmax", Auto(), "window")
     except CannotAdapt as reason:
         problems.append(str(reason))
         return {"total": total}
-    norms = [m for m in shadow.module.modules() if isinstance(m, AdaptiveNorm)]
+    norm_layers = [m for m in shadow.module.modules() if isinstance(m, AdaptiveNorm)]
     return {
         "selected": shadow.selected,
         "tensors": len(shadow.moving),
         "scalars": sum(t.numel() for t in shadow.moving),
         "total": total,
-        "norms": len(norms),
-        "remembering": sum(m.has_running_stats for m in norms),
+        "norm_layers": len(norm_layers),
+        "with_running_stats": sum(layer.has_running_stats for layer in norm_layers),
     }
 
 
 def _head(parser: ConfigParser, problems: list[str]) -> str | None:
-    """What the bundle's postprocessing says; one output channel is always a sigmoid's."""
-    section = next((p for p in ("postprocessing", "validate#postprocessing") if _at(parser, p) is not None), None)
+    """What the bundle's postprocessing says; "sigmoid" for one output channel; else None."""
+    section = _first_section(parser, "postprocessing", "validate#postprocessing")
+    head = "auto"
     try:
-        said = head_of(parser.get_parsed_content(section)) if section else "auto"
-    except Exception as error:  # transforms of the bundle's own may need what is not here
-        problems.append(f"the postprocessing cannot be built: {type(error).__name__}: {error}")
-        said = "auto"
+        if section:
+            head = head_of(parser.get_parsed_content(section))
+    except Exception as error:  # the bundle's own transforms may need what is not installed
+        problems.append(f"the postprocessing cannot be built: {describe_error(error)}")
+    if head != "auto":
+        return head
     channels = _at(parser, "_meta_#network_data_format#outputs#pred#num_channels")
-    return said if said != "auto" else "sigmoid" if channels == 1 else None
+    return "sigmoid" if channels == 1 else None

@@ -30,8 +30,7 @@ FAMILIES = {
 
 
 def plan(count, seed):
-    """Which attacks, evenly over the families and their kinds: all kinds once, then again with further seeds; a count
-    below that takes every so-manieth."""
+    """Which attacks: all kinds of all families once, then again with further seeds. A smaller count takes kinds at even steps."""
     kinds = [(family, name) for family, attacks in FAMILIES.items() for name in attacks]
     if count < len(kinds):
         return [(*kinds[i * len(kinds) // count], seed) for i in range(count)]
@@ -39,11 +38,11 @@ def plan(count, seed):
 
 
 def attack(family, name, seed, folder):
-    """The promises that one attack broke, and what was said."""
+    """The promises that one attack broke, and what the process printed."""
     made = FAMILIES[family][name](seed, folder)
     if made.play is not None:
         return made.play(), ""
-    before = promises.prints(folder)
+    before = promises.fingerprints(folder)
     result = arena.run(made, folder / "said")
     return promises.broken(made, result, folder, before), result.said
 
@@ -87,7 +86,7 @@ def main():
             )
     print(table(counts))
     midway = [n for n in stops.STRUCK if n is not None]
-    print(f"\n{len(stops.STRUCK)} runs were stopped and gone on with: {len(midway)} midway, after {sorted(midway)} of 5 masks")
+    print(f"\n{len(stops.STRUCK)} runs were stopped and resumed: {len(midway)} midway, after {sorted(midway)} of 5 masks")
     print(f"{bad} broke a promise; {time.monotonic() - began:.0f} s", flush=True)
     sys.exit(1 if bad else 0)
 

@@ -1,4 +1,4 @@
-"""Where attacks take place: each in a process of its own, forked from one that has imported everything and computed nothing."""
+"""Run attacks, each in a process of its own, forked from one that has imported everything and computed nothing."""
 
 import contextlib
 import os
@@ -38,10 +38,18 @@ PHOTOGRAPHS = (
 
 @dataclass
 class Attack:
-    """What to run and what to expect: ``words`` to `monai-tta`, or ``call``, in whose process nothing may be raised.
+    """What to run and what to expect.
 
-    ``images``: how many must be accounted for (None: refused altogether); ``bad``: how many of them fail (None: whatever is
-    consistent); ``says``: what the output holds; ``codes``: the exit codes that will do.
+    Args:
+        words: the arguments of `monai-tta`.
+        images: how many images must be accounted for; None where the command is refused.
+        bad: how many of them fail; None for any number that is consistent.
+        says: a pattern that the output matches.
+        codes: the exit codes that are allowed.
+        memory: limit of the process in bytes.
+        before: called in the process first.
+        call: run instead of the command; it may raise nothing.
+        play: run in this process instead of everything else; returns the broken promises.
     """
 
     words: list = field(default_factory=list)
@@ -57,7 +65,7 @@ class Attack:
 
 @dataclass
 class Result:
-    """What came of it; ``source_same`` is None where the network was never loaded."""
+    """How a process ended. ``source_same``: whether the source network is as it was; None where it was never loaded."""
 
     code: int
     said: str
@@ -66,7 +74,7 @@ class Result:
 
 
 def launch(words, note, *, memory=None, before=None, call=None):
-    """Start `monai-tta WORDS` in a forked process; its id. Everything said goes to ``note``, a file."""
+    """Start `monai-tta WORDS` in a forked process and return its id. All output goes to the file ``note``."""
     sys.stdout.flush(), sys.stderr.flush()
     child = os.fork()
     if child:
@@ -114,7 +122,7 @@ def _run(words, note, before, call):
 
 
 def finish(child, note, began=None, limit=LIMIT_S):
-    """Wait for a launched process and tell what came of it; a code below 0 is the signal that ended it."""
+    """Wait for a launched process and return its result. A code below 0 is the signal that ended it."""
     began = began or time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -126,14 +134,14 @@ def finish(child, note, began=None, limit=LIMIT_S):
             return Result(-99, "did not end", time.monotonic() - began)
         time.sleep(0.005)
     source = Path(f"{note}.source")
-    same_as_ever = source.read_text() == "same" if source.exists() else None
+    is_same = source.read_text() == "same" if source.exists() else None
     source.unlink(missing_ok=True)
     said = Path(note).read_bytes().decode("utf-8", "replace")
-    return Result(os.waitstatus_to_exitcode(status), said, time.monotonic() - began, same_as_ever)
+    return Result(os.waitstatus_to_exitcode(status), said, time.monotonic() - began, is_same)
 
 
 def run(attack, note):
-    """Launch and finish."""
+    """Launch an attack and wait for its result."""
     began = time.monotonic()
     return finish(launch(attack.words, note, memory=attack.memory, before=attack.before, call=attack.call), note, began)
 
@@ -166,20 +174,20 @@ def weights_of(name, changes, root, seed):
 
 
 def volume(rng, shape=(12, 11, 10)):
-    """A block in noise."""
+    """A bright block in noise."""
     data = rng.normal(0, 0.3, shape)
     data[tuple(slice(n // 4, 3 * n // 4) for n in shape)] += 1
     return data.astype(np.float32)
 
 
 def save(path, data, affine=None):
-    """As NIfTI."""
+    """Write a volume as NIfTI."""
     nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
     return path
 
 
-def cohort(folder, rng, count=2):
-    """``folder/in`` with good images around whatever is put there."""
+def good_images(folder, rng, count=2):
+    """``folder/in`` with good images, whose names stand before and after that of a bad one."""
     inside = folder / "in"
     inside.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -188,7 +196,7 @@ def cohort(folder, rng, count=2):
 
 
 def command(folder, rng, *images, bundle=None, more=()):
-    """`monai-tta run` by some method."""
+    """The words of `monai-tta run` with one of four methods."""
     method = ("source", "statistics", "tent", "grata")[int(rng.integers(4))]
     root = bundle or small_bundle(folder / "bundle")
     return ["run", root, *images, "--out", folder / "out", "--method", method, *more]

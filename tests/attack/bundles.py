@@ -1,4 +1,4 @@
-"""Configs and checkpoints that are broken or mean harm."""
+"""Configs and checkpoints that are broken or hostile."""
 
 import io
 import os
@@ -8,11 +8,11 @@ import zipfile
 import numpy as np
 import torch
 
-from tests.attack.arena import Attack, cohort, command, small_bundle
+from tests.attack.arena import Attack, command, good_images, small_bundle
 
 
 class Payload:
-    """Unpickled without care, it makes a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -22,11 +22,11 @@ class Payload:
 
 
 def bundle(make, says, codes=(2,), images=None, more=(), fail=0):
-    """A good bundle and image set; ``make(root, rng)`` breaks the bundle. Where it is accepted, all images are segmented."""
+    """Good images and a bundle that ``make(root, rng)`` breaks. Where the bundle is accepted, all images are segmented."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
-        inside = cohort(folder, rng)
+        inside = good_images(folder, rng)
         root = small_bundle(folder / "bundle")
         make(root, rng)
         extra = more(root) if callable(more) else more
@@ -42,12 +42,12 @@ def bundle(make, says, codes=(2,), images=None, more=(), fail=0):
 
 
 def weights(make, says="cannot be read as weights|does not fit|torch.save made no", **named):
-    """The same for ``models/model.pt`` alone."""
+    """The same, where ``make(path, rng)`` breaks ``models/model.pt``."""
     return bundle(lambda root, rng: make(root / "models" / "model.pt", rng), says, **named)
 
 
 def changed(change):
-    """The state dict, changed."""
+    """Change the state dict."""
 
     def make(path, rng):
         state = torch.load(path, weights_only=True)
@@ -95,7 +95,7 @@ def _zip_bomb(path, rng):
 
 
 def _huge_storage(path, rng):
-    """A legacy pickle by the letter, whose storage is declared to hold a tebibyte."""
+    """A correct legacy pickle whose storage is declared to hold a tebibyte."""
     torch.save({"x": torch.zeros(7)}, path, _use_new_zipfile_serialization=False)
     data = path.read_bytes()
     path.write_bytes(data.replace(b"K\x07", b"\x8a\x06" + (2**38 + 7).to_bytes(6, "little")))
@@ -165,7 +165,7 @@ CHECKPOINTS = {
 
 
 def config(text=None, old="", new="", says="inference.yaml", **named):
-    """``configs/inference.yaml`` replaced, or a part of it."""
+    """Replace ``configs/inference.yaml``, or a part of it."""
 
     def make(root, rng):
         file = root / "configs" / "inference.yaml"

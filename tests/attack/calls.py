@@ -1,4 +1,4 @@
-"""`AdaptiveInferer` called directly with tensors, networks and choices that mean nothing."""
+"""`AdaptiveInferer` called directly with tensors, networks and choices that make no sense."""
 
 import threading
 
@@ -16,7 +16,7 @@ EXPECTED = (TypeError, ValueError, RuntimeError, MemoryError, NotImplementedErro
 
 
 def bits(net):
-    """A network's whole state, so that NaN equals itself."""
+    """A network's whole state as bytes, in which NaN equals itself."""
 
     def raw(value):
         return value.contiguous().view(-1).view(torch.uint8).tolist() if isinstance(value, torch.Tensor) else value
@@ -25,9 +25,13 @@ def bits(net):
 
 
 def call(make, answered=None, stopping=(), **options):
-    """``make(x, rng)`` returns the image, or the image and the network, to be asked about between two good images.
+    """Segment an odd image, or an image with an odd network, and then a good image.
 
-    ``answered``: whether there must be an answer (True), an error (False), or either (None).
+    Args:
+        make: ``make(x, rng)`` returns the image, or the image and the network.
+        answered: whether there must be an answer (True), an error (False), or either (None).
+        stopping: exceptions that may pass through.
+        options: of `AdaptiveInferer`.
     """
 
     def attack(seed, folder):
@@ -52,28 +56,27 @@ def _play(make, rng, options, answered, stopping):
     made = make(image(seed=1), rng)
     torch.random.set_rng_state(seed)
     x, net = made if isinstance(made, tuple) else (made, network())
-    was, held = (
-        bits(net) if isinstance(net, nn.Module) and not any(t.is_meta for t in net.parameters()) else None,
-        x.detach().clone() if x.layout == torch.strided and x.numel() < 1e6 else None,
-    )
+    has_values = isinstance(net, nn.Module) and not any(t.is_meta for t in net.parameters())
+    network_before = bits(net) if has_values else None
+    image_before = x.detach().clone() if x.layout == torch.strided and x.numel() < 1e6 else None
     inferer = AdaptiveInferer(**options)
     error = None
     try:
         inferer(x, net)
     except (*EXPECTED, *stopping) as raised:
         error = raised
-        assert str(error).strip() or isinstance(error, stopping), "an error without a word"
+        assert str(error).strip() or isinstance(error, stopping), "an error without a message"
         print(type(error).__name__, str(error)[:200])
     assert answered is None or answered == (error is None), f"answered: {error!r}"
     assert torch.equal(seed, torch.random.get_rng_state()), "the caller's random numbers were used"
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled(), "the caller's switches were changed"
-    if was is not None:
-        assert was == bits(net), "the source was changed"
-    if held is not None:
-        torch.testing.assert_close(x.detach(), held, rtol=0, atol=0, equal_nan=True)
+    if network_before is not None:
+        assert network_before == bits(net), "the source was changed"
+    if image_before is not None:
+        torch.testing.assert_close(x.detach(), image_before, rtol=0, atol=0, equal_nan=True)
     plain = network()
     again, fresh = inferer(good, plain), AdaptiveInferer(**options)(good, plain)
-    assert torch.equal(again, fresh), "what went before matters to the next image"
+    assert torch.equal(again, fresh), "an odd image changed what comes after it"
 
 
 def odd(work):
@@ -81,7 +84,7 @@ def odd(work):
 
 
 class Failing(nn.Module):
-    """A network that fails in some way at some call."""
+    """A network that raises ``error`` at its call number ``at``."""
 
     def __init__(self, error, at):
         super().__init__()

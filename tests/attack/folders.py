@@ -1,4 +1,4 @@
-"""Output folders that can't be written to, or had better not be."""
+"""Output folders that cannot be written to, or must not be."""
 
 import errno
 import os
@@ -6,15 +6,15 @@ import os
 import numpy as np
 
 from monai_tta.pipeline.output_folder import PARTIAL
-from tests.attack.arena import Attack, cohort, command, save, volume
+from tests.attack.arena import Attack, command, good_images, save, volume
 
 
 def out(make, says="", codes=(2,), images=None, bad=None, before=None):
-    """``make(folder, rng)`` returns what goes behind --out."""
+    """``make(folder, rng)`` prepares an output folder and returns its path; None for ``folder/out``."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
-        inside = cohort(folder, rng)
+        inside = good_images(folder, rng)
         words = command(folder, rng, inside)
         words[words.index("--out") + 1] = make(folder, rng) or folder / "out"
         return Attack(words, images=images, bad=bad, says=says, codes=codes, before=before and (lambda: before(seed)))
@@ -34,12 +34,12 @@ def _mask_folder(folder, rng):
     (folder / "out" / "a0_seg.nii.gz").mkdir(parents=True)
 
 
-def _remains(folder, rng):
+def _left_behind(folder, rng):
     (folder / "out" / f"{PARTIAL}dead").mkdir(parents=True)
     (folder / "out" / f"{PARTIAL}dead" / "half.nii.gz").write_bytes(b"x")
 
 
-def _journal(text):
+def _run_log(text):
     def make(folder, rng):
         (folder / "out").mkdir()
         (folder / "out" / ".monai_tta_run.jsonl").write_bytes(text)
@@ -52,7 +52,7 @@ def _mask_linked(folder, rng):
     (folder / "out" / "a0_seg.nii.gz").symlink_to(folder / "in" / "a0.nii.gz")
 
 
-def _aside_linked(folder, rng):
+def _temporary_linked(folder, rng):
     (folder / "out").mkdir()
     for name in ("records.json", ".records.json.partial", ".monai_tta_run.jsonl", "..monai_tta_run.jsonl.partial"):
         if name != ".monai_tta_run.jsonl":
@@ -70,9 +70,9 @@ def _same_name(folder, rng):
 
 
 def refusing_writes(number, every):
-    """Writing into --out fails with this error from some moment on: a disk that fills, or was taken away.
+    """Let writing into --out fail with this error from some moment on, as when a disk fills or is taken away.
 
-    Opening for writing and renaming are replaced in the attacked process; its own output is not concerned.
+    Functions that open for writing and rename are replaced in the attacked process. Its own output still works.
     """
 
     def before(seed):
@@ -104,7 +104,7 @@ def refusing_writes(number, every):
 
 
 def limited(seed):
-    """No file may grow beyond some size."""
+    """Limit the size of any file."""
     import resource
 
     size = int(np.random.default_rng(seed).integers(0, 400))
@@ -131,15 +131,15 @@ FAMILY = {
     "a mask's name is a folder": out(_mask_folder, "failed: a0", (3,), 2, 1),
     "a mask's name is a link to an image": out(_mask_linked, "an image itself", (3,), 2, 1),
     "a mask is called like its image": out(_same_name, "an image itself", (3,), 2, 1),
-    "links at the names of what is written aside": out(_aside_linked, "", (0,), 2, 0),
-    "remains of a killed run": out(_remains, "", (0,), 2, 0),
-    "journal of noise": out(_journal(b"\xff\x00noise\n"), "damaged"),
-    "journal of a list": out(_journal(b"[1, 2]\n[3]\n"), "damaged"),
-    "journal torn": out(_journal(b'{"settings": {"met'), "", (0,), 2, 0),
-    "journal of another run": out(
-        _journal(b'{"settings": {}}\n{"done": "x", "masks": [], "case": {}}\n'), "unfinished run with another"
+    "links at the names of temporary files": out(_temporary_linked, "", (0,), 2, 0),
+    "what a killed run left": out(_left_behind, "", (0,), 2, 0),
+    "run log of noise": out(_run_log(b"\xff\x00noise\n"), "damaged"),
+    "run log of a list": out(_run_log(b"[1, 2]\n[3]\n"), "damaged"),
+    "run log torn": out(_run_log(b'{"settings": {"met'), "", (0,), 2, 0),
+    "run log of another run": out(
+        _run_log(b'{"settings": {}}\n{"done": "x", "masks": [], "case": {}}\n'), "unfinished run with another"
     ),
-    "journal with odd lines": out(_journal(b'{"settings": {}}\n{"begun": [1]}\n{"begun": 7}\n'), "", (0, 2), 2, 0),
+    "run log with odd lines": out(_run_log(b'{"settings": {}}\n{"begun": [1]}\n{"begun": 7}\n'), "", (0, 2), 2, 0),
     "a proc folder": out(lambda d, rng: "/proc/self/out", ""),
     "/dev/null": out(lambda d, rng: "/dev/null", "is a file"),
     "/dev/full": out(lambda d, rng: "/dev/full", "is a file"),

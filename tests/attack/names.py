@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 
-from tests.attack.arena import Attack, cohort, command, save, volume
+from tests.attack.arena import Attack, command, good_images, save, volume
 
 NAMES = {
     "rich markup": "[red]x [bold] y.nii.gz",
@@ -31,11 +31,11 @@ NAMES = {
 
 
 def named(name, bad=0, says=""):
-    """An image of that name among good ones, found in its folder."""
+    """An image of that name among good ones; the folder is given."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
-        inside = cohort(folder, rng)
+        inside = good_images(folder, rng)
         save(folder / "in" / "plain.nii.gz", volume(rng))
         os.rename(
             os.fsencode(inside / "plain.nii.gz"),
@@ -47,11 +47,11 @@ def named(name, bad=0, says=""):
 
 
 def linked(make, bad, says="", images=3):
-    """Something that is a link or worse, among good images."""
+    """A link, a pipe or a folder among good images; the folder is given."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
-        inside = cohort(folder, rng)
+        inside = good_images(folder, rng)
         make(inside, rng)
         return Attack(command(folder, rng, inside), images=images, bad=bad, says=says)
 
@@ -59,13 +59,13 @@ def linked(make, bad, says="", images=3):
 
 
 def given(make, images, bad, says="", codes=(0, 3)):
-    """Arguments of a strange kind."""
+    """Strange arguments in place of the folder: what ``make(inside, rng)`` returns."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
-        inside = cohort(folder, rng)
-        words = make(inside, rng)
-        return Attack(command(folder, rng, *words), images=images, bad=bad, says=says, codes=codes)
+        inside = good_images(folder, rng)
+        arguments = make(inside, rng)
+        return Attack(command(folder, rng, *arguments), images=images, bad=bad, says=says, codes=codes)
 
     return attack
 

@@ -1,4 +1,4 @@
-"""What is promised of every attack, whatever it was."""
+"""What is promised of every attack."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ from monai_tta.core.record import Case
 from monai_tta.pipeline.run_log import NAME
 
 
-def prints(folder):
-    """Hashes of everything in a folder but what a run writes."""
+def fingerprints(folder):
+    """Hashes of all files in a folder, without those that a run writes."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if "out" in path.relative_to(folder).parts[:1] or path.name.startswith("said"):
@@ -30,7 +30,7 @@ def prints(folder):
 
 
 def broken(attack, result, folder, before):
-    """Which promises were broken, in words."""
+    """The promises that were broken, in words."""
     said = result.said
     found = []
     if "Traceback" in said or "Error in sys.excepthook" in said:
@@ -41,25 +41,25 @@ def broken(attack, result, folder, before):
         found.append(f"does not say {attack.says!r}")
     if result.source_same is False:
         found.append("the source network was changed")
-    if prints(folder) != before:
+    if fingerprints(folder) != before:
         found.append("an input was changed")
     if attack.call is None and result.code in (0, 2, 3):
         out = Path(attack.words[attack.words.index("--out") + 1]) if "--out" in attack.words else folder / "out"
-        found += remains(out, unfinished=result.code == 2) + whole_masks(out, before)
+        found += left_behind(out, unfinished=result.code == 2) + half_masks(out, before)
         found += accounted(attack, result, out) if result.code in (0, 3) else one_line(said)
     return found
 
 
-def remains(out, unfinished=False):
-    """Half-written and forgotten files."""
+def left_behind(out, unfinished=False):
+    """Temporary files that are still there, and a run log after a finished run."""
     if not out.is_dir():
         return []
     names = [p.name for p in out.iterdir() if ".partial" in p.name or (p.name == NAME and not unfinished)]
     return [f"left behind: {', '.join(names)}"] if names else []
 
 
-def whole_masks(out, before=()):
-    """Every file at a final name can be read to its end."""
+def half_masks(out, before=()):
+    """Masks at their final places that cannot be read to the end."""
     found = []
     for path in out.rglob("*") if out.is_dir() else ():
         if path in before or not path.is_file() or path.is_symlink() or any(".partial" in part for part in path.parts):
@@ -75,7 +75,7 @@ def whole_masks(out, before=()):
 
 
 def accounted(attack, result, out):
-    """Each image is in the records and in what was said."""
+    """Images that are missing in the records or in the output."""
     said = " ".join(result.said.split())
     records = json.loads((out / "records.json").read_text())
     cases = [r and Case.from_json(json.dumps(r)) for r in records]
@@ -97,7 +97,7 @@ def accounted(attack, result, out):
 
 
 def one_line(said):
-    """A refusal is one line, or typer's usage; warnings and the bar may stand around it."""
+    """A refusal that is neither one line nor typer's usage. Warnings and the progress may stand around it."""
     lines = [line for line in said.splitlines() if line.strip() and "segmenting" not in line and "Warning" not in line]
     usage = said.lstrip().startswith("Usage:")
     return [] if usage or 1 <= len(lines) <= 3 else [f"a refusal of {len(lines)} lines"]

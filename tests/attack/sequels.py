@@ -1,4 +1,4 @@
-"""What comes between a stopped run and the next one, runs beside each other, and runs that nobody hears."""
+"""Changes between a stopped run and the next one, two runs at once, and runs whose output goes nowhere."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.attack.stops import IMAGES, figures, masks, noted, scene
 
 
 def between(change, says, code=2):
-    """Something is changed between a killed run and the next one, which then says so and ends with ``code``."""
+    """A run is killed, ``change(folder, rng)`` changes something, and the next run says so and ends with ``code``."""
 
     def attack(seed, folder):
         return Attack(play=lambda: _between(seed, folder, change, says, code))
@@ -33,7 +33,7 @@ def _between(seed, folder, change, says, code):
     found = [] if result.code == code else [f"ended with {result.code}, not {code}: {result.said[-500:]}"]
     if says not in " ".join(result.said.split()) or "Traceback" in result.said:
         found.append(f"does not say {says!r}: {result.said[-500:]}")
-    return found + promises.whole_masks(out) + promises.remains(out, unfinished=code == 2)
+    return found + promises.half_masks(out) + promises.left_behind(out, unfinished=code == 2)
 
 
 def _redone(folder, rng):
@@ -70,13 +70,13 @@ def two_at_once(seed, folder):
         found = [] if first.code == 3 else [f"the first ended with {first.code}: {first.said[-400:]}"]
         if second.code != 2 or "another run is writing" not in " ".join(second.said.split()):
             found.append(f"the second: {second.code}, {second.said[-400:]}")
-        return found + promises.remains(folder / "out") + promises.whole_masks(folder / "out")
+        return found + promises.left_behind(folder / "out") + promises.half_masks(folder / "out")
 
     return Attack(play=play)
 
 
-def unheard(close):
-    """Nothing that is said can be written; what is done is the same."""
+def without_output(close):
+    """Nothing can be printed. Masks and records are the same."""
 
     def attack(seed, folder):
         def play():
@@ -85,7 +85,7 @@ def unheard(close):
             found = [] if result.code == 3 else [f"ended with {result.code}"]
             if sum(r is not None for r in figures(folder / "out")) != IMAGES - 1 or len(masks(folder / "out")) != IMAGES - 1:
                 found.append("records or masks are missing")
-            return found + promises.remains(folder / "out")
+            return found + promises.left_behind(folder / "out")
 
         return Attack(play=play)
 
@@ -104,15 +104,15 @@ def _to_no_reader():
 
 FAMILY = {
     "two runs at once": two_at_once,
-    "standard error on a full disk": unheard(_to_full_disk),
-    "standard error into a pipe that nobody reads": unheard(_to_no_reader),
-    "standard error closed": unheard(lambda: os.close(2)),
-    "standard error gone": unheard(lambda: setattr(sys, "stderr", None)),
-    "going on by another method": between(lambda d, rng: ["--method", "viewaverage"], "unfinished run with another method"),
-    "going on with another seed": between(lambda d, rng: ["--seed", "5"], "unfinished run with another seed"),
-    "going on with other weights": between(_new_weights, "unfinished run with another weights"),
+    "standard error on a full disk": without_output(_to_full_disk),
+    "standard error into a pipe that nobody reads": without_output(_to_no_reader),
+    "standard error closed": without_output(lambda: os.close(2)),
+    "standard error gone": without_output(lambda: setattr(sys, "stderr", None)),
+    "resuming with another method": between(lambda d, rng: ["--method", "viewaverage"], "unfinished run with another method"),
+    "resuming with another seed": between(lambda d, rng: ["--seed", "5"], "unfinished run with another seed"),
+    "resuming with other weights": between(_new_weights, "unfinished run with another weights"),
     "restarting": between(lambda d, rng: ["--seed", "5", "--restart"], "5 of 6 segmented; masks", 3),
     "an image changed in between": between(_redone, "5 of 6 segmented (", 3),
     "a mask lost in between": between(_lost, "5 of 6 segmented (", 3),
-    "the journal torn": between(_torn, "5 of 6 segmented (", 3),
+    "the run log torn": between(_torn, "5 of 6 segmented (", 3),
 }

@@ -1,4 +1,4 @@
-"""DICOM folders and photographs."""
+"""Folders of DICOM series, and photographs."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ CT = (*SMALL[:2], ("[64, 64, 32]", "[16, 16, 8]"))
 
 
 def series(make, bad=1, says="", images=2):
-    """A good series and one to which something was done."""
+    """A good series, and one that ``make(folder, rng)`` changes."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ FAMILY = {
 
 
 def photograph(make, bad=1, says="", name="bad.png"):
-    """A good photograph and one to which something was done."""
+    """A good photograph, and a bad one that ``make(path, rng)`` writes."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)

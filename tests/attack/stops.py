@@ -1,4 +1,4 @@
-"""Runs that are stopped: killed, interrupted, out of memory, beside each other, and then gone on with."""
+"""Runs that are killed, interrupted or short of memory, and then resume."""
 
 import json
 import os
@@ -13,22 +13,25 @@ import numpy as np
 
 from monai_tta.pipeline.run_log import NAME
 from tests.attack import arena, promises, starved
-from tests.attack.arena import Attack, cohort, command, finish, launch, save, small_bundle, volume
+from tests.attack.arena import Attack, command, finish, good_images, launch, save, small_bundle, volume
 
 IMAGES = 6
-STRUCK: list = []  # how many masks were done when runs were stopped; None where they had come to their end, or not begun
+STRUCK: list = []  # how many masks were done when runs were stopped; None where a run had finished, or not begun
 
 
 def stopped(stop, codes, number=0, **named):
-    """An attack that plays by itself; those of one kind differ by their number, from which their moments are drawn. Without
-    ``codes``, how the stopped run ends is not looked at, but what it leaves."""
+    """An attack that stops a run by ``stop`` and resumes it.
+
+    Attacks of one kind differ by their ``number``, from which the moment is drawn. Without ``codes``, only what the stopped run
+    left is checked, and not how it ended.
+    """
     return lambda seed, folder: Attack(codes=codes, play=lambda: _play(stop, codes, 100 * seed + number, folder, **named))
 
 
 def scene(seed, folder, size=(26, 24, 22)):
     """Images, one of them bad, and the command without --out."""
     rng = np.random.default_rng(seed)
-    inside = cohort(folder, rng, 0)
+    inside = good_images(folder, rng, 0)
     for number in range(IMAGES):
         save(inside / f"scan{number}.nii.gz", volume(rng, size))
     (inside / "scan2.nii.gz").write_bytes(b"damaged")
@@ -51,19 +54,19 @@ def masks(out):
 def figures(out):
     """Records without what differs from run to run."""
     records = json.loads((out / "records.json").read_text())
-    return [r and {k: v for k, v in r.items() if k not in ("seconds", "seconds_plain", "peak_memory")} for r in records]
+    return [r and {k: v for k, v in r.items() if k not in ("seconds", "seconds_unadapted", "peak_memory")} for r in records]
 
 
 def noted(out):
-    """How many images the journal of an unfinished run knows to be done."""
+    """How many images are done, by the log of an unfinished run."""
     path = out / NAME
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return sum('"done"' in line for line in lines)
 
 
-def _play(stop, codes, seed, folder, again=1, plain=False):
+def _play(stop, codes, seed, folder, again=1, unadapted=False):
     rng, words = scene(seed, folder)
-    before = promises.prints(folder)
+    before = promises.fingerprints(folder)
     reference = folder / "out" / "reference"
     began = time.monotonic()
     first = finish(launch(to(words, reference), folder / "said"), folder / "said")
@@ -73,47 +76,50 @@ def _play(stop, codes, seed, folder, again=1, plain=False):
         return [f"the undisturbed run ended with {first.code}: {first.said[-300:]}"]
     for _ in range(again):
         result = stop(to(words, out), folder, rng, whole)
-        found += promises.whole_masks(out) + (told(result, codes, out) if codes else [])
+        found += promises.half_masks(out) + (told(result, codes, out) if codes else [])
     return (
         found
-        + resumed(words, out, reference, folder, result.code, plainly(words, folder) if plain else None)
-        + ([] if promises.prints(folder) == before else ["an input was changed"])
+        + resumed(words, out, reference, folder, result.code, unadapted_masks(words, folder) if unadapted else None)
+        + ([] if promises.fingerprints(folder) == before else ["an input was changed"])
     )
 
 
 def told(result, codes, out):
-    """What is wrong with how a stopped run ended and what it said."""
+    """What is wrong with how a stopped run ended and what it printed."""
     found = []
     if result.code not in (*codes, 3):
         found.append(f"stopped, it ended with {result.code}: {result.said[-500:]}")
     if "Traceback" in result.said:
         found.append(f"a traceback was shown: {result.said[-1500:]}")
     if result.code >= 0:
-        found += promises.remains(out, unfinished=True)
+        found += promises.left_behind(out, unfinished=True)
     if result.code == 130 and result.said.count("interrupted") != 1 and result.said:  # silent before anything had begun
         found.append(f"not one line: {result.said[-300:]}")
     return found
 
 
-def plainly(words, folder):
-    """Masks without any adaptation."""
-    words, out = to(words, folder / "out" / "plain"), folder / "out" / "plain"
+def unadapted_masks(words, folder):
+    """The masks without any adaptation."""
+    out = folder / "out" / "unadapted"
+    words = to(words, out)
     words[words.index("--method") + 1] = "source"
     finish(launch(words, folder / "said"), folder / "said")
     return masks(out)
 
 
-def differing(out, reference, plain):
-    """What differs from an undisturbed run and should not. Where memory was short (``plain``: what is answered then), a
-    network may fail under adaptation: such a case's record says so and its mask is the plain one; with half the windows at
-    a time, losses are summed in another order."""
+def differing(out, reference, unadapted):
+    """What differs from an undisturbed run and should not.
+
+    Where memory was short, ``unadapted`` holds the masks without adaptation. Adapting may then fail: the record says so and the
+    mask is the unadapted one. With half the windows at a time, losses are summed in another order.
+    """
     ours, theirs, expected = figures(out), figures(reference), masks(reference)
     for number, (mine, usual) in enumerate(zip(ours, theirs, strict=True)):
-        if plain is None or mine is None or usual is None:
+        if unadapted is None or mine is None or usual is None:
             continue
         if (mine["reason"] or "").startswith("adapting failed with"):
             ours[number], name = usual, f"scan{number}_seg.nii.gz"
-            expected[name] = plain[name]
+            expected[name] = unadapted[name]
         else:
             mine["steps"] = usual["steps"]
     found = [] if ours == theirs else ["records are others than those of an undisturbed run"]
@@ -123,27 +129,27 @@ def differing(out, reference, plain):
     return found
 
 
-def resumed(words, out, reference, folder, code=-9, plain=None):
-    """What is wrong with going on."""
+def resumed(words, out, reference, folder, code=-9, unadapted=None):
+    """What is wrong with how a run resumes."""
     found = []
     STRUCK.append(noted(out) if (out / NAME).exists() else None)
     count, made = noted(out), {p.name: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")} if out.exists() else {}
     done = finish(launch(to(words, out), folder / "said"), folder / "said")
     if done.code != 3 or "Traceback" in done.said:
-        return [f"going on ended with {done.code}: {done.said[-800:]}"]
+        return [f"resuming ended with {done.code}: {done.said[-800:]}"]
     if count and f"({count} of them before" not in done.said:
         found.append(f"{count} were done before, but: {done.said[-300:]}")
     kept = sum(made.get(p.name) == p.stat().st_mtime_ns for p in out.glob("*.nii.gz"))
     if code != 3 and kept < count:
         found.append(f"{count - kept} done twice")
-    found += differing(out, reference, plain)
+    found += differing(out, reference, unadapted)
     if done.source_same is False:
         found.append("the source network was changed")
-    return found + promises.remains(out)
+    return found + promises.left_behind(out)
 
 
 def by(*signals, pause=0.02):
-    """Send signals at a random moment: anywhere in the run, or within the time that an image takes, after some mask."""
+    """Send signals at a random moment: anywhere in the run, or shortly after some mask was written."""
 
     def stop(words, folder, rng, whole):
         child = launch(words, folder / "said")
@@ -185,7 +191,7 @@ def own_process(number):
 
 
 def killer(words, folder, rng, whole):
-    """An image that ends the process whenever it is looked at."""
+    """An image that ends the process whenever it is read."""
 
     def before():
         from monai_tta.pipeline import segment as module
@@ -214,7 +220,7 @@ FAMILY = {
     "hung up": stopped(by(signal.SIGHUP), (-1,)),
     "kill -9 of its own process": stopped(own_process(signal.SIGKILL), (-9,)),
     "Ctrl-C of its own process": stopped(own_process(signal.SIGINT), (130,)),
-    **{f"short of memory, {n}": stopped(starved.short, (), 60 + n, plain=True) for n in range(1, 7)},
-    **{f"memory that fails here and there, {n}": stopped(starved.failing, (-9,), 80 + n, plain=True) for n in range(1, 4)},
+    **{f"short of memory, {n}": stopped(starved.short, (), 60 + n, unadapted=True) for n in range(1, 7)},
+    **{f"memory that fails here and there, {n}": stopped(starved.failing, (-9,), 80 + n, unadapted=True) for n in range(1, 4)},
     "an image that ends the process": stopped(killer, (-9,), again=3),
 }

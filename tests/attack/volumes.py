@@ -1,4 +1,4 @@
-"""NIfTI and other volumes that are damaged, mislabelled, or mean nothing."""
+"""NIfTI and other volumes that are damaged, mislabelled, or make no sense."""
 
 import gzip
 import struct
@@ -8,15 +8,15 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
-from tests.attack.arena import Attack, cohort, command, save, volume
+from tests.attack.arena import Attack, command, good_images, save, volume
 
 
 def _with(make, bad=1, says="", name="bad.nii.gz", codes=(0, 3)):
-    """An attack by one file among good ones."""
+    """One bad file, written by ``make(path, rng)``, among good ones."""
 
     def attack(seed, folder):
         rng = np.random.default_rng(seed)
-        inside = cohort(folder, rng)
+        inside = good_images(folder, rng)
         make(inside / name, rng)
         return Attack(command(folder, rng, inside), images=3, bad=bad, says=says, codes=codes)
 
@@ -45,7 +45,7 @@ def truncated(path, rng):
 
 
 def flipped(path, rng):
-    """Some bytes of a compressed file are others."""
+    """A compressed file with some bytes changed."""
     save(path, volume(rng))
     data = bytearray(path.read_bytes())
     for place in rng.integers(10, len(data), 8):
@@ -54,7 +54,7 @@ def flipped(path, rng):
 
 
 def bomb(path, rng):
-    """Zeros, of which a thousandth is held; the header asks for all of them."""
+    """Compressed zeros, of which the header declares a thousand times as many as there are."""
     data = nib.Nifti1Image(np.zeros((1, 1, 1), np.float32), np.eye(4)).header
     data.set_data_shape((6000, 6000, 1400))
     with gzip.open(path, "wb", 9) as file:
@@ -113,7 +113,7 @@ def placed(affine):
 
 
 def turned(path, rng):
-    """Any rotation, with mirrored axes and unequal voxels."""
+    """A random rotation, with mirrored axes and unequal voxel sizes."""
     axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     affine = np.eye(4)
     affine[:3, :3] = axes @ np.diag(rng.uniform(0.7, 1.8, 3))

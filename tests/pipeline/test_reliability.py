@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from monai_tta import AdaptiveInferer
+from monai_tta import AdaptiveInferer, Careful
 from monai_tta.cli.app import app
 from monai_tta.cli.console import describe_failure, make_printable
 from monai_tta.core.record import Case
-from monai_tta.pipeline import input_checks as admission
-from monai_tta.pipeline import output_folder as outputs
-from monai_tta.pipeline import segment as cohort
+from monai_tta.pipeline import input_checks, output_folder
 from monai_tta.pipeline.output_folder import PARTIAL, DiskFull, is_disk_full, partial_folder
 from monai_tta.pipeline.run_log import NAME, RunLog
+from monai_tta.pipeline.segment import settings_of, write_records
 from tests.attack import bundles, folders, names, promises, series, volumes
 from tests.attack.arena import save, small_bundle, volume
+from tests.small import stump
 
 FAMILIES = {
     "v": volumes.FAMILY,
@@ -38,7 +38,7 @@ CURED = (
     "c values that are no tensors|b broken YAML|b a list|b a target that is not|b a transform that is not|"
     "b a network that is none|"
     "f where images are read from|f the same by a link|f a mask is called like its image|f records.json is a folder|"
-    "f links at the names of what is written aside|f journal torn|f journal of noise"
+    "f links at the names of temporary files|f run log torn|f run log of noise"
 ).split("|")
 
 
@@ -49,7 +49,7 @@ def test_each_cured_fault_stays_cured(which, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if attack.before:
         attack.before()
-    before = promises.prints(tmp_path)
+    before = promises.fingerprints(tmp_path)
     done = CliRunner().invoke(app, list(map(str, attack.words)))
     said = done.output + ("" if done.exception is None or isinstance(done.exception, SystemExit) else "Traceback")
     assert not promises.broken(
@@ -57,7 +57,7 @@ def test_each_cured_fault_stays_cured(which, tmp_path, monkeypatch):
     )
 
 
-def test_a_sample_of_the_cohort_of_attacks():
+def test_a_sample_of_all_attacks():
     words = [sys.executable, "-m", "tests.attack", "--count", "40"]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -91,7 +91,7 @@ def place(tmp_path):
 
 @contextmanager
 def stopping_at(monkeypatch, number):
-    """Runs are stopped when they answer this image."""
+    """Stop runs when they segment this image."""
     answered, real = [], AdaptiveInferer.__call__
 
     def call(self, *args, **kwargs):
@@ -105,12 +105,12 @@ def stopping_at(monkeypatch, number):
         yield
 
 
-class TestGoingOn:
+class TestResuming:
     def stopped(self, place, monkeypatch, *more):
         with stopping_at(monkeypatch, 1):
             return place.run(*more)
 
-    def test_a_stopped_run_is_gone_on_with(self, place, monkeypatch):
+    def test_a_stopped_run_resumes(self, place, monkeypatch):
         code, said = self.stopped(place, monkeypatch)
         assert code == 130 and "interrupted; 1 of 3 segmented" in said
         assert place.there() == [NAME, "a_seg.nii.gz", "records.json"]
@@ -126,23 +126,23 @@ class TestGoingOn:
         code, said = place.run()
         assert code == 0 and "before" not in said, "a run that came to its end is over"
 
-    def test_not_by_other_settings_unless_restarted(self, place, monkeypatch):
+    def test_other_settings_are_refused_unless_the_run_restarts(self, place, monkeypatch):
         self.stopped(place, monkeypatch)
         code, said = place.run("--seed", "3")
         assert code == 2 and "unfinished run with another seed" in said
         code, said = place.run("--seed", "3", "--restart")
         assert code == 0 and "before" not in said
 
-    def test_not_when_continual(self, place, monkeypatch):
+    def test_a_continual_run_cannot_resume(self, place, monkeypatch):
         self.stopped(place, monkeypatch, "--reset", "never")
         code, said = place.run("--reset", "never")
         assert code == 2 and "--restart starts from the first image" in said
         assert place.run("--reset", "never", "--restart")[0] == 0
 
-    def test_a_run_that_was_refused_leaves_nothing_to_go_on_with(self, place):
+    def test_a_run_that_was_refused_leaves_nothing_behind(self, place):
         assert place.run("--head", "tanh")[0] == 2 and place.there() == []
 
-    def test_what_is_lost_or_changed_in_between_is_done_again(self, place, monkeypatch):
+    def test_a_mask_that_was_lost_is_made_again(self, place, monkeypatch):
         self.stopped(place, monkeypatch)
         (place.out / "a_seg.nii.gz").unlink()
         code, said = place.run()
@@ -158,15 +158,27 @@ class TestGoingOn:
         again.open()
         assert first.order() == [0, 1, 2] and again.order() == [1, 2, 0]
 
-    def test_one_image_given_twice_is_two(self, tmp_path):
+    def test_one_image_given_twice_is_two_images(self, tmp_path):
         image = save(tmp_path / "a.nii.gz", np.zeros((2, 2, 2), np.float32))
-        journal = RunLog(tmp_path, [image, image], {})
-        journal.open()
+        run_log = RunLog(tmp_path, [image, image], {})
+        run_log.open()
         case = Case(number=0, network="", method="", head="", learn="", reset="", seed=0, shape=())
-        journal.done(0, case, (image,))
+        run_log.done(0, case, (image,))
         again = RunLog(tmp_path, [image, image], {})
         again.open()
         assert again.records() == [case, None] and again.order() == [1]
+
+    def test_a_new_gain_predictor_under_the_same_name_is_another_setting(self, place):
+        file = place.root / "mine.npz"
+
+        def settings():
+            return settings_of(place.root / "bundle", "model.pt", Careful(predictor=str(file)), {})
+
+        stump().save(file)
+        before = settings()
+        assert before == settings()
+        stump(low=0.3).save(file)
+        assert {name for name in before if before[name] != settings()[name]} == {"method file"}
 
 
 class TestFolder:
@@ -176,13 +188,13 @@ class TestFolder:
         assert code == 2 and "another run is writing into" in said
         assert place.run()[0] == 0
 
-    def test_remains_of_killed_runs_go_and_nobody_elses(self, place):
+    def test_what_killed_runs_left_is_removed_and_nothing_else(self, place):
         for name in (f"{PARTIAL}dead", ".partial-mine"):
             (place.out / name).mkdir(parents=True)
         assert place.run()[0] == 0
         assert [name for name in place.there() if name.startswith(".")] == [".partial-mine"]
 
-    def test_a_full_disk_ends_the_run_which_can_be_gone_on_with(self, place, monkeypatch):
+    def test_a_full_disk_ends_the_run_which_can_resume(self, place, monkeypatch):
         real = os.replace
 
         def full(old, new):
@@ -191,7 +203,7 @@ class TestFolder:
             real(old, new)
 
         with monkeypatch.context() as patched:
-            patched.setattr(outputs.os, "replace", full)
+            patched.setattr(output_folder.os, "replace", full)
             code, said = place.run()
         assert code == 2 and "no room to write in" in said and "No space left" in said
         assert not [name for name in place.there() if ".partial" in name]
@@ -209,10 +221,10 @@ class TestFolder:
 
     def test_records_are_written_whole_or_not_at_all(self, tmp_path, monkeypatch):
         file = tmp_path / "records.json"
-        cohort.write_records([], file)
-        monkeypatch.setattr(outputs.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "i/o")))
+        write_records([], file)
+        monkeypatch.setattr(output_folder.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "i/o")))
         with pytest.raises(OSError, match="i/o"):
-            cohort.write_records([None], file)
+            write_records([None], file)
         assert json.loads(file.read_text()) == [] and [p.name for p in tmp_path.iterdir()] == ["records.json"]
 
 
@@ -223,15 +235,15 @@ def test_a_leading_tilde_is_part_of_a_name(place, monkeypatch):
     assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0 and "~root_seg.nii.gz" in place.there()
 
 
-def test_what_there_is_no_memory_for_is_refused_before_it_is_read(tmp_path, monkeypatch):
+def test_an_image_too_large_for_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     image = save(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.float32))
-    admission.check_input_file(image)
-    monkeypatch.setattr(admission, "_memory", lambda: 20**3 * 8 - 1)
+    input_checks.check_input_file(image)
+    monkeypatch.setattr(input_checks, "_memory", lambda: 20**3 * 8 - 1)
     with pytest.raises(ValueError, match="at least 62 KiB of memory"):
-        admission.check_input_file(image)
+        input_checks.check_input_file(image)
 
 
-def test_what_is_said_fits_any_terminal():
+def test_messages_can_be_printed_on_any_terminal():
     assert make_printable("a\x1b[2J\nb\udcff") == "a\\x1b[2J\\nb\\udcff" and make_printable("\u738b", "ascii") == "\\u738b"
     assert len(make_printable("x" * 10**6)) < 3000
     assert describe_failure(MemoryError()) == "MemoryError: out of memory" and describe_failure(ValueError("a\nb")) == "a b"
