@@ -50,16 +50,16 @@ class AdamW(OptimizerSpec):
     Args:
         lr: the learning rate, 0 or more.
         betas: decay rates of the running means of gradients and of their squares, in [0, 1).
-        decay: weight decay: each step multiplies the moving tensors by ``1 - lr * decay``. 0 or more; 0.01 is torch's default.
+        weight_decay: each step multiplies the moving tensors by ``1 - lr * weight_decay``. 0 or more; 0.01 is torch's default.
     """
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
-    decay: float = 0.01
+    weight_decay: float = 0.01
 
     def build(self, moving: Sequence[Tensor]) -> torch.optim.Optimizer:
         """Build `torch.optim.AdamW`."""
-        return torch.optim.AdamW(moving, lr=self.lr, betas=self.betas, weight_decay=self.decay)
+        return torch.optim.AdamW(moving, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,23 +18,25 @@ from monai_tta.inference.network import unwrap
 class AuxiliaryHeadsHandler:
     """Add the four self-supervised losses of `monai_tta.core.auxiliary_heads` to each training step's loss.
 
-    They take part before the backward pass, hence under the trainer's own optimiser, amp and distributed set-up.
+    They are added before the backward pass, so they go through the trainer's own optimiser, amp and distributed set-up.
 
     Args:
-        weight: what the sum of the four is multiplied by.
+        weight: of the sum of the four.
         deviation: of the noise to be removed, in units of the image.
-        seed: noise and poses come from it and the iteration's number alone.
+        seed: noise and poses depend on it and on the iteration's number alone.
     """
 
     def __init__(self, weight: float = 0.25, deviation: float = 0.1, seed: int = 0) -> None:
-        self.weight, self.deviation, self.seed = weight, deviation, seed
+        self.weight = weight
+        self.deviation = deviation
+        self.seed = seed
 
     def attach(self, engine: Any) -> None:
         """Register with a trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Add to the loss that is about to be followed."""
+        """Add the four losses to the step's loss, before its backward pass."""
         output = engine.state.output
         first = (self.seed * 1_000_003 + engine.state.iteration) * 4096
         output[CommonKeys.LOSS] = output[CommonKeys.LOSS] + self.weight * self.losses(
@@ -47,22 +49,22 @@ class AuxiliaryHeadsHandler:
         Raises:
             ValueError: when the network has no heads.
         """
-        plain = unwrap(network)
+        source = unwrap(network)
         images = torch.as_tensor(images.as_tensor() if hasattr(images, "as_tensor") else images)
         seeds = [(first_seed + k) % 2**63 for k in range(len(images))]
-        with _memory_kept(plain):
+        with _running_stats_kept(source):
             parts = (
-                reconstruction_loss(plain, images),
-                denoising_loss(plain, images, seeds, deviation=self.deviation),
-                super_resolution_loss(plain, images),
-                rotation_loss(plain, images, seeds),
+                reconstruction_loss(source, images),
+                denoising_loss(source, images, seeds, deviation=self.deviation),
+                super_resolution_loss(source, images),
+                rotation_loss(source, images, seeds),
             )
         return torch.stack(parts).sum()
 
 
 @contextmanager
-def _memory_kept(network: nn.Module) -> Iterator[None]:
-    """Keep noisy, small and turned images out of the running statistics that the source is known by later."""
+def _running_stats_kept(network: nn.Module) -> Iterator[None]:
+    """Keep noisy, small and turned images out of the running statistics, which later stand for the source."""
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     momenta = [m.momentum for m in layers]
     for layer in layers:
