@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from monai_tta._version import __version__
+from monai_tta._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from monai_tta.core.optimizers import *  # noqa: F403

@@ -16,8 +16,8 @@ class Statistics(NoLearning):
     """Blend the source's normalisation statistics with the present image's; learn nothing.
 
     PTN / alpha-BN: Nado et al. 2020, arXiv 2006.10963; You et al. 2021, arXiv 2110.04065. With statistics="volume" it costs one
-    forward pass of the adaptation windows more than the source does. It keeps nothing, and needs running statistics in the network
-    to blend with: a layer without them always uses the present window's.
+    forward pass of the adaptation windows more than the source does. It keeps nothing. It needs running statistics in the
+    network to blend with: a layer without them always uses the present window's.
 
     Args:
         statistics: "source", each "window"'s own, or pooled over the "volume"'s adaptation windows.

@@ -93,7 +93,7 @@ def test_choices_reach_the_values_inside_a_method(name, choices, expected):
         ("optimizer=Adamw2", "no OptimizerSpec 'Adamw2'. Did you mean 'AdamW'? Choose one of: Adam, AdamW, SGD"),
         ("select=LinearTrust", "no Selection 'LinearTrust'. .*Choose one of: .*Biases"),
         ("select=Matching", "tent.select=Matching needs tent.select.pattern, too"),
-        ("objective=__import__('os').mkdir('x')", "no Task \"__import__"),
+        ("objective=__import__('os').mkdir('x')", 'no Task "__import__'),
         ("select.ways=1", "tent.select has no choice 'ways'. It has: none"),
     ],
 )
