@@ -48,9 +48,12 @@ def profile(
         weights = None if untrained else "model.pt"
         job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights)
         with show_progress("timing", repeats + 2, "steps") as progress:
+            doing = ""
             for step in measure_costs(job, repeats):
+                if doing:  # each step is told when it begins
+                    progress.advance(f"{doing}: done")
                 if isinstance(step, str):
-                    progress.advance(step)
+                    doing = step
                 else:
                     found = step
         if out is not None:

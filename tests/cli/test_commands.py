@@ -58,7 +58,7 @@ def test_a_profile_in_json_is_the_one_in_the_file(tmp_path, monkeypatch):
     words = ["profile", "hippocampus_mri", "--method", "tent", "--size", "32,32,32", "--repeats", "1", "--out", file]
     result = invoke(*words, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == json.loads(file.read_text()) and "1/3 round 0 of 1" in result.stderr
+    assert json.loads(result.stdout) == json.loads(file.read_text()) and "1/3 round 0 of 1: done" in result.stderr
     table = invoke(*words).stdout
     assert "paper order" in table and "8 windows" in table
 
