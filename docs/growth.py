@@ -1,4 +1,4 @@
-"""How seconds and memory grow: `python -m docs.growth FOLDER` writes growth.json and growth.svg; some minutes on two cores.
+"""How seconds and memory grow: `python -m docs.growth FOLDER` writes growth.json and growth.svg, in minutes on two cores.
 
 Each point is measured in a process of its own, on noise, with the hippocampus bundle's BatchNorm network and GraTa.
 """
@@ -32,33 +32,34 @@ POINTS = {
 def measure(point):
     """Seconds and MiB of GraTa at one point, and how many parameters moved."""
     torch.set_num_threads(2)
-    chosen = START | point
+    choices = START | point
     network = load_bundle(BUNDLE).network
-    method = GraTa(select=Matching(chosen["layers"])) if chosen["layers"] else GraTa()
-    inferer = AdaptiveInferer((32, 32, 32), chosen["batch"], 0.25, method=method, head="softmax")
-    images = [torch.rand(1, 1, *[chosen["size"]] * 3) for _ in range(chosen["cases"])]
+    method = GraTa(select=Matching(choices["layers"])) if choices["layers"] else GraTa()
+    inferer = AdaptiveInferer((32, 32, 32), choices["batch"], 0.25, method=method, head="softmax")
+    images = [torch.rand(1, 1, *[choices["size"]] * 3) for _ in range(choices["cases"])]
     with torch.no_grad():
-        inferer(images[0][..., :40, :40, :40], network)  # what is loaded at the first call
+        inferer(images[0][..., :40, :40, :40], network)  # the first call loads libraries
         with memory_rise() as rise:
             began = time.perf_counter()
             for image in images:
                 inferer(image, network)
             seconds = time.perf_counter() - began
-    assert inferer.cases[-1].reason is None, inferer.cases[-1].reason
-    return {"seconds": seconds, "memory": rise[0], "moving": inferer.cases[-1].moving}
+    case = inferer.cases[-1]
+    assert case.reason is None, case.reason
+    return {"seconds": seconds, "memory": rise[0], "n_moving": case.n_moving}
 
 
-def fitted(found):
-    """The slopes of straight lines through the points, both axes logarithmic."""
-    for rows in found.values():
+def add_exponents(found):
+    """Add the slopes of straight lines through the points, with both axes logarithmic."""
+    for series in found.values():
         for what in ("seconds", "memory"):
-            along, measured = [log(r["along"]) for r in rows["rows"]], [log(max(r[what], 1e-3)) for r in rows["rows"]]
-            rows[f"exponent of {what}"] = round(linear_regression(along, measured).slope, 2)
-    return found
+            along = [log(row["along"]) for row in series["rows"]]
+            measured = [log(max(row[what], 1e-3)) for row in series["rows"]]
+            series[f"exponent of {what}"] = round(linear_regression(along, measured).slope, 2)
 
 
 def draw(found, file):
-    """One column for each thing that grows: seconds above, memory below."""
+    """Draw one column for each thing that grows: seconds above, memory below."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -66,13 +67,13 @@ def draw(found, file):
 
     plt.rcParams |= {"svg.fonttype": "none", "axes.unicode_minus": False}
     figure, axes = plt.subplots(2, len(found), figsize=(14, 6))
-    for column, (name, rows) in enumerate(found.items()):
+    for column, (name, series) in enumerate(found.items()):
         for axis, (what, unit) in zip(axes[:, column], (("seconds", "s"), ("memory", "MiB")), strict=True):
-            measured = [r[what] for r in rows["rows"]]
-            axis.loglog([r["along"] for r in rows["rows"]], measured, "o-")
-            axis.set_ylim(min(measured) / 4, max(measured) * 4)  # a wide scale, lest noise look like growth
+            measured = [row[what] for row in series["rows"]]
+            axis.loglog([row["along"] for row in series["rows"]], measured, "o-")
+            axis.set_ylim(min(measured) / 4, max(measured) * 4)  # on a narrow scale noise looks like growth
             axis.minorticks_off()
-            axis.set_title(f"exponent {rows[f'exponent of {what}']}")
+            axis.set_title(f"exponent {series[f'exponent of {what}']}")
             axis.set_xlabel(name)
             axis.set_ylabel(unit)
     figure.tight_layout()
@@ -80,7 +81,7 @@ def draw(found, file):
 
 
 def main(folder):
-    """Measure, fit and draw."""
+    """Measure all points, fit lines and draw them."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, points in POINTS.items():
@@ -88,10 +89,11 @@ def main(folder):
         for key, value, along in points:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 row = pool.submit(measure, {key: value}).result()
-            found[name]["rows"].append(row | {"along": along or row["moving"]})
+            found[name]["rows"].append(row | {"along": along or row["n_moving"]})
             sys.stdout.write(f"{name}: {json.dumps(row)}\n")
             sys.stdout.flush()
-    (folder / "growth.json").write_text(json.dumps(fitted(found), indent=1))
+    add_exponents(found)
+    (folder / "growth.json").write_text(json.dumps(found, indent=1))
     draw(found, folder / "growth.svg")
 
 

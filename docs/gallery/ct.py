@@ -1,4 +1,4 @@
-"""From a CT (NIfTI, or a DICOM folder) to a picture of the plain and the adapted mask: `python -m docs.gallery.ct CT PNG`."""
+"""From a CT (NIfTI, or a DICOM folder) to a picture of both masks, unadapted and adapted: `python -m docs.gallery.ct CT PNG`."""
 
 import sys
 
@@ -15,12 +15,12 @@ image = bundle.parser.get_parsed_content("preprocessing")({"image": scan})["imag
 
 inferer = AdaptiveInferer(inferer=bundle.inferer, method=GraTa(), head="softmax")
 with torch.no_grad():
-    plain = bundle.inferer(image[None], bundle.network).argmax(1)[0]
+    unadapted = bundle.inferer(image[None], bundle.network).argmax(1)[0]
     adapted = inferer(image[None], bundle.network).argmax(1)[0]
 
 middle = image.shape[3] // 2
 figure, axes = plt.subplots(1, 2)
-for axis, mask, name in zip(axes, (plain, adapted), ("plain", "adapted"), strict=True):
+for axis, mask, name in zip(axes, (unadapted, adapted), ("unadapted", "adapted"), strict=True):
     axis.imshow(image[0, :, :, middle].T, cmap="gray", origin="lower")
     axis.imshow(mask[:, :, middle].T, cmap="tab10", origin="lower", alpha=0.4 * (mask[:, :, middle].T > 0), vmin=0, vmax=9)
     axis.set_title(name)

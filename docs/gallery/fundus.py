@@ -1,4 +1,4 @@
-"""From a fundus photograph to a picture of the plain and the adapted vessels: `python -m docs.gallery.fundus JPG PNG`."""
+"""From a fundus photograph to a picture of its vessels, unadapted and adapted: `python -m docs.gallery.fundus JPG PNG`."""
 
 import sys
 
@@ -15,12 +15,12 @@ image = bundle.parser.get_parsed_content("preprocessing")({"image": photograph})
 
 inferer = AdaptiveInferer(inferer=bundle.inferer, method=GraTa(), head="sigmoid")
 with torch.no_grad():
-    plain = bundle.inferer(image[None], bundle.network)[0, 0] > 0
+    unadapted = bundle.inferer(image[None], bundle.network)[0, 0] > 0
     adapted = inferer(image[None], bundle.network)[0, 0] > 0
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 4))
-shown = (image.permute(2, 1, 0), plain.T, adapted.T)
-for axis, part, name in zip(axes, shown, ("photograph", "plain", "adapted"), strict=True):
+shown = (image.permute(2, 1, 0), unadapted.T, adapted.T)
+for axis, part, name in zip(axes, shown, ("photograph", "unadapted", "adapted"), strict=True):
     axis.imshow(part, cmap="gray")
     axis.set_title(name if part.ndim == 3 else f"{name}: {int(part.sum())} pixels")
     axis.set_axis_off()

@@ -1,4 +1,4 @@
-"""From an MRI to a picture of the plain and the adapted mask: `python -m docs.gallery.mri IMAGE.nii.gz PICTURE.png`."""
+"""From an MRI to a picture of both masks, unadapted and adapted: `python -m docs.gallery.mri IMAGE.nii.gz PICTURE.png`."""
 
 import sys
 
@@ -15,13 +15,14 @@ image = bundle.parser.get_parsed_content("preprocessing")({"image": scan})["imag
 
 inferer = AdaptiveInferer(inferer=bundle.inferer, method=GraTa(), head="softmax")
 with torch.no_grad():
-    plain = bundle.inferer(image[None], bundle.network).argmax(1)[0]
+    unadapted = bundle.inferer(image[None], bundle.network).argmax(1)[0]
     adapted = inferer(image[None], bundle.network).argmax(1)[0]
 
 middle = image.shape[1] // 2
 figure, axes = plt.subplots(1, 2)
-for axis, mask, name in zip(axes, (plain, adapted), ("plain", "adapted"), strict=True):
+for axis, mask, name in zip(axes, (unadapted, adapted), ("unadapted", "adapted"), strict=True):
     axis.imshow(image[0, middle].T, cmap="gray", origin="lower")
-    axis.contour(mask[middle].T > 0, [0.5], colors="tab:orange") if (mask[middle] > 0).any() else None
+    if (mask[middle] > 0).any():
+        axis.contour(mask[middle].T > 0, [0.5], colors="tab:orange")
     axis.set_title(f"{name}: {int((mask > 0).sum())} voxels")
 figure.savefig(picture)

@@ -1,4 +1,4 @@
-"""One picture per modality: each simulated scanner at severity 1, 3 and 5. `python -m docs.gallery.shifts --out DIR`."""
+"""Draw one picture per modality, of each simulated scanner at severity 1, 3 and 5: `python -m docs.gallery.shifts --out DIR`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +16,8 @@ from monai_tta.transforms.shift_fundus import FUNDUS_SHIFTS
 from monai_tta.transforms.shift_mri import MRI_SHIFTS
 
 
-def cut(image, shift):
-    """What to look at: the photograph, the middle axial slice, or a coronal one, where slices show their thickness."""
+def picture_of(image, shift):
+    """The photograph; or the middle axial slice; or a coronal one, where slices show their thickness. And its aspect ratio."""
     if image.ndim == 3:
         return np.asarray(image).transpose(1, 2, 0), 1.0
     if "Slice" in shift.__name__:
@@ -27,11 +27,11 @@ def cut(image, shift):
 
 
 def draw(image, shifts, file, limits, seed=0):
-    """Rows are shifts; columns the image as it is, then severities 1, 3, 5."""
+    """Draw a row for each shift: the image as it is, then at severity 1, 3 and 5."""
     figure, axes = plt.subplots(len(shifts), 4, figsize=(12, 3 * len(shifts)), layout="tight")
     for row, shift in zip(axes, shifts, strict=True):
         for axis, severity in zip(row, (0, 1, 3, 5), strict=True):
-            picture, aspect = cut(shift(severity, seed)(image) if severity else image, shift)
+            picture, aspect = picture_of(shift(severity, seed)(image) if severity else image, shift)
             axis.imshow(picture, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect)
             axis.set_title(f"{shift.__name__} {severity}" if severity else "as it is", fontsize=9)
             axis.set_axis_off()
@@ -40,11 +40,11 @@ def draw(image, shifts, file, limits, seed=0):
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="where the pictures go")] = Path("gallery"),
-    mri: Annotated[Path | None, typer.Option(help="an MRI; the ICBM-152 template unless given")] = None,
-    ct: Annotated[Path | None, typer.Option(help="a CT in HU; a phantom unless given")] = None,
-    photograph: Annotated[Path | None, typer.Option(help="a fundus photograph; a phantom unless given")] = None,
-    seed: Annotated[int, typer.Option(help="of what is random")] = 0,
+    out: Annotated[Path, typer.Option(help="the folder for the pictures")] = Path("gallery"),
+    mri: Annotated[Path | None, typer.Option(help="an MRI; the ICBM-152 template if not given")] = None,
+    ct: Annotated[Path | None, typer.Option(help="a CT in HU; a phantom if not given")] = None,
+    photograph: Annotated[Path | None, typer.Option(help="a fundus photograph; a phantom if not given")] = None,
+    seed: Annotated[int, typer.Option(help="seed of all random draws")] = 0,
 ) -> None:
     """Draw the gallery."""
     out.mkdir(parents=True, exist_ok=True)
