@@ -1,4 +1,4 @@
-"""CT: Hounsfield windows by organ, and the usual way from a file or a DICOM series to a network's input."""
+"""CT: Hounsfield windows by organ, and preprocessing from a file or a DICOM series to a network's input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from monai_tta.transforms.keyed import KeyedTransform
 
-# Centre and width in HU; HounsfieldWindow says where they come from.
+# Centre and width in HU; for sources see HounsfieldWindow.
 HU_WINDOWS: dict[str, tuple[float, float]] = {
     "abdomen": (40, 400),
     "soft tissue": (50, 400),
@@ -33,7 +33,7 @@ HU_WINDOWS: dict[str, tuple[float, float]] = {
 
 
 class HounsfieldWindow(Transform):
-    """Show a CT through an organ's window: HU from its lower to its upper end become 0 to 1, the rest is clipped.
+    """Scale a CT by an organ's window: HU from its lower to its upper end become 0 to 1, and values outside are clipped.
 
     Args:
         organ: a name in `HU_WINDOWS`, or (centre, width) in HU.
@@ -41,9 +41,8 @@ class HounsfieldWindow(Transform):
     Raises:
         ValueError: for an unknown name or a width that is not positive.
 
-    Sources: soft tissue (of the abdomen), liver, lung, mediastinum, bone and brain are the values of Radiopaedia's
-    article "Windowing (CT)", which radiologists set their displays by. "abdomen", -160 to 240 HU, is what the bundle
-    `abdomen_ct` clips to; it was trained so.
+    Sources: the values for soft tissue (of the abdomen), liver, lung, mediastinum, bone and brain are those of Radiopaedia's
+    article "Windowing (CT)". "abdomen", -160 to 240 HU, is what the bundle `abdomen_ct` clips to and was trained with.
     """
 
     def __init__(self, organ: str | tuple[float, float] = "abdomen") -> None:
@@ -78,7 +77,7 @@ def ct_preprocessing(
 ) -> Compose:
     """From a NIfTI file or a folder with one DICOM series to a network's input: oriented, resampled, windowed.
 
-    Files are read by ITK. Each step but the window can be undone by MONAI's `Invertd`.
+    Files are read by ITK. MONAI's `Invertd` can undo each step but the window.
 
     Args:
         image: key of the image's path.

@@ -30,7 +30,7 @@ from monai_tta.transforms.keyed import KeyedInvertible, with_meta_of
 
 
 class FundusFieldOfView(Transform):
-    """Where the camera saw the retina: the largest piece brighter than the black surround, holes filled.
+    """The mask of the field of view: the largest component brighter than the black surround, with holes filled.
 
     Args:
         threshold: of the brightest channel, as a share of the photograph's own maximum.
@@ -42,7 +42,7 @@ class FundusFieldOfView(Transform):
         self.threshold = threshold
 
     def __call__(self, img: Tensor) -> Tensor:
-        """A mask ``(1, H, W)`` of 0 and 1 from a photograph ``(C, H, W)`` of any scale from 0 up; a black one has no view.
+        """A mask ``(1, H, W)`` of 0 and 1 from a photograph ``(C, H, W)`` of any scale that starts at 0; empty for a black one.
 
         Raises:
             ValueError: for negative values, in which black is not 0.
@@ -57,11 +57,11 @@ class FundusFieldOfView(Transform):
 
 
 class FundusFieldOfViewd(MapTransform):
-    """Put the field of view of a photograph beside it.
+    """Add the field of view of a photograph under a key of its own.
 
     Args:
         keys: the photograph's key.
-        mask_key: where the mask goes.
+        mask_key: the key of the mask.
         threshold: see `FundusFieldOfView`.
     """
 
@@ -83,9 +83,8 @@ class GreyToNested(InvertibleTransform):
         disc: grey value of the rim, the disc without the cup.
         cup: grey value of the cup.
         background: grey value of everything else.
-        exact: which greys count as what. False: each as the nearest of the three, for masks that were compressed or
-            interpolated. True: background and cup only where they are met exactly, all else is rim, as in the code of
-            VPTTA (Chen et al. 2024) that reads the benchmark.
+        exact: how other greys are read. False: as the nearest of the three, for masks that were compressed or interpolated.
+            True: as rim, as in the code of VPTTA (Chen et al. 2024) that reads the benchmark.
 
     Raises:
         ValueError: when two of the three are the same.
@@ -175,9 +174,9 @@ def fundus_preprocessing(
 ) -> Compose:
     """From files to the input of the GraTa and VPTTA benchmarks: resized, minimum to 0 and maximum to 1 over all channels.
 
-    As their code reads them: photographs as 8-bit colour, bicubic; masks as 8-bit grey, nearest neighbours, all between
-    cup and background is rim. MONAI resizes where they use Pillow; on 20 photographs of IDRiD (Porwal et al. 2018) the
-    mean difference was 0.35 of 255 grey levels at most.
+    It reads files as their code does: photographs as 8-bit colour, resized bicubically; masks as 8-bit grey, resized by
+    nearest neighbours, with all greys between cup and background as rim. MONAI resizes where they use Pillow. On 20
+    photographs of IDRiD (Porwal et al. 2018) the mean difference was 0.35 of 255 grey levels at most.
 
     Args:
         image: key of the photograph's path.
@@ -186,7 +185,7 @@ def fundus_preprocessing(
         greys: disc, cup and background in the mask.
 
     Returns:
-        a `Compose` that gives images ``(3, W, H)`` in [0, 1] and labels ``(2, W, H)``: MONAI puts the width first.
+        a `Compose` that makes images ``(3, W, H)`` in [0, 1] and labels ``(2, W, H)``; MONAI puts the width first.
 
     Sources: VPTTA (Chen et al., CVPR 2024) and GraTa (Chen et al., AAAI 2025), their optic disc and cup code.
     """
@@ -199,7 +198,7 @@ def fundus_preprocessing(
             *([] if label is None else [LoadImaged(label, reader="PILReader", converter=methodcaller("convert", "L"))]),
             EnsureChannelFirstd(keys),
             Resized(keys, spatial_size=tuple(size)[::-1], mode=modes, anti_aliasing=smooth),
-            # A bicubic curve overshoots at the camera's edge. Pillow clips that; left in, it would become the minimum.
+            # Bicubic interpolation overshoots at the edge of the field of view. Pillow clips that; else it would be the minimum.
             ScaleIntensityRanged(image, a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
             ScaleIntensityd(image, minv=0.0, maxv=1.0),
             *masks,

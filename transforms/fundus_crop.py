@@ -14,9 +14,9 @@ from torch import Tensor
 
 
 def disc_centre(img: Tensor, blur: float = 0.02) -> tuple[int, int]:
-    """Where the optic disc most likely is: the brightest spot once the photograph is blurred.
+    """Where the optic disc most likely is: the brightest spot of the blurred photograph.
 
-    A first guess: of 20 photographs of IDRiD (Porwal et al. 2018) it lay inside the disc in 19.
+    This is a first guess. Of 20 photographs of IDRiD (Porwal et al. 2018) it lay inside the disc in 19.
 
     Args:
         img: a photograph ``(C, H, W)``.
@@ -32,13 +32,13 @@ def disc_centre(img: Tensor, blur: float = 0.02) -> tuple[int, int]:
 
 
 class CropAroundDisc(InvertibleTransform, LazyTransform):
-    """Crop a square around the optic disc out of a photograph or mask, as far inside the picture as the square fits.
+    """Crop a square around the optic disc from a photograph or mask, inside the picture where the square fits.
 
     Args:
         size: side of the square in pixels; smaller pictures are padded with zeros. 512 if no margin is given either.
-        margin: instead of a size, how much to leave on each side of the disc's mask, as a share of its longer side.
-        lazy: whether to leave the crop pending, as MONAI's lazy transforms do; what lies before it is executed, because the
-            disc has to be seen.
+        margin: in place of a size, how much to leave on each side of the disc's mask, as a share of its longer side.
+        lazy: whether to leave the crop pending, as MONAI's lazy transforms do. Transforms before it are executed, because the
+            disc has to be found.
 
     Raises:
         ValueError: when both are given, or one is out of range.
@@ -57,7 +57,7 @@ class CropAroundDisc(InvertibleTransform, LazyTransform):
 
     @property
     def requires_current_data(self) -> bool:
-        """The disc is looked for in the picture as it is by now."""
+        """True: pending transforms are executed first, and the disc is then found in their result."""
         return True
 
     def __call__(self, img: Tensor, source: Tensor | None = None, name: str = "source", lazy: bool | None = None) -> Tensor:
@@ -65,14 +65,14 @@ class CropAroundDisc(InvertibleTransform, LazyTransform):
 
         Args:
             img: what to crop.
-            source: where to look for the disc, ``(C, H, W)`` with the picture's height and width: a mask of 0 and 1, or a
-                photograph, in which the brightest spot is taken. The picture itself unless told otherwise.
+            source: where to find the disc, ``(C, H, W)`` with the picture's height and width: a mask of 0 and 1, or a
+                photograph, in which the brightest spot is taken. None for the picture itself.
             name: what errors call the source.
-            lazy: overrides the transform's own.
+            lazy: in place of the transform's own.
 
         Raises:
-            ValueError: when there is no disc in the source, it is coded by greys, a photograph though a margin was asked
-                for, or of another height and width than the picture.
+            ValueError: for a source without a disc, of another height and width than the picture, or coded by greys; and for
+                a photograph where a margin was given.
         """
         source = torch.as_tensor(img if source is None else source)
         if source.shape[1:] != img.shape[1:]:
@@ -86,11 +86,11 @@ class CropAroundDisc(InvertibleTransform, LazyTransform):
         return self.pad(cropped, to_pad=width, lazy=waits)
 
     def inverse(self, img: MetaTensor) -> Tensor:
-        """Put a crop back into a picture of the size it was cut from, zeros around it."""
+        """Put a crop back into a picture of the size it was cut from, with zeros around it."""
         return self.crop.inverse(self.pad.inverse(img))
 
     def _square(self, source: Tensor, name: str) -> tuple[tuple[int, int], int]:
-        """Centre and side."""
+        """The square's centre and side."""
         if not bool((source > 0).any()):
             raise ValueError(f"{name!r} is empty: there is no disc to crop around; look in the photograph instead")
         if bool(((source == 0) | (source == 1)).all()):
@@ -112,7 +112,7 @@ class CropAroundDiscd(MapTransform, InvertibleTransform, LazyTransform):
     Args:
         keys: what to crop, all of one height and width.
         size: see `CropAroundDisc`.
-        source_key: where to look for the disc: a mask, or a photograph. The first key unless told otherwise.
+        source_key: where to find the disc: a mask, or a photograph. None for the first key.
         margin: see `CropAroundDisc`.
         allow_missing_keys: whether keys may be missing.
         lazy: see `CropAroundDisc`.
@@ -129,18 +129,21 @@ class CropAroundDiscd(MapTransform, InvertibleTransform, LazyTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         LazyTransform.__init__(self, lazy)
-        self.around, self.source_key = CropAroundDisc(size, margin), source_key or self.keys[0]
+        self.around = CropAroundDisc(size, margin)
+        self.source_key = source_key or self.keys[0]
 
     @property
     def requires_current_data(self) -> bool:
-        """The disc is looked for in the source as it is by now."""
+        """True: pending transforms are executed first, and the disc is then found in their result."""
         return True
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
         """A new dictionary with the crops."""
-        source, name, waits = data[self.source_key], str(self.source_key), self.lazy if lazy is None else lazy
+        source = data[self.source_key]
+        name = str(self.source_key)
+        waits = self.lazy if lazy is None else lazy
         return dict(data) | {key: self.around(data[key], source, name, waits) for key in self.key_iterator(data)}
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Put the crops back into pictures of the size they were cut from, zeros around them."""
+        """Put the crops back into pictures of the size they were cut from, with zeros around them."""
         return dict(data) | {key: self.around.inverse(data[key]) for key in self.key_iterator(data)}

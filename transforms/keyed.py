@@ -1,4 +1,4 @@
-"""The dictionary form of an array transform, and meta data that follow an image through one."""
+"""The dictionary form of an array transform, and a result with its image's meta data."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 
 class KeyedTransform(MapTransform):
-    """Apply an array transform to each of the given keys of a dictionary."""
+    """Apply an array transform to the given keys of a dictionary."""
 
     def __init__(self, keys: KeysCollection, transform: Callable[[Any], Any], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.transform = transform
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A new dictionary; the given one stays."""
+        """A new dictionary with the results; the given one is not changed."""
         return dict(data) | {key: self.transform(data[key]) for key in self.key_iterator(data)}
 
 
 class KeyedInvertible(KeyedTransform, InvertibleTransform):
-    """A `KeyedTransform` whose array transform has an ``inverse``; undone by `Compose.inverse` and `Invertd`."""
+    """A `KeyedTransform` whose array transform has an ``inverse``. `Compose.inverse` and `Invertd` undo it."""
 
     transform: Any
 
@@ -34,8 +34,8 @@ class KeyedInvertible(KeyedTransform, InvertibleTransform):
 
 
 def with_meta_of(out: Tensor, img: Any) -> Tensor:
-    """The result with the image's meta data and history, where it carries any.
+    """The result with the image's meta data and history of transforms, where it has any.
 
-    They are copied: undoing a step on the result would otherwise take it out of the image's own history.
+    They are copied. Otherwise, undoing a step on the result would remove it from the image's own history.
     """
     return MetaTensor(out).copy_meta_from(img) if isinstance(img, MetaTensor) else out

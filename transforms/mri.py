@@ -23,7 +23,7 @@ from monai_tta.transforms.keyed import KeyedTransform, with_meta_of
 
 
 def head_mask(img: Tensor) -> Tensor:
-    """Where the head is: voxels above Otsu's threshold (Otsu 1979) of each channel, holes filled.
+    """The mask of the head: voxels above Otsu's threshold (Otsu 1979) in each channel, with holes filled.
 
     Args:
         img: ``(C, *spatial)``.
@@ -39,7 +39,7 @@ def head_mask(img: Tensor) -> Tensor:
         raise ValueError(f"found {wrong} voxels that are NaN or infinite; replace them first, e.g. by torch.nan_to_num")
     masks = []
     for channel in img:
-        # Otsu looks for two heaps in a histogram; a constant image has one, and all of it is "head".
+        # Otsu separates two peaks of a histogram; a constant image has one, and all of it is "head".
         if channel.min() == channel.max():
             masks.append(torch.ones_like(channel, dtype=torch.bool))
             continue
@@ -50,13 +50,13 @@ def head_mask(img: Tensor) -> Tensor:
 
 
 class HeadZScore(Transform):
-    """Give the head mean 0 and standard deviation 1, channel by channel; air is shifted and scaled along.
+    """Give the head mean 0 and standard deviation 1, channel by channel. Air is shifted and scaled with it.
 
-    Crops differ in how much air they hold; statistics of the head alone do not.
+    Statistics of the head alone do not depend on how much air a crop holds.
     """
 
     def __call__(self, img: Tensor) -> Tensor:
-        """Z-score an image ``(C, *spatial)``; float32 comes out, and a constant channel becomes 0.
+        """Z-score an image ``(C, *spatial)``. The result is float32; a constant channel becomes 0.
 
         Raises:
             ValueError: when the image holds NaN or infinity.
@@ -71,7 +71,7 @@ class HeadZScore(Transform):
 
 
 class RobustPercentiles(Transform):
-    """Bring the 1st to 99th percentile (unless told otherwise) to 0..1 and clip: a few bright vessels do not set the scale.
+    """Scale from the 1st to the 99th percentile to 0..1 and clip, so that a few bright vessels do not set the scale.
 
     Args:
         lower: percentile that becomes 0.
@@ -92,10 +92,10 @@ class RobustPercentiles(Transform):
 
 
 class BiasFieldCorrection(Transform):
-    """Take the slow brightness gradient of the receive coil out of an image by N4 (Tustison et al. 2010, SimpleITK).
+    """Remove the slow brightness gradient of the receive coil by N4 (Tustison et al. 2010, SimpleITK).
 
     Args:
-        shrink: the field is estimated on an image this much coarser, per axis.
+        shrink: the field is estimated on an image that is coarser by this factor along each axis.
         iterations: per level of resolution.
 
     Raises:
@@ -108,7 +108,7 @@ class BiasFieldCorrection(Transform):
         self.shrink, self.iterations = shrink, list(iterations)
 
     def __call__(self, img: Tensor) -> Tensor:
-        """Correct an image ``(C, *spatial)``, 2D or 3D; units and dtype stay, whole numbers are rounded.
+        """Correct an image ``(C, *spatial)``, 2D or 3D. Unit and dtype stay; integers are rounded.
 
         Raises:
             ValueError: when the image holds NaN or infinity.
@@ -119,12 +119,12 @@ class BiasFieldCorrection(Transform):
         return with_meta_of((out if plain.is_floating_point() else out.round()).to(plain), img)
 
     def _channel(self, channel: Tensor, head: Tensor) -> Tensor:
-        """One channel; the field is estimated inside the head and divided out everywhere."""
+        """Correct one channel: the field is estimated inside the head and divided out everywhere."""
         low, high = float(channel.min()), float(channel.max())
-        if low == high:  # nothing to tell a field by; N4 would make one up
+        if low == high:  # there is no field to estimate, and N4 would make one up
             return channel
-        # N4 takes logarithms. Only an image that reaches zero is moved above it: a field multiplies, and what is
-        # added to an image is not multiplied with it.
+        # N4 takes logarithms. Only an image that reaches zero is moved above it: a field multiplies, and an offset is not
+        # multiplied with it.
         lift = 1e-3 * max(high - low, 1e-6) - low if low <= 0 else 0.0
         positive = sitk.GetImageFromArray((channel + lift).numpy())
         mask = sitk.GetImageFromArray(head.byte().cpu().numpy())
@@ -170,7 +170,7 @@ def mri_preprocessing(
     axcodes: str = "RAS",
     n4: bool = False,
 ) -> Compose:
-    """From a file to a network's input: oriented, resampled, optionally freed of its bias field, z-scored in the head.
+    """From a file to a network's input: oriented, resampled, optionally corrected by N4, and z-scored in the head.
 
     Args:
         image: key of the image's path.

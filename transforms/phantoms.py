@@ -1,11 +1,10 @@
-"""Synthetic CT, MRI and fundus images with exact masks: for tests, docs and newcomers, of any size, without data.
+"""Synthetic CT, MRI and fundus images with exact masks, of any size: for tests, docs and first steps.
 
-They are drawings, not anatomy: good to see that a pipeline works, not how well. A `scanner` changes how an image looks and
-never where anything is; the same seed draws the same patient, whoever scans it. The caller's random generators stay as
-they are.
+They are drawings, not anatomy. They show that a pipeline works, and not how well. A `scanner` changes how an image looks and
+never where anything is: the same seed draws the same patient for every scanner. The caller's random generators do not change.
 
-Each raises ValueError for a number of sides that is not its own, for sides so short that an organ could fall between
-the voxels, and for an unknown scanner.
+Each function raises ValueError for a wrong number of sides, for sides so short that an organ could fall between the voxels,
+and for an unknown scanner.
 """
 
 from __future__ import annotations
@@ -22,9 +21,15 @@ from torch.nn.functional import interpolate
 
 @dataclass(frozen=True)
 class Scanner:
-    """How a device shows tissue: ``gamma`` of its contrast, ``gain`` and ``offset`` of its scale, blur in voxels, noise.
+    """How a device shows tissue. Strengths are relative to the range of intensities.
 
-    Strengths are relative to the range of intensities; ``field`` is the strength of a slow brightness gradient.
+    Args:
+        gamma: of its contrast.
+        gain: of its scale.
+        offset: of its scale.
+        blur: standard deviation of a Gaussian, in voxels.
+        noise: standard deviation.
+        field: strength of a slow brightness gradient.
     """
 
     gamma: float = 1.0
@@ -55,7 +60,7 @@ class Phantom:
 def ct_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
     """An abdomen: air, a body of soft tissue, a liver (1), a spleen (2) and a spine, in HU, ``(1, x, y, z)``.
 
-    As in a scanner's files, nothing is below -1024 HU.
+    Nothing is below -1024 HU, as in a scanner's files.
     """
     draw, grid = _start(size, (0.2, 0.18, 0.36), seed)
     hu = torch.full(tuple(size), -1000.0)
@@ -109,8 +114,11 @@ def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str
 
 
 def lesion_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
-    """Mucosa in colour, values in [0, 1], uneven and folded, with one lesion of any size (a hundredth to a third of the image)
-    and faint or strong contrast: what is hard about it is that no two images are alike."""
+    """Mucosa in colour, values in [0, 1], uneven and folded, with one lesion.
+
+    The lesion's size (a hundredth to a third of the image) and contrast differ much from image to image, which makes it hard to
+    segment.
+    """
     draw, grid = _start(size, (0.1, 0.1), seed)
     generator = torch.Generator().manual_seed(seed + 10_000)
 
@@ -127,18 +135,22 @@ def lesion_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str
     image = colour.view(3, 1, 1) + 0.05 * texture(10) + 0.03 * texture(40)
     image = image + torch.sigmoid(12 * depth) * torch.tensor([1.0, 0.3, 0.1]).view(3, 1, 1) * (0.2 + draw(0.1))
     for _ in range(3):
-        way, width = draw(3.14), 0.08 + draw(0.05)
-        fold = (grid[0] * cos(way) + grid[1] * sin(way) - draw(1.0)) / width
+        direction = draw(3.14)
+        width = 0.08 + draw(0.05)
+        fold = (grid[0] * cos(direction) + grid[1] * sin(direction) - draw(1.0)) / width
         image = image + draw(0.12) * torch.exp(-(fold**2))
     image = image * (1 - (0.15 + draw(0.1)) * ((grid[0] - draw(0.4)) ** 2 + (grid[1] - draw(0.4)) ** 2))
     return Phantom(_scan(image, seed, scanner).clamp(0, 1), (depth > 0).float()[None])
 
 
 def _start(size: Sequence[int], radii: Sequence[float], seed: int) -> tuple[Callable[[float], float], tuple[Tensor, ...]]:
-    """A source of small random numbers, and coordinates in [-1, 1] along each axis; ``radii`` are of the smallest organ."""
+    """A function that draws a random number in [-spread, spread], and coordinates in [-1, 1] along each axis.
+
+    ``radii`` are those of the smallest organ, which must not fall between voxels.
+    """
     if len(size) != len(radii) or min(size) < 8:
         raise ValueError(f"size needs {len(radii)} sides of at least 8 voxels, found {tuple(size)}")
-    # Wherever an organ lies, some voxel's centre is within half a voxel of the organ's along each axis.
+    # Some voxel's centre is within half a voxel of the organ's centre along each axis.
     if sum((1 / (n - 1) / r) ** 2 for n, r in zip(size, radii, strict=True)) >= 1:
         raise ValueError(f"size {tuple(size)} is too coarse: the smallest organ could fall between voxels; give more voxels")
     generator = torch.Generator().manual_seed(seed)
@@ -150,12 +162,12 @@ def _start(size: Sequence[int], radii: Sequence[float], seed: int) -> tuple[Call
 
 
 def _ball(grid: Sequence[Tensor], centre: Sequence[float], radii: Sequence[float]) -> Tensor:
-    """Inside of an ellipse or ellipsoid."""
+    """The mask of an ellipse or ellipsoid."""
     return torch.stack([((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)]).sum(0) < 1
 
 
 def _scan(unit: Tensor, seed: int, scanner: str | Scanner) -> Tensor:
-    """Show an image with intensities in [0, 1] as a scanner does."""
+    """An image with intensities in [0, 1], as a scanner shows it."""
     if isinstance(scanner, str):
         if scanner not in SCANNERS:
             raise ValueError(f"no scanner {scanner!r}; choose one of {', '.join(SCANNERS)} or give a Scanner")

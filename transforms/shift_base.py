@@ -1,6 +1,6 @@
-"""What all simulated scanner shifts share: a severity, a seed, and how the result gets back into the given image's kind.
+"""What all simulated scanner shifts share: a severity, a seed, and how the result gets the given image's type and scale.
 
-The shifts themselves are in `shift` (MRI), `shift_ct` and `shift_fundus`. The five severities follow the corruption
+The shifts themselves are in `shift_mri`, `shift_ct` and `shift_fundus`. The five severities follow the corruption
 benchmarks of natural images (Hendrycks and Dietterich, ICLR 2019).
 """
 
@@ -22,15 +22,14 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class ScannerShift(Transform):
-    """A fixed change of an image's look: subclasses say how, ``severity`` how much (1 mild, 5 extreme).
+    """A fixed change of how an image looks. Subclasses implement `shift`; ``severity`` says how strong it is.
 
-    The image is ``(C, *spatial)`` of any scale. Shape, dtype, device and meta data stay; integers are rounded and held
-    within their type's range. An image that is constant, or not finite everywhere, is returned as it is. Everything random
-    comes from the seed. Subclasses answer `shift` for an image that spans [0, 1].
+    The image is ``(C, *spatial)`` of any scale. Shape, dtype, device and meta data stay; integers are rounded and clamped
+    to their type's range. An image that is constant, or not finite everywhere, is returned unchanged.
 
     Args:
-        severity: 1 to 5.
-        seed: of what is drawn at random; of no effect where nothing is.
+        severity: 1 (mild) to 5 (extreme).
+        seed: of all random draws; it has no effect on a shift without any.
 
     Raises:
         ValueError: when the severity is not 1, 2, 3, 4 or 5.
@@ -42,19 +41,19 @@ class ScannerShift(Transform):
         self.severity, self.seed = severity, seed
 
     def __call__(self, img: Tensor) -> Tensor:
-        """Return the shifted image, of the same kind and on the scale of the given one."""
+        """Return the shifted image, of the given one's type and on its scale."""
         values = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
         low, high = values.min(), values.max()
         if not (high > low and torch.isfinite(high - low)):
             return img
         self.check(values)
-        return _of_the_kind_of(img, self.on_its_scale(values, low, high))
+        return _with_type_of(img, self.on_its_scale(values, low, high))
 
     def check(self, values: Tensor) -> None:
-        """Raise a ValueError for an image that this shift is not made for; any is welcome here."""
+        """Raise a ValueError for an image that this shift is not made for. The base class accepts any image."""
 
     def on_its_scale(self, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Shift values that span ``low`` to ``high``: here as if they spanned [0, 1]."""
+        """Shift values that span ``low`` to ``high``. The base class scales them to [0, 1] and back."""
         return self.shift((values - low) / (high - low)) * (high - low) + low
 
     def shift(self, unit: Tensor) -> Tensor:
@@ -62,17 +61,17 @@ class ScannerShift(Transform):
         raise NotImplementedError
 
     def seeded(self, transform: Any) -> Any:
-        """A MONAI random transform with its state set."""
+        """A random transform of MONAI with this shift's seed."""
         transform.set_random_state(seed=self.seed)
         return transform
 
     def draw(self) -> torch.Generator:
-        """A fresh generator of this shift's seed."""
+        """A new generator with this shift's seed."""
         return torch.Generator().manual_seed(self.seed)
 
 
-def _of_the_kind_of(img: Any, out: Tensor) -> Tensor:
-    """``out`` with the dtype, device and meta data of ``img``; a numpy image comes back as a tensor."""
+def _with_type_of(img: Any, out: Tensor) -> Tensor:
+    """``out`` with the dtype, device and meta data of ``img``; a tensor for a numpy image."""
     like = torch.as_tensor(img)
     plain = convert_to_tensor(out, track_meta=False)
     if not like.is_floating_point():
@@ -82,25 +81,25 @@ def _of_the_kind_of(img: Any, out: Tensor) -> Tensor:
 
 
 def blurred(img: Tensor, sigma: float, axes: int | None = None) -> Tensor:
-    """Gaussian blur of ``sigma`` voxels that takes the edge of the grid to go on as it ends.
+    """Gaussian blur of ``sigma`` voxels that repeats the values at the edge of the grid beyond it.
 
-    MONAI's `GaussianSmooth` takes what lies outside to be zero, which is water in HU and black in a photograph.
+    MONAI's `GaussianSmooth` pads with zeros, which are water in HU and black in a photograph.
 
     Args:
         img: ``(C, *spatial)``.
         sigma: in voxels.
-        axes: how many spatial axes are blurred, counted from the first; all by default.
+        axes: how many spatial axes are blurred, counted from the first; None for all.
     """
     dims = img.ndim - 1
     sigmas = [sigma if axis < (axes or dims) else 0.0 for axis in range(dims)]
-    margins = [int(4 * s + 1) if s else 0 for s in sigmas]  # the reach of MONAI's kernel
+    margins = [int(4 * s + 1) if s else 0 for s in sigmas]  # half the width of MONAI's kernel
     padding = [m for margin in reversed(margins) for m in (margin, margin)]
     smooth = convert_to_tensor(GaussianSmooth(sigma=sigmas)(F.pad(img[None], padding, mode="replicate")[0]), track_meta=False)
     return smooth[(slice(None), *(slice(m, m + n) for m, n in zip(margins, img.shape[1:], strict=True)))]
 
 
 def thick_slices(img: Tensor, thickness: int) -> Tensor:
-    """Average ``thickness`` neighbours along the last axis and interpolate back to the same grid, nothing moved.
+    """Average ``thickness`` neighbours along the last axis and interpolate back to the same grid. Nothing moves.
 
     Raises:
         ValueError: for an image without slices.
@@ -108,7 +107,7 @@ def thick_slices(img: Tensor, thickness: int) -> Tensor:
     if img.ndim != 4:
         raise ValueError(f"thick slices need a volume (C, x, y, z), found shape {tuple(img.shape)}")
     depth = img.shape[-1]
-    # Whole slabs only: a part of one at the end would stretch the whole volume on the way back.
+    # Whole slabs only: with a part of one at the end, the interpolation back would stretch the whole volume.
     missing = -depth % thickness
     before = missing // 2
     flat = F.pad(img.reshape(1, -1, depth), (before, missing - before), mode="replicate")
@@ -122,8 +121,8 @@ class ScannerShiftd(KeyedTransform):
 
     Args:
         keys: of the images.
-        shift: what happens to each of them.
-        allow_missing_keys: whether keys that are not there are passed over.
+        shift: applied to each of them.
+        allow_missing_keys: whether to skip keys that are not there.
 
     Raises:
         KeyError: when a key is missing and ``allow_missing_keys`` is False.

@@ -1,7 +1,7 @@
 """Simulated scanner shifts for CT in Hounsfield units, with a severity from 1 to 5 and a seed.
 
-Volumes are ``(1, x, y, z)`` with slices along the last axis, as MONAI's orientation RAS gives them. Strengths are in HU,
-lengths in voxels, made for spacings near a scanner's own. They stand before windowing.
+Volumes are ``(1, x, y, z)`` with slices along the last axis, as MONAI's orientation RAS gives them. Strengths are in HU and
+lengths in voxels, for spacings near a scanner's own. Apply them before windowing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ AIR = -1024.0
 
 
 class HounsfieldShift(ScannerShift):
-    """A fixed change of a CT in HU; subclasses say how. Nothing becomes darker than air at -1024 HU.
+    """A fixed change of a CT in HU. Nothing becomes darker than air at -1024 HU.
 
     What is darker already is padding outside the scanner's circle, and stays.
 
     Raises:
-        ValueError: when called with an image that can't be in HU because nothing in it is below -50.
+        ValueError: when called with an image that cannot be in HU because nothing in it is below -50.
     """
 
     def check(self, values: Tensor) -> None:
@@ -53,21 +53,21 @@ class SoftKernelShift(HounsfieldShift):
 
 
 class SharpKernelShift(HounsfieldShift):
-    """A sharper reconstruction kernel: edges and grain stand out within slices, by unsharp masking.
+    """A sharper reconstruction kernel: edges and noise stand out within slices, by unsharp masking.
 
-    MONAI's `GaussianSharpen` blurs first and sharpens what is left; a sharp kernel doesn't. Source as for `SoftKernelShift`.
+    MONAI's `GaussianSharpen` blurs first and sharpens what is left; a sharp kernel does not. Source: as for `SoftKernelShift`.
     """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Add 15 % more of what a blur of one voxel takes away at each step."""
+        """Add back what a blur of one voxel takes away, 15 % more of it at each step."""
         return unit + 0.15 * self.severity * (unit - blurred(unit, 1.0, axes=2))
 
 
 class LowDoseShift(HounsfieldShift):
-    """Less dose: grain of 8 HU (standard deviation) per step, each slice its own, as coarse as a soft kernel leaves it.
+    """Less dose: noise of 8 HU (standard deviation) per step, independent between slices, as coarse as a soft kernel leaves it.
 
-    Noise falls with the square root of dose (Brooks and Di Chiro, Med. Phys. 3 (1976)): on top of 12 HU, severity 3 is
-    about a fifth of the dose. Streaks, and more noise behind more tissue, are not simulated.
+    Noise falls with the square root of dose (Brooks and Di Chiro, Med. Phys. 3 (1976)): in addition to 12 HU, severity 3
+    is about a fifth of the dose. Streaks, and more noise behind more tissue, are not simulated.
     """
 
     def shift(self, unit: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class LowDoseShift(HounsfieldShift):
 
 
 class CalibrationShift(HounsfieldShift):
-    """Another calibration: 8 HU of offset and 2 % of slope about water per step, both up or both down by the seed."""
+    """Another calibration: 8 HU of offset and 2 % of slope about water per step. The seed draws whether both rise or fall."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Scale about water and add."""
@@ -87,7 +87,7 @@ class CalibrationShift(HounsfieldShift):
 
 
 class SliceThicknessShift(HounsfieldShift):
-    """Thicker slices: 1 + severity voxels averaged along the last axis, then interpolated back; nothing is random.
+    """Thicker slices: 1 + severity voxels averaged along the last axis, then interpolated back. Nothing is random.
 
     Raises:
         ValueError: when called with an image that is not a volume.
@@ -101,8 +101,8 @@ class SliceThicknessShift(HounsfieldShift):
 class ContrastPhaseShift(HounsfieldShift):
     """An earlier or missing contrast phase: what is brighter than 60 HU loses 15 % of its excess per step.
 
-    Between 300 and 500 HU the loss fades out, so that dense bone stays. The remap knows intensities only: all organs fade
-    alike, spongy bone as bright as vessels fades with them, and order of brightness is kept. Nothing is random.
+    Between 300 and 500 HU the loss fades out, so that dense bone stays. The remap sees intensities only: all organs fade
+    alike, and spongy bone as bright as vessels fades with them. The order of brightness is kept. Nothing is random.
     """
 
     def shift(self, unit: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Simulated camera shifts for colour fundus photographs in [0, 1], with a severity from 1 to 5 and a seed.
 
-What spoils real photographs, and models of it: Shen et al., Modeling and enhancing low-quality retinal fundus images,
+How real photographs are degraded, and models of it: Shen et al., Modeling and enhancing low-quality retinal fundus images,
 IEEE Trans. Med. Imaging 40 (2021). The models here are simpler.
 """
 
@@ -20,14 +20,14 @@ from monai_tta.transforms.shift_base import ScannerShift, Shifts, blurred
 
 
 class CameraShift(ScannerShift):
-    """A fixed change of a photograph ``(3, H, W)`` in [0, 1], red first; subclasses say how. The result is in [0, 1].
+    """A fixed change of a photograph ``(3, H, W)`` in [0, 1], red first. The result is in [0, 1].
 
     Raises:
-        ValueError: when called with an image that has not three channels, or values outside [0, 1].
+        ValueError: when called with an image of other than three channels, or with values outside [0, 1].
     """
 
     def check(self, values: Tensor) -> None:
-        """Raise a ValueError for what is not a photograph."""
+        """Raise a ValueError for an image that is no photograph in [0, 1]."""
         if values.ndim != 3 or values.shape[0] != 3:
             raise ValueError(f"a colour photograph has shape (3, H, W), found {tuple(values.shape)}")
         low, high = float(values.min()), float(values.max())
@@ -35,12 +35,12 @@ class CameraShift(ScannerShift):
             raise ValueError(f"a photograph's values lie in [0, 1], found {low:g} to {high:g}; divide bytes by 255")
 
     def on_its_scale(self, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Shift values in [0, 1], whichever part of it they span."""
+        """Shift values in [0, 1], also where they span only a part of it."""
         return self.shift(values).clamp(0, 1)
 
 
 class IlluminationShift(CameraShift):
-    """Light from one side: brightness falls by 15 % per step from there to the other, direction by the seed."""
+    """Light from one side: brightness falls by 15 % per step from there to the other. The seed draws the direction."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Multiply by a slope."""
@@ -51,7 +51,7 @@ class IlluminationShift(CameraShift):
 
 
 class ColourCastShift(CameraShift):
-    """Another white balance: two colours lose 10 % per step, which two by the seed."""
+    """Another white balance: two colours lose 10 % per step. The seed draws which."""
 
     def shift(self, unit: Tensor) -> Tensor:
         """Scale channels."""
@@ -62,14 +62,14 @@ class ColourCastShift(CameraShift):
 
 
 class HazeShift(CameraShift):
-    """A cataract's veil: the photograph fades into its own scattered light, 12 % per step; nothing is random.
+    """A cataract's veil: the photograph fades into its own scattered light, 12 % per step. Nothing is random.
 
     The black surround has no lens before it and stays black. The veil adds to a weakened picture as in Peli and Peli, IEEE
-    Trans. Med. Imaging 8 (1989); how bright it is, 0.3 and more where the retina is bright, was chosen by eye.
+    Trans. Med. Imaging 8 (1989). Its brightness, 0.3 and more where the retina is bright, was chosen by eye.
     """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Mix with scattered light, which comes from a tenth of the picture around."""
+        """Mix with scattered light: the picture blurred over a tenth of its size."""
         coarse = blurred(F.adaptive_avg_pool2d(unit.mean(0, keepdim=True), 64), 6.4)
         light = F.interpolate(coarse[None], size=unit.shape[1:], mode="bilinear", align_corners=False)[0]
         share = 0.12 * self.severity * FundusFieldOfView()(unit)
@@ -77,32 +77,33 @@ class HazeShift(CameraShift):
 
 
 class FocusShift(CameraShift):
-    """Out of focus: Gaussian blur of 0.15 % of the longer side per step; nothing is random.
+    """Out of focus: Gaussian blur of 0.15 % of the longer side per step. Nothing is random.
 
     The rim of the field of view stays sharp, because the stop that makes it lies inside the camera.
     """
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Blur what is inside the field of view, by what is inside it."""
-        sigma, view = 0.0015 * self.severity * max(unit.shape[1:]), FundusFieldOfView()(unit)
+        """Blur the field of view, with weights that leave out what is outside of it."""
+        sigma = 0.0015 * self.severity * max(unit.shape[1:])
+        view = FundusFieldOfView()(unit)
         weight = blurred(view, sigma).clamp_min(1e-3)
         return torch.where(view > 0, blurred(unit * view, sigma) / weight, unit)
 
 
 class CameraGammaShift(CameraShift):
-    """Another tone curve: gamma of 1 + 0.2 per step, darker, or its inverse, brighter, by the seed."""
+    """Another tone curve: a gamma of 1 + 0.2 per step (darker), or its inverse (brighter). The seed draws which."""
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Bend the tones."""
+        """Raise to a power."""
         gamma = 1 + 0.2 * self.severity
         return unit ** (gamma if torch.rand((), generator=self.draw()) < 0.5 else 1 / gamma)
 
 
 class CompressionShift(CameraShift):
-    """A smaller file: JPEG at quality 50, 32, 20, 12 and 7 (Pillow), colours at half resolution; nothing is random."""
+    """A smaller file: JPEG at quality 50, 32, 20, 12 and 7 (Pillow), colours at half resolution. Nothing is random."""
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Write and read again."""
+        """Compress and decompress."""
         quality = (50, 32, 20, 12, 7)[self.severity - 1]
         picture = (unit * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         file = io.BytesIO()

@@ -1,8 +1,8 @@
 """Simulated scanner shifts for MRI, made of MONAI's transforms, with a severity from 1 to 5 and a seed.
 
-Array transforms for images ``(C, *spatial)`` in any intensity unit: strengths are relative to the image's own range, so
-they may stand before or after a z-score. Same seed, same severity, same image: same result. They are simulations of
-what scanners do, not of any one scanner. CT and fundus have theirs in `shift_ct` and `shift_fundus`.
+Array transforms for images ``(C, *spatial)`` in any intensity unit. Strengths are relative to the image's own range, so
+they may stand before or after a z-score. The same seed, severity and image give the same result. They simulate what
+scanners do, and not any one scanner. CT and fundus photographs have theirs in `shift_ct` and `shift_fundus`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ContrastShift(ScannerShift):
     """Another pulse sequence: a random remapping of intensities (`monai.transforms.RandHistogramShift`)."""
 
     def shift(self, unit: Tensor) -> Tensor:
-        """Mix the image with its remapped self, more of it at each step."""
+        """Mix the image with its remapped copy, more of it at each step."""
         remap = self.seeded(RandHistogramShift(num_control_points=6, prob=1.0))
         share = min(1.0, 0.2 + 0.2 * self.severity)
         return (1 - share) * unit + share * torch.as_tensor(remap(unit)).clamp(0, 1) ** (1 + 0.5 * self.severity)
@@ -64,8 +64,8 @@ class ContrastShift(ScannerShift):
 class BlurNoiseShift(ScannerShift):
     """A thicker point spread and a lower field: Gaussian blur of 0.25 voxels and Rician noise of 2 % per step.
 
-    What lies outside the grid counts as dark here, so a tight crop loses brightness at its edge. Numbers were published
-    with it, so it stays.
+    What lies outside the grid counts as dark, so a tight crop loses brightness at its edge. Results were published with it,
+    so it stays.
     """
 
     def shift(self, unit: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class BlurNoiseShift(ScannerShift):
 
 
 class RicianNoiseShift(ScannerShift):
-    """A lower field or a faster scan: grain everywhere, and air that is no longer black, 2 % of the range per step.
+    """A lower field or a faster scan: noise everywhere, also in air, of 2 % of the range per step.
 
     `monai.transforms.RandRicianNoise`; the model is that of Gudbjartsson and Patz, Magn. Reson. Med. 34 (1995).
     """
@@ -88,9 +88,9 @@ class RicianNoiseShift(ScannerShift):
 
 
 class GibbsRingingShift(ScannerShift):
-    """A truncated k-space: ripples beside edges (`monai.transforms.GibbsNoise`); nothing is drawn at random.
+    """A truncated k-space: ripples beside edges (`monai.transforms.GibbsNoise`). Nothing is random.
 
-    Kept is a ball of 78 % of the longest axis' half band at severity 1, then 64, 49, 35 and 21 %. For pictures of it see
+    A ball of k-space is kept: 78 % of the longest axis' half band at severity 1, then 64, 49, 35 and 21 %. For pictures see
     Zhuo and Gullapalli, RadioGraphics 26 (2006).
     """
 
@@ -100,27 +100,27 @@ class GibbsRingingShift(ScannerShift):
 
 
 class SpikeShift(ScannerShift):
-    """A spark in the receive chain: one bright point of k-space (`monai.transforms.KSpaceSpikeNoise`), stripes all over.
+    """A spark in the receive chain: one bright point of k-space (`monai.transforms.KSpaceSpikeNoise`) makes stripes.
 
     The stripes rise and fall by 3 % of the image's range per step; the seed draws their direction and spacing, 7 to 33
-    voxels along each axis. For pictures of it see Zhuo and Gullapalli, RadioGraphics 26 (2006).
+    voxels along each axis. For pictures see Zhuo and Gullapalli, RadioGraphics 26 (2006).
     """
 
     def shift(self, unit: Tensor) -> Tensor:
         """Set one point of k-space."""
         share = torch.rand(unit.ndim - 1, generator=self.draw()) * 0.12 + 0.03
-        # Beside the middle of k-space, where MONAI has its origin. A cosine of this height has this many voxels' worth there.
+        # Near the middle of k-space, where MONAI has its origin. A cosine of this amplitude has this value there.
         place = tuple(n // 2 + max(1, int(s * n)) for s, n in zip(share.tolist(), unit.shape[1:], strict=True))
         height = 0.03 * self.severity * math.prod(unit.shape[1:])
         return torch.as_tensor(KSpaceSpikeNoise(loc=place, k_intensity=math.log(height))(unit))
 
 
 class MotionGhostShift(ScannerShift):
-    """A patient who moves to and fro: even and odd lines of k-space see the head a twentieth of the picture apart.
+    """A patient who moves back and forth: even and odd lines of k-space see the head a twentieth of the picture apart.
 
-    A mixture with the unmoved picture, a fifth more at each step; the seed draws the axis. The two places lie evenly
-    about the true one, so that a label still sits in the middle. The model is the periodic motion of Wood and Henkelman,
-    Med. Phys. 12 (1985), at its fastest.
+    The result is a mixture with the unmoved picture, a fifth more of the ghosts at each step. The seed draws the axis. The
+    two places lie evenly about the true one, so that a label stays in the middle. The model is the periodic motion of Wood
+    and Henkelman, Med. Phys. 12 (1985), at its fastest.
     """
 
     def shift(self, unit: Tensor) -> Tensor:
@@ -128,8 +128,8 @@ class MotionGhostShift(ScannerShift):
         axis = 1 + int(torch.randint(unit.ndim - 1, (), generator=self.draw()))
         size = unit.shape[axis]
         place = torch.fft.fftfreq(size)
-        to_and_fro = 0.025 * size * (1 - 2 * (place * size).round().remainder(2))
-        phase = torch.exp(-2j * torch.pi * place * to_and_fro)
+        displacement = 0.025 * size * (1 - 2 * (place * size).round().remainder(2))
+        phase = torch.exp(-2j * torch.pi * place * displacement)
         phase = phase.view([-1 if a == axis else 1 for a in range(unit.ndim)]).to(unit.device)
         ghosted = torch.fft.ifft(torch.fft.fft(unit, dim=axis) * phase, dim=axis).abs()
         return unit + 0.2 * self.severity * (ghosted - unit)
