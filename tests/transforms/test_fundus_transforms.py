@@ -1,4 +1,4 @@
-"""Fundus transforms: what they promise, array and dictionary alike."""
+"""Fundus transforms: what their docstrings say, for arrays and dictionaries."""
 
 import numpy as np
 import pytest
@@ -12,25 +12,25 @@ from monai_tta.transforms import fundus
 from monai_tta.transforms.phantoms import Scanner, fundus_phantom
 
 
-def meta(x):
-    return MetaTensor(x, affine=torch.diag(torch.tensor([2.0, 2, 1, 1])), meta={"where": "ward"})
+def with_meta(image):
+    return MetaTensor(image, affine=torch.diag(torch.tensor([2.0, 2, 1, 1])), meta={"where": "ward"})
 
 
-def test_field_of_view_is_the_disc_the_camera_saw():
-    x = fundus_phantom((96, 96)).image
-    x[:, 48:52, 40:44] = 0  # a dark spot inside belongs to it
-    y, z = torch.meshgrid(*[torch.linspace(-1, 1, 96)] * 2, indexing="ij")
-    truth = (y**2 + z**2 < 0.95**2).float()
-    found = fundus.FundusFieldOfViewd("image")({"image": x})["fov"]
+def test_field_of_view_is_the_disc_that_the_camera_saw():
+    image = fundus_phantom((96, 96)).image
+    image[:, 48:52, 40:44] = 0  # a dark spot inside belongs to it
+    rows, columns = torch.meshgrid(*[torch.linspace(-1, 1, 96)] * 2, indexing="ij")
+    truth = (rows**2 + columns**2 < 0.95**2).float()
+    found = fundus.FundusFieldOfViewd("image")({"image": image})["fov"]
     assert found.shape == (1, 96, 96) and (found[0] != truth).float().mean() < 0.02
-    assert torch.equal(found, fundus.FundusFieldOfView()(x * 255))
-    kept = fundus.FundusFieldOfView()(meta(x))
-    assert kept.meta["where"] == "ward" and torch.equal(kept.affine, meta(x).affine)
+    assert torch.equal(found, fundus.FundusFieldOfView()(image * 255))
+    kept = fundus.FundusFieldOfView()(with_meta(image))
+    assert kept.meta["where"] == "ward" and torch.equal(kept.affine, with_meta(image).affine)
     with pytest.raises(ValueError, match="found -1; look before a z-score"):
-        fundus.FundusFieldOfView()(x * 2 - 1)
+        fundus.FundusFieldOfView()(image * 2 - 1)
 
 
-def test_grey_masks_and_nested_channels_are_each_others_inverse():
+def test_grey_masks_become_nested_channels_and_grey_masks_again():
     nested = fundus_phantom((64, 64)).label
     grey = fundus.NestedToGreyd("m")({"m": nested})["m"]
     assert set(grey.unique().tolist()) == {0, 128, 255}
@@ -44,10 +44,10 @@ def test_grey_masks_and_nested_channels_are_each_others_inverse():
         fundus.GreyToNested()(nested)
     with pytest.raises(ValueError, match=r"\(2, H, W\), found shape \(1,"):
         fundus.NestedToGrey()(grey)
-    for there, m in ((fundus.GreyToNestedd("m"), meta(grey)), (fundus.NestedToGreyd("m"), meta(nested))):
-        back = Compose([there]).inverse(there({"m": m}))["m"]
-        assert torch.equal(back.as_tensor(), m.as_tensor()) and back.meta["where"] == "ward"
-        assert there.transform(m).meta["where"] == "ward"
+    for step, mask in ((fundus.GreyToNestedd("m"), with_meta(grey)), (fundus.NestedToGreyd("m"), with_meta(nested))):
+        back = Compose([step]).inverse(step({"m": mask}))["m"]
+        assert torch.equal(back.as_tensor(), mask.as_tensor()) and back.meta["where"] == "ward"
+        assert step.transform(mask).meta["where"] == "ward"
 
 
 def test_exact_greys_are_read_as_the_benchmark_reads_them():
@@ -95,7 +95,7 @@ def test_a_square_stays_inside_the_picture_while_it_fits():
     assert torch.equal(crop.inverse(padded).as_tensor(), ones)
 
 
-def test_crops_that_cannot_be_are_named():
+def test_impossible_crops_are_refused():
     phantom = fundus_phantom((64, 64))
     for words, message in (({"size": 9, "margin": 1}, "not both"), ({"size": 0}, "found 0"), ({"margin": -1}, "found -1")):
         with pytest.raises(ValueError, match=message):
@@ -107,7 +107,7 @@ def test_crops_that_cannot_be_are_named():
 
 
 def test_fundus_preprocessing_is_the_benchmarks(tmp_path):
-    """Against Pillow and the benchmark's reading of greys, written out."""
+    """Compared with Pillow, and with the benchmark's reading of greys."""
     # Not square, (rows, columns) as in a file; hard edges, at which a bicubic curve overshoots.
     phantom = fundus_phantom((300, 240), seed=1, scanner=Scanner(noise=0.0))
     Image.fromarray((phantom.image * 255).byte().permute(1, 2, 0).numpy()).convert("RGBA").save(tmp_path / "p.png")
@@ -131,16 +131,16 @@ def test_fundus_preprocessing_is_the_benchmarks(tmp_path):
 
 @pytest.mark.parametrize("size", [48, 140])
 def test_lazy_crops_equal_eager_ones(size):
-    """Zoom, crop, resize in one resampling: lazily what lies before the crop is executed, because the disc has to be seen."""
+    """Several steps in one resampling. Those before the crop are executed first, because the disc has to be found."""
     phantom = fundus_phantom((128, 128), seed=3)
-    data = {"image": meta(phantom.image), "label": meta(phantom.label)}
+    data = {"image": with_meta(phantom.image), "label": with_meta(phantom.label)}
     keys, crop = ["image", "label"], {"size": size, "source_key": "label"}
-    waits = fundus.CropAroundDiscd(keys, **crop, lazy=True)(data)
-    assert len(waits["image"].pending_operations) == 2 and waits["image"].shape == (3, 128, 128)
+    pending = fundus.CropAroundDiscd(keys, **crop, lazy=True)(data)
+    assert len(pending["image"].pending_operations) == 2 and pending["image"].shape == (3, 128, 128)
     steps = [Flipd(keys, 0), fundus.CropAroundDiscd(keys, **crop), Flipd(keys, 1)]
     eager, lazy = (Compose(steps, lazy=lazy, overrides={k: {"mode": 0} for k in keys})(data) for lazy in (False, True))
     for key in keys:
         torch.testing.assert_close(lazy[key].as_tensor(), eager[key].as_tensor())
-        # MONAI's resampling of pictures leaves affines of three rows
+        # MONAI's resampling of 2D images leaves affines of three rows
         torch.testing.assert_close(lazy[key].affine[:2], to_affine_nd(2, eager[key].affine)[:2])
     assert lazy["label"].shape == (2, size, size) and lazy["label"].sum() == phantom.label.sum()

@@ -1,4 +1,4 @@
-"""Phantoms: the same patient whoever scans it, exact labels, and a network that can learn them."""
+"""Phantoms: the same patient for every scanner, with exact labels."""
 
 import random
 
@@ -24,12 +24,14 @@ def test_a_scanner_changes_the_look_and_never_the_label(make, size):
 
 
 @KINDS
-def test_seeds(make, size):
-    rng, state, plain = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+def test_seeds_decide_and_the_callers_generators_stay(make, size):
+    of_torch = torch.get_rng_state()
+    of_numpy = np.random.get_state()[1].copy()
+    of_python = random.getstate()
     assert torch.equal(make(size, seed=1).image, make(size, seed=1).image)
     assert not torch.equal(make(size, seed=1).label, make(size, seed=2).label)
-    assert torch.equal(rng, torch.get_rng_state()) and (state == np.random.get_state()[1]).all()
-    assert plain == random.getstate()
+    assert torch.equal(of_torch, torch.get_rng_state()) and (of_numpy == np.random.get_state()[1]).all()
+    assert of_python == random.getstate()
 
 
 @KINDS
@@ -48,7 +50,7 @@ def test_every_label_is_there_and_differs_from_its_surroundings(make, size):
 
 
 @KINDS
-def test_bad_sizes_and_scanners_are_named(make, size):
+def test_bad_sizes_and_scanners_are_refused(make, size):
     with pytest.raises(ValueError, match="sides of at least 8 voxels"):
         make(size[:-1])
     with pytest.raises(ValueError, match="no scanner 'xyz'; choose one of reference"):
@@ -66,6 +68,6 @@ def test_a_label_is_never_lost_between_voxels(make, size):
 
 
 @pytest.mark.parametrize("scanner", SCANNERS)
-def test_values_are_ones_that_a_scanner_writes(scanner):
+def test_values_are_in_a_scanners_range(scanner):
     assert ct_phantom((24, 24, 16), scanner=scanner).image.min() >= -1024
     assert mri_phantom((24, 24, 24), scanner=scanner).image.min() >= 0

@@ -1,4 +1,4 @@
-"""Simulated scanners: seeded, graded, in the image's own units, and never moving anything."""
+"""Simulated scanners: they depend on seed and severity, keep the image's unit, and move nothing."""
 
 import pickle
 import random
@@ -39,12 +39,13 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("severity", range(1, 6))
 @EACH
-def test_same_seed_same_image_and_nothing_else_touched(shift, kind, severity):
+def test_the_same_seed_makes_the_same_image_and_changes_nothing_else(shift, kind, severity):
     image = IMAGES[kind]
-    before, states = image.clone(), (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+    before = image.clone()
+    states = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
     transform = shift(severity, 7)
-    once, again, twin = transform(image), transform(image), pickle.loads(pickle.dumps(transform))(image)
-    assert torch.equal(once, again) and torch.equal(once, twin)
+    once = transform(image)
+    assert torch.equal(once, transform(image)) and torch.equal(once, pickle.loads(pickle.dumps(transform))(image))
     assert torch.equal(image, before) and not torch.equal(once, image)
     assert once.shape == image.shape and once.isfinite().all()
     assert torch.equal(states[0], torch.get_rng_state()) and (states[1] == np.random.get_state()[1]).all()
@@ -52,21 +53,21 @@ def test_same_seed_same_image_and_nothing_else_touched(shift, kind, severity):
 
 
 @EACH
-def test_another_seed_is_another_image_where_something_is_drawn(shift, kind):
+def test_another_seed_makes_another_image_where_something_is_random(shift, kind):
     others = {tuple(shift(3, s)(IMAGES[kind]).flatten().tolist()) for s in range(7, 15)}
     assert (len(others) == 1) == (shift.__name__ in FIXED)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
 @EACH
-def test_severity_grows(shift, kind, seed):
+def test_a_higher_severity_changes_more(shift, kind, seed):
     image = IMAGES[kind]
-    far = [float((shift(s, seed)(image) - image).abs().mean()) for s in range(1, 6)]
-    assert far[0] > 0 and all(a < b for a, b in zip(far, far[1:], strict=False)), far
+    changes = [float((shift(s, seed)(image) - image).abs().mean()) for s in range(1, 6)]
+    assert changes[0] > 0 and all(a < b for a, b in zip(changes, changes[1:], strict=False)), changes
 
 
 @EACH
-def test_meta_data_stay_and_other_keys_too(shift, kind):
+def test_meta_data_and_other_keys_stay(shift, kind):
     x = MetaTensor(IMAGES[kind], affine=torch.diag(torch.tensor([2.0, 2, 3, 1])), meta={"where": "ward"})
     x.push_applied_operation({"class": "Spacing"})
     label = torch.ones(1)
@@ -97,7 +98,7 @@ def test_bytes_do_not_overflow():
 
 
 @EACH
-def test_bad_severity_is_refused_and_nothing_to_see_is_left_alone(shift, kind):
+def test_a_bad_severity_is_refused_and_an_image_without_contrast_is_left_alone(shift, kind):
     for severity in (0, 6, 2.5):
         with pytest.raises(ValueError, match=f"found {severity}"):
             shift(severity)
@@ -111,14 +112,14 @@ def test_bad_severity_is_refused_and_nothing_to_see_is_left_alone(shift, kind):
 
 @pytest.mark.parametrize("scale", [1e-3, 50.0])
 @pytest.mark.parametrize("shift", MRI_SHIFTS)
-def test_mri_has_no_unit(shift, scale):
+def test_mri_shifts_do_not_depend_on_the_unit(shift, scale):
     image = IMAGES["mri"]
     moved = shift(3, 7)(image * scale - 3 * scale)
     torch.testing.assert_close(moved / scale + 3, shift(3, 7)(image), rtol=1e-3, atol=0.2)  # of a range of 900
 
 
-def test_published_numbers_keep_their_scanners():
-    """Mean change of a picture without chance in it, as first published; a fifth digit leaves room for other machines."""
+def test_shifts_with_published_results_stay_as_they_are():
+    """Mean change of a fixed picture, as first published. The tolerance leaves room for other machines."""
     x = torch.stack(torch.meshgrid(*[torch.linspace(0, 1, n) for n in (12, 14, 10)], indexing="ij")).prod(0)[None]
     for shift, expected in PUBLISHED.items():
         assert [float((shift(s, 3)(x) - x).abs().mean()) for s in (3, 4)] == pytest.approx(expected, rel=1e-4)
@@ -126,7 +127,7 @@ def test_published_numbers_keep_their_scanners():
 
 @pytest.mark.parametrize("thickness", range(2, 7))
 def test_thick_slices_stay_where_they_are(thickness):
-    """A ramp is its own average: whatever the thickness, it comes back, but for the ends."""
+    """A ramp is its own average: for any thickness it comes back, except at the ends."""
     ramp = torch.arange(31.0).expand(1, 3, 3, 31)
     inside = slice(2 * thickness, 31 - 2 * thickness)
     torch.testing.assert_close(thick_slices(ramp, thickness)[..., inside], ramp[..., inside], rtol=0, atol=1e-4)
@@ -160,8 +161,8 @@ def test_ct_is_in_hounsfield_units(shift):
         shift()(torch.rand(1, 8, 8, 8))
 
 
-def test_ct_strengths_are_what_they_are_called():
-    """Edges: neighbours differ less after the soft kernel and more after the sharp one. Grain: 8 HU per step."""
+def test_ct_shifts_do_what_their_names_say():
+    """Neighbours differ less after the soft kernel and more after the sharp one. Noise is 8 HU per step."""
 
     def edges(x):
         return float((x[:, 1:] - x[:, :-1]).abs().mean())

@@ -1,4 +1,4 @@
-"""CT and MRI transforms: what they promise, array and dictionary alike."""
+"""CT and MRI transforms: what their docstrings say, for arrays and dictionaries."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_a_window_maps_its_ends_to_zero_and_one(organ):
     assert torch.equal(both["a"], ct.HounsfieldWindow(organ)(x)) and both["b"] is x and both["a"].meta["where"] == "ward"
 
 
-def test_unknown_windows_are_named():
+def test_unknown_windows_are_refused():
     with pytest.raises(ValueError, match="no window 'tooth'; choose one of abdomen"):
         ct.HounsfieldWindow("tooth")
     for width in (0, float("nan")):
@@ -38,7 +38,7 @@ def test_unknown_windows_are_named():
             ct.HounsfieldWindow((40, width))
 
 
-def test_ct_preprocessing_reads_nifti_and_dicom_alike(tmp_path):
+def test_ct_preprocessing_reads_the_same_from_nifti_and_dicom(tmp_path):
     phantom = ct_phantom((20, 22, 8))
     volume = phantom.image[0].round().to(torch.int16).numpy()
     image = sitk.GetImageFromArray(volume.transpose(2, 1, 0))
@@ -65,7 +65,7 @@ def test_ct_preprocessing_reads_nifti_and_dicom_alike(tmp_path):
 
 @pytest.mark.skipif(not DICOM.is_dir(), reason="needs the DICOM series beside the repository in shared/data")
 def test_ct_preprocessing_reads_a_real_series():
-    """Against SimpleITK, voxel for voxel: nothing is resampled at the series' own spacing and axes."""
+    """Compared with SimpleITK, voxel for voxel: at the series' own spacing and axes nothing is resampled."""
     series = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(DICOM)))
     out = ct.ct_preprocessing(spacing=series.GetSpacing(), axcodes="LPS")({"image": str(DICOM)})["image"]
     hu = torch.from_numpy(sitk.GetArrayFromImage(series).astype(np.float32).transpose(2, 1, 0))
@@ -99,7 +99,7 @@ def test_head_z_score_does_not_depend_on_air_or_scale():
     assert mri.HeadZScored("a")({"a": meta(x)})["a"].meta["where"] == "ward"
 
 
-def test_n4_takes_a_gradient_out():
+def test_n4_removes_a_brightness_gradient():
     clean = mri_phantom((32, 32, 32), scanner="reference").image
     ramp = torch.linspace(0.5, 1.5, 32).view(1, -1, 1, 1)
     uneven = clean * ramp
@@ -125,8 +125,8 @@ def test_undoing_an_earlier_step_leaves_the_given_images_history_alone(step):
     assert not out.applied_operations and len(x.applied_operations) == 1 and "where" not in x.meta
 
 
-def test_n4_multiplies_and_keeps_the_kind_of_number():
-    """An image above zero is divided by a field alone: the ratio is the same for any scale, and nothing is added."""
+def test_n4_multiplies_and_keeps_the_dtype():
+    """An image above zero is divided by a field: the ratio is the same for any scale, and nothing is added."""
     image = mri_phantom((24, 24, 24)).image + 100
     n4 = mri.BiasFieldCorrection(shrink=2, iterations=(10,))
     torch.testing.assert_close(n4(image * 4) / 4, n4(image), rtol=1e-3, atol=1e-3)
