@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,27 +13,32 @@ from monai_tta.cli.options import AsJson, Checkpoint, Seed, check_dataset_dir, c
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
+if TYPE_CHECKING:
+    from monai_tta.quality.gain_predictor import GainPredictor
+
 HELP_END = help_end("monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val")
+
+CalibrationBundle = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="a bundle's folder with configs/evaluate.yaml, or a shipped bundle's name",
+        autocompletion=complete_bundle,
+    ),
+]
+Keys = Annotated[
+    list[str], typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val; may be given several times")
+]
 
 
 def calibrate(
-    bundle: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BUNDLE",
-            help="a bundle's folder with configs/evaluate.yaml, or a shipped bundle's name",
-            autocompletion=complete_bundle,
-        ),
-    ],
+    bundle: CalibrationBundle,
     dataset_dir: Annotated[Path, typer.Option(help="the source's labelled data, as the bundle's evaluate config reads them")],
     out: Annotated[
         Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
     ] = None,
     checkpoint: Checkpoint = "model.pt",
-    set_: Annotated[
-        list[str],
-        typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val; may be given several times"),
-    ] = [],  # noqa: B006
+    set_: Keys = [],  # noqa: B006
     size: Annotated[int, typer.Option(help="how many distorted images")] = 160,
     budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
     harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
@@ -66,10 +71,13 @@ def calibrate(
                 else:
                     predictor = done
         predictor.save(file)
-    found = {**predictor.about, "margin": predictor.margin}
     if as_json:
-        print_json({"found": found, "written": str(file)})
-        return
+        print_json({"found": {**predictor.about, "margin": predictor.margin}, "written": str(file)})
+    else:
+        _print_predictor(predictor, file)
+
+
+def _print_predictor(predictor: GainPredictor, file: Path) -> None:
     rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in predictor.about.items()]
     print_table(["of", "found"], [*rows, ("margin", f"{predictor.margin:g} spreads")])
     print_line(

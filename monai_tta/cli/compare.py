@@ -65,6 +65,11 @@ def compare(
             for done, total, failed in run_comparison(plan, out, workers or None):
                 progress.move_to(done, total or None, f"jobs done{', with a failure' if failed else ''}")
                 failures += failed
+    _finish(out, failures)
+
+
+def _finish(out: Path, failures: list[str]) -> None:
+    """Draw the tables of what there is; end with 3 where something failed."""
     for failure in dict.fromkeys(failures):
         say(f"failed: {failure}", "red")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +16,27 @@ from monai_tta.pipeline.shipped_bundles import find_bundle
 if TYPE_CHECKING:
     from monai_tta.guards.reference_ranges import CaseFigures
 
+    Measured = tuple[CaseFigures | None, str | None]
+
+HELP = """Measure the source's own cases, for guards that compare with them.
+
+Measured are each structure's volume, components and shape, the entropy
+of the answers, and how far normalisation statistics are from the
+source's, layer by layer.
+
+Structures are measured in the network's answers to IMAGES, or with
+--dataset-dir in the labels of a domain. Use cases that the network was
+not trained on.
+"""
 HELP_END = help_end(
     "monai-tta reference BUNDLE IMAGES --out reference.json",
     "monai-tta reference BUNDLE --dataset-dir DATA --out reference.json",
     codes=(0, 2, 3),
 )
+
+LabelledData = Annotated[
+    Path | None, typer.Option(help="labelled data instead, called DATA in the bundle's configs/compare.yaml")
+]
 
 
 def reference(
@@ -28,23 +45,12 @@ def reference(
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGES", help="unlabelled source images, or folders of them")
     ] = None,
-    dataset_dir: Annotated[
-        Path | None, typer.Option(help="labelled data instead, called DATA in the bundle's configs/compare.yaml")
-    ] = None,
+    dataset_dir: LabelledData = None,
     domain: Annotated[str, typer.Option(help="a domain of configs/compare.yaml; the first if not given")] = "",
     checkpoint: Checkpoint = "model.pt",
     device: Device = None,
 ) -> None:
-    """Measure the source's own cases, for guards that compare with them.
-
-    Measured are each structure's volume, components and shape, the entropy
-    of the answers, and how far normalisation statistics are from the
-    source's, layer by layer.
-
-    Structures are measured in the network's answers to IMAGES, or with
-    --dataset-dir in the labels of a domain. Use cases that the network was
-    not trained on.
-    """
+    """Measure the source's own cases, for guards that compare with them."""
     with report_errors():
         root = find_bundle(bundle)
         if bool(images) == (dataset_dir is not None):
@@ -59,19 +65,14 @@ def reference(
         from monai_tta.preparation.measure_source import measure_images, measure_labelled
 
         source = load_bundle(root, checkpoint, device)
+        names = None
         if dataset_dir is None:
             files = find_images(images or [])
             names = [file.name for file in files]
             todo = measure_images(source, files)
         else:
-            names = []
             todo = measure_labelled(source, root, dataset_dir, domain or protocol_of(root).domains[0].label)
-        found: list[tuple[CaseFigures | None, str | None]] = []
-        with show_progress("measuring", len(names) or None) as progress:
-            for figures, error in todo:
-                name = names[len(found)] if names else "cases"
-                progress.advance(f"{name} {'measured' if figures is not None else 'failed'}")
-                found.append((figures, error))
+        found = _measure(todo, names)
         for _, error in found:
             if error:
                 say(f"not measured: {error}", "red")
@@ -81,3 +82,14 @@ def reference(
     print_line(f"reference ranges of {ranges.cases} cases in {out}")
     if ranges.cases < len(found):
         raise typer.Exit(3)
+
+
+def _measure(todo: Iterator[Measured], names: list[str] | None) -> list[Measured]:
+    """Measure all cases and show how far it is; ``names`` is None where cases have none."""
+    found: list[Measured] = []
+    with show_progress("measuring", None if names is None else len(names)) as progress:
+        for figures, error in todo:
+            name = "cases" if names is None else names[len(found)]
+            progress.advance(f"{name} {'failed' if figures is None else 'measured'}")
+            found.append((figures, error))
+    return found

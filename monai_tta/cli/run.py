@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +35,21 @@ if TYPE_CHECKING:
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.segment import Outcome
 
+HELP = """Segment images with a bundle's network, adapted to each. Masks are in each image's own space.
+
+Without --method the safe way is taken, and one line says which and why:
+careful where the checkpoint has a gain predictor; else statistics pooled
+over the volume and blended 0.3 where the network has running statistics;
+else no adaptation.
+
+records.json has an entry for each image, in the order in which they were
+given, and null where one failed.
+
+After Ctrl-C, a kill or a full disk the same command resumes: it does not
+segment again what is finished. A run with --reset never cannot resume,
+because what was learnt is lost; --restart starts from the first image.
+After a run that came to its end, the same command segments all again.
+"""
 HELP_END = help_end(
     "monai-tta run hippocampus_mri SCANS --out MASKS",
     "monai-tta run BUNDLE a.nii.gz --out MASKS --method tent --choose steps=4",
@@ -47,67 +62,63 @@ def complete_guard(incomplete: str) -> list[str]:
     return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")]
+Out = Annotated[Path, typer.Option(help="the folder for masks and records.json")]
+Method = Annotated[
+    str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
+]
+Head = Annotated[str, typer.Option(help="what the logits stand for: softmax, sigmoid or auto")]
+Learn = Annotated[str, typer.Option(help="adapt to the whole volume or to each window: volume or window")]
+Reset = Annotated[str, typer.Option(help="when to forget what was learnt: volume, window or never")]
+Guards = Annotated[
+    list[str],
+    typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times", autocompletion=complete_guard),
+]
+Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
+]
+
+
 def run_images(
     bundle: Bundle,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")],
-    out: Annotated[Path, typer.Option(help="the folder for masks and records.json")],
-    method: Annotated[
-        str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
-    ] = None,
+    images: Images,
+    out: Out,
+    method: Method = None,
     choose: Choices = [],  # noqa: B006
-    head: Annotated[str, typer.Option(help="what the logits stand for: softmax, sigmoid or auto")] = "auto",
-    learn: Annotated[str, typer.Option(help="adapt to the whole volume or to each window: volume or window")] = "volume",
-    reset: Annotated[str, typer.Option(help="when to forget what was learnt: volume, window or never")] = "volume",
+    head: Head = "auto",
+    learn: Learn = "volume",
+    reset: Reset = "volume",
     budget: Budget = None,
     seed: Seed = 0,
     precision: PrecisionOption = "exact",
-    guard: Annotated[
-        list[str],
-        typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times", autocompletion=complete_guard),
-    ] = [],  # noqa: B006
-    reference: Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")] = None,
+    guard: Guards = [],  # noqa: B006
+    reference: Reference = None,
     checkpoint: Checkpoint = "model.pt",
     device: Device = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
-    ] = False,
+    restart: Restart = False,
 ) -> None:
-    """Segment images with a bundle's network, adapted to each. Masks are in each image's own space.
-
-    Without --method the safe way is taken, and one line says which and why:
-    careful where the checkpoint has a gain predictor; else statistics pooled
-    over the volume and blended 0.3 where the network has running statistics;
-    else no adaptation.
-
-    records.json has an entry for each image, in the order in which they were
-    given, and null where one failed.
-
-    After Ctrl-C, a kill or a full disk the same command resumes: it does not
-    segment again what is finished. A run with --reset never cannot resume,
-    because what was learnt is lost; --restart starts from the first image.
-    After a run that came to its end, the same command segments all again.
-    """
-    with report_errors():
-        root = find_bundle(bundle)
-        if method is not None:
-            find_method_name(method)
-        elif choose:
-            raise ValueError("--choose is for a method; give --method, too")
-        check_guard_names(guard)
-    options = {
-        "head": head,
-        "learn": learn,
-        "reset": reset,
-        "budget": parse_budget(budget),
-        "seed": seed,
-        "precision": precision,
-    }
-    request = _Request(root, images, out, checkpoint, device, method, choose, guard, reference, restart, options)
+    """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
+    options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
+    options["budget"] = parse_budget(budget)
+    request = _Request(
+        bundle=bundle,
+        images=images,
+        out=out,
+        checkpoint=checkpoint,
+        device=device,
+        method=method,
+        choices=choose,
+        guards=guard,
+        reference=reference,
+        restart=restart,
+        options=options,
+    )
     with stop_in_order():
         raise typer.Exit(_run(request))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Request:
     """What the command line asked for; ``options`` are keyword arguments of `AdaptiveInferer`."""
 
@@ -121,7 +132,7 @@ class _Request:
     guards: list[str]
     reference: Path | None
     restart: bool
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any]
 
 
 def _run(request: _Request) -> int:
@@ -129,6 +140,8 @@ def _run(request: _Request) -> int:
     log: RunLog | None = None
     try:
         with report_errors():
+            bundle = _check_names(request)  # before torch is imported, which takes seconds
+
             from monai_tta.pipeline.bundle import load_bundle
             from monai_tta.pipeline.find_images import check_output_folder, find_images
             from monai_tta.pipeline.run_log import RunLog
@@ -136,11 +149,11 @@ def _run(request: _Request) -> int:
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
-            source = load_bundle(request.bundle, request.checkpoint, *([] if request.device is None else [request.device]))
-            method = _method(named, source, request)
+            source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
+            method = _method(named, source, bundle / "models" / request.checkpoint)
             files = find_images(request.images)
             check_output_folder(request.out, [*request.images, *files])
-            settings = settings_of(request.bundle, request.checkpoint, method, options)
+            settings = settings_of(bundle, request.checkpoint, method, options)
             log = RunLog(request.out, files, settings, restart=request.restart)
             todo = segment(source, files, request.out, method, run_log=log, **options)
             outcomes = []
@@ -160,11 +173,21 @@ def _run(request: _Request) -> int:
         raise
 
 
-def _method(named: AdaptationMethod | None, source: SourceBundle, request: _Request) -> AdaptationMethod:
+def _check_names(request: _Request) -> Path:
+    """Check every name that was given; the bundle's folder."""
+    bundle = find_bundle(request.bundle)
+    if request.method is not None:
+        find_method_name(request.method)
+    elif request.choices:
+        raise ValueError("--choose is for a method; give --method, too")
+    check_guard_names(request.guards)
+    return bundle
+
+
+def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path) -> AdaptationMethod:
     """The named method with what belongs to the checkpoint; the safe one where none is named, which is said in a line."""
     from monai_tta.pipeline.bundle_predictor import safe_method
 
-    weights = request.bundle / "models" / request.checkpoint
     if named is None:
         named, which_and_why = safe_method(source.network, weights)
         say(f"method: {which_and_why}")

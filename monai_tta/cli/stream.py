@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -15,6 +15,8 @@ from monai_tta.reporting.stream_rows import StreamRow
 
 HELP_END = help_end("monai-tta stream BUNDLE --dataset-dir DATA --out OUT --limit 4", codes=(0, 2, 3, 130))
 
+Domains = Annotated[list[str], typer.Option(help="a domain's label, the source first; may be given several times")]
+
 
 def stream(
     bundle: EvaluationBundle,
@@ -22,7 +24,7 @@ def stream(
     out: Annotated[Path, typer.Option(help="the folder for rows.jsonl, table.md and streams.svg")],
     checkpoint: Checkpoint = "model.pt",
     only: Annotated[list[str], typer.Option(help="a contender, besides Source; may be given several times")] = [],  # noqa: B006
-    domain: Annotated[list[str], typer.Option(help="a domain's label, the source first; may be given several times")] = [],  # noqa: B006
+    domain: Domains = [],  # noqa: B006
     orders: Annotated[int, typer.Option(min=1, help="how many orders to draw")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="how often a stream goes over its cases")] = 3,
     limit: Annotated[int, typer.Option(min=0, help="cases of each domain at most; 0 for all")] = 0,
@@ -32,8 +34,8 @@ def stream(
 ) -> None:
     """Follow GraTa and its baselines along streams of a bundle's domains.
 
-    The domains come one after the other and mixed, in several orders, round
-    after round, and then the source again.
+    Domains come one after the other and mixed, in several orders, round after
+    round, and then the source again.
     """
     rows: list[StreamRow] = []
     failures: list[str] = []
@@ -58,8 +60,7 @@ def stream(
             for done, failure in todo:
                 rows += done
                 failures += [failure] if failure else []
-                file.writelines(row.to_json() + "\n" for row in done)
-                file.flush()
+                _append(done, file)
                 progress.advance("a contender failed" if failure else f"{done[0].contender} followed")
     for failure in failures:
         say(f"failed: {failure}", "red")
@@ -67,6 +68,11 @@ def stream(
         _write_report(sorted(rows, key=lambda row: names.index(row.contender)), out)
     if failures:
         raise typer.Exit(3)
+
+
+def _append(rows: list[StreamRow], file: TextIO) -> None:
+    file.writelines(row.to_json() + "\n" for row in rows)
+    file.flush()
 
 
 def _write_report(rows: list[StreamRow], out: Path) -> None:
