@@ -111,39 +111,51 @@ def _conclusion(about: str, tables: list[Table]) -> Conclusion:
 
 
 def _sentences(records: list[_Record]) -> tuple[str, str]:
-    """About the best contender of those that harm few cases, then about the one of the others that harms the most."""
+    """About the best contender of those that harm few cases, then a warning about one of the others."""
     if len(records) == 1:
-        (only,) = records
-        return f"{only.contender} {_gain(only)} and {_harm(only)}.", _worst(only)
+        return f"{records[0].contender} {_figures(records[0])}.", _worst(records[0])
     careful = [record for record in records if record.harm <= MAX_HARM]
     best = max((record for record in careful if record.gained), key=lambda record: record.change, default=None)
     if best is not None:
-        first = f"{best.contender} {_gain(best)} and {_harm(best)}."
+        first = f"{best.contender} {_figures(best)}."
     elif careful:
         first = f"No contender that harmed at most {percent(MAX_HARM)} of its cases gained more than half a point on any domain."
     else:
         best = min(records, key=lambda record: record.harm)
         first = f"Every contender harmed more than {percent(MAX_HARM)} of its cases; {best.contender} harmed the fewest: "
-        first += f"it {_gain(best)} and {_harm(best)}."
+        first += f"it {_figures(best)}."
     return first, _warning([record for record in records if record is not best], best is not None)
 
 
 def _warning(others: list[_Record], after_best: bool) -> str:
-    """About the contender that harmed the largest share of its cases."""
-    worst = max(others, key=lambda record: (record.harm, -record.worst.line.worst))
-    if not worst.harmed:
-        if len(others) == 1:
-            return f"{worst.contender} {_gain(worst)} and {_harm(worst)}."
+    """About the contender that gained the most although it harms many; without one, about the one that harmed the most."""
+    tempting = [record for record in others if record.gained and record.harm > MAX_HARM]
+    if tempting:
+        chosen = max(tempting, key=lambda record: record.change)
+        most = ""
+    else:
+        chosen = max(others, key=lambda record: (record.harm, -record.worst.line.worst))
+        most = f", the most {'of the others' if after_best else 'of all'}" if len(others) > 1 else ""
+    if not chosen.harmed and len(others) > 1:
         return f"None of the {'other ' if after_best else ''}{len(others)} contenders harmed a case."
-    word = "but" if worst.gained else "and"
-    lost = f"{_points(worst.worst.line.worst)}, on {worst.worst.domain}"
-    most = f", the most {'of the others' if after_best else 'of all'}" if len(others) > 1 else ""
-    return f"{worst.contender} {_gain(worst)}, {word} {_harm(worst)}{most}; its worst case lost {lost}."
+    if not chosen.harmed:
+        return f"{chosen.contender} {_figures(chosen)}."
+    lost = f"its worst case lost {_points(chosen.worst.line.worst)}, on {chosen.worst.domain}"
+    return f"{chosen.contender} {_figures(chosen, 'but' if chosen.gained else 'and')}{most}; {lost}."
+
+
+def _figures(record: _Record, link: str = "and") -> str:
+    """On how many domains a contender gained and lost, and how many cases it harmed, as a part of a sentence."""
+    clauses = [_gain(record)]
+    lost = [place for place in record.places if place.lost]
+    if lost and len(record.places) > 1:
+        most = min(lost, key=lambda place: place.line.change)
+        clauses.append(f"lost more than half a point on {len(lost)} (the most, {_points(most.line.change)}, on {most.domain})")
+    comma = "," if len(clauses) > 1 or link == "but" else ""
+    return f"{', '.join(clauses)}{comma} {link} harmed {counted(record.harmed, record.cases, 'cases')}"
 
 
 def _gain(record: _Record) -> str:
-    """On how many domains a contender gained, and on how many it lost."""
-    lost = [place for place in record.places if place.lost]
     if len(record.places) == 1:
         (place,) = record.places
         if place.gained or place.lost:
@@ -154,14 +166,7 @@ def _gain(record: _Record) -> str:
     if record.gained:
         most = max(record.gained, key=lambda place: place.line.change)
         words += f" (the most, {_points(most.line.change)}, on {most.domain})"
-    if lost:
-        least = min(lost, key=lambda place: place.line.change)
-        words += f", lost more than half a point on {len(lost)} (the most, {_points(least.line.change)}, on {least.domain}),"
     return words
-
-
-def _harm(record: _Record) -> str:
-    return f"harmed {counted(record.harmed, record.cases, 'cases')}"
 
 
 def _worst(record: _Record) -> str:
