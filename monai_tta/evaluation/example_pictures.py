@@ -17,7 +17,7 @@ from torch import Tensor
 from monai_tta.core.geometry import voxel_spacing
 from monai_tta.evaluation.answer_cases import Answer, labelled_domain, use_answers
 from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan
-from monai_tta.evaluation.scoring import scores_of
+from monai_tta.evaluation.scoring import is_one_hot, scores_of
 from monai_tta.reporting.case_pictures import draw_case
 from monai_tta.reporting.example_cases import ExampleCase, chosen_contenders, example_cases
 from monai_tta.reporting.rows import Row
@@ -165,8 +165,8 @@ def case_slice(data: dict[str, Any], dice: float) -> CaseSlice:
         if not (isinstance(image, MetaTensor) and isinstance(label, MetaTensor)):
             raise ValueError(f"no picture: the image is {tuple(image.shape)} and the label {tuple(label.shape)}")
         image = ResampleToMatch()(image, label)
-    masks = _foreground(torch.as_tensor(data["pred"]), torch.as_tensor(label))
-    parts = [_plain(part).float() for part in (image, *masks)]
+    first = 1 if is_one_hot(torch.as_tensor(data["pred"])) else 0  # the background
+    parts = [_plain(torch.as_tensor(part)).float() for part in (image, data["pred"][first:], label[first:])]
     spacing = voxel_spacing(label, label.ndim - 1) or (1.0,) * (label.ndim - 1)
     if label.ndim == 4:
         parts, spacing = _cut(parts, getattr(label, "affine", None), spacing)
@@ -186,12 +186,6 @@ def _cut(parts: list[Tensor], affine: Any, spacing: tuple[float, ...]) -> tuple[
     areas = parts[-1].sum(dim=[0, *(1 + axis for axis in others)])
     place = int(areas.argmax())
     return [part.select(1 + across, place).flip(1, 2) for part in parts], tuple(spacing[axis] for axis in others)
-
-
-def _foreground(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Both without the background, which is the first of several channels that exclude each other."""
-    exclusive = len(pred) > 1 and bool((pred.sum(0) == 1).all())
-    return (pred[1:], label[1:]) if exclusive else (pred, label)
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Real shortcuts for MONAI's ResNet-18 and -34, whose own let no gradient through."""
+"""Shortcuts with parameters for MONAI's ResNet-18 and -34, whose own let no gradient through."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def project_shortcuts(network: Network) -> Network:
-    """Turn the parameter-free shortcuts of a new MONAI ResNet into 1x1 convolutions with a norm layer, as ResNet-34 has them.
+    """Replace the parameter-free shortcuts of a new MONAI ResNet by 1x1 convolutions with a norm layer, as in ResNet-34.
 
     MONAI 1.6's ResNet-18 and -34 (also as the backbone of `FlexibleUNet`) pad the three shortcuts that change the width with
-    zeros, on detached tensors: no gradient flows through them, in training or in adaptation; the network can't be scripted;
-    and a trace keeps the values of its example image. For networks without weights only: the new layers know nothing.
+    zeros, on detached tensors. Hence no gradient flows through them, the network cannot be scripted, and a trace keeps the values
+    of its example image. Use this on a network before it is trained: the new layers have random weights.
 
     Args:
         network: any network with such blocks in it. It is changed.
@@ -25,7 +25,7 @@ def project_shortcuts(network: Network) -> Network:
         the same network.
 
     Raises:
-        ValueError: where there is no such shortcut.
+        ValueError: for a network without such a shortcut.
 
     Source: He et al., CVPR 2016, section 3.3, option B.
     """
@@ -34,8 +34,10 @@ def project_shortcuts(network: Network) -> Network:
         found = type(network).__name__
         raise ValueError(f"{found} has no parameter-free ResNet shortcut, which MONAI's ResNet-18 and -34 have; use it as it is")
     for block in blocks:
-        first, planes, stride = block.conv1, block.downsample.keywords["planes"], block.downsample.keywords["stride"]
-        projection = type(first)(first.in_channels, planes, kernel_size=1, stride=stride, bias=False)
+        convolution = block.conv1
+        planes = block.downsample.keywords["planes"]
+        stride = block.downsample.keywords["stride"]
+        projection = type(convolution)(convolution.in_channels, planes, kernel_size=1, stride=stride, bias=False)
         nn.init.kaiming_normal_(projection.weight, mode="fan_out", nonlinearity="relu")
         block.downsample = nn.Sequential(projection, deepcopy(block.bn2))
     return network

@@ -1,4 +1,4 @@
-"""Training the source with auxiliary heads, as a handler of MONAI's `SupervisedTrainer`."""
+"""Train a source with auxiliary heads, by a handler of MONAI's `SupervisedTrainer`."""
 
 from __future__ import annotations
 
@@ -32,22 +32,26 @@ class AuxiliaryHeadsHandler:
         self.seed = seed
 
     def attach(self, engine: Any) -> None:
-        """Register with a trainer."""
+        """Register the handler with a trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
         """Add the four losses to the step's loss, before its backward pass."""
         output = engine.state.output
-        first = (self.seed * 1_000_003 + engine.state.iteration) * 4096
-        output[CommonKeys.LOSS] = output[CommonKeys.LOSS] + self.weight * self.losses(
-            engine.network, output[CommonKeys.IMAGE], first
-        )
+        first_seed = (self.seed * 1_000_003 + engine.state.iteration) * 4096
+        added = self.losses(engine.network, output[CommonKeys.IMAGE], first_seed)
+        output[CommonKeys.LOSS] = output[CommonKeys.LOSS] + self.weight * added
 
     def losses(self, network: Any, images: Tensor, first_seed: int) -> Tensor:
-        """The sum of the four, for images ``(N, C, *spatial)``.
+        """The sum of the four losses.
+
+        Args:
+            network: with auxiliary heads.
+            images: ``(N, C, *spatial)``.
+            first_seed: of the first image; the others have the following ones.
 
         Raises:
-            ValueError: when the network has no heads.
+            ValueError: for a network without heads.
         """
         source = unwrap(network)
         images = torch.as_tensor(images.as_tensor() if hasattr(images, "as_tensor") else images)

@@ -20,7 +20,7 @@ PRONE = np.diag([-1.0, -1, 1])
 
 
 def body(size=(40, 36, 14)):
-    """A soft-tissue cylinder in air, with something denser in it; HU, (x, y, z)."""
+    """A soft-tissue cylinder in air with a denser block in it, in HU, (x, y, z)."""
     x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
     hu = np.where(x**2 + y**2 < 0.8, 40, -1000).astype(np.int16)
     hu[8:18, 8:18, 3:10] = 110
@@ -36,7 +36,7 @@ def sitk_image(direction):
 
 
 def write_series(image, folder):
-    """One DICOM file per slice, with the tags that a series is recognised and placed by."""
+    """Write one DICOM file per slice, with the tags that tell a series and its place."""
     folder.mkdir(parents=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -68,7 +68,7 @@ def bundle_run(root, files, *words):
 
 
 def test_masks_come_back_in_the_images_own_space(tmp_path):
-    """DICOM and NIfTI; straight, oblique two ways, and flipped: SimpleITK and nibabel must both agree with the input."""
+    """From DICOM and NIfTI, straight, oblique in two ways and flipped. SimpleITK and nibabel both agree with the input."""
     given = {}
     for name, direction in (("straight", STRAIGHT), ("turned", TURNED), ("tipped", TIPPED), ("prone", PRONE)):
         image = sitk_image(direction)
@@ -83,13 +83,14 @@ def test_masks_come_back_in_the_images_own_space(tmp_path):
         assert mask.GetSize() == image.GetSize()
         for what in ("GetSpacing", "GetOrigin", "GetDirection"):
             np.testing.assert_allclose(getattr(mask, what)(), getattr(image, what)(), atol=2e-3, err_msg=f"{name} {what}")
-        corner = np.array(image.TransformIndexToPhysicalPoint((39, 35, 13))) * [-1, -1, 1]  # DICOM counts LPS, NIfTI RAS
+        lps_corner = np.array(image.TransformIndexToPhysicalPoint((39, 35, 13)))  # NIfTI is in RAS
+        corner = lps_corner * [-1, -1, 1]
         np.testing.assert_allclose(nib.load(file).affine @ [39, 35, 13, 1], [*corner, 1], atol=1e-2)
         labels = np.asarray(nib.load(file).dataobj)
         assert set(np.unique(labels)) <= {0, 1, 2, 3, 4}
     for name in ("straight", "turned", "tipped", "prone"):
         pair = [nib.load(tmp_path / "out" / f"{n}_seg.nii.gz").get_fdata() for n in (name, f"{name}_series")]
-        assert (pair[0] != pair[1]).mean() < 0.01  # the same scan by two ways in; tags are rounded
+        assert (pair[0] != pair[1]).mean() < 0.01  # the same scan from two kinds of files; tags are rounded
 
 
 def test_training_and_evaluation_on_a_datalist(tmp_path):

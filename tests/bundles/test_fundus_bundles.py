@@ -30,7 +30,7 @@ SMALL = ["--image_size", "[64,64]"]
 
 
 def bundle_command(*words):
-    """`python -m monai.bundle` with these words, in this process: that saves seconds of loading each time."""
+    """Run `python -m monai.bundle` with these words in this process, which saves the seconds of a start."""
     with mock.patch.object(sys, "argv", ["monai.bundle", *map(str, words)]):
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
@@ -53,7 +53,7 @@ def dice(a, b):
 
 
 def vessel_photograph(height, width, seed):
-    """A reddish disc in black with dark vessels in its upper left part: no mirror or turn of it looks alike."""
+    """A reddish disc in black with dark vessels in its upper left part: it looks different when mirrored or turned."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     fov = np.hypot((y - height / 2) / height, (x - width / 2) / width) < 0.47
@@ -66,7 +66,7 @@ def vessel_photograph(height, width, seed):
 
 @pytest.fixture(scope="module")
 def vessels(tmp_path_factory):
-    """Three photographs of different sizes, kinds of file and codes of masks."""
+    """Three photographs of different sizes and file types, with masks of different codes."""
     root = tmp_path_factory.mktemp("vessels")
     for folder in ("images", "labels", "fov"):
         (root / folder).mkdir()
@@ -118,11 +118,11 @@ def masks_of(folder):
 
 def test_vessel_masks_lie_on_their_photographs_with_and_without_overlays(vessels, tmp_path):
     inference = VESSEL / "configs" / "inference.yaml"
-    for name, overlay in (("plain", []), ("adapt", [OVERLAYS / "adapt.yaml"]), ("wrap", [OVERLAYS / "wrap.yaml"])):
+    for name, overlay in (("unadapted", []), ("adapt", [OVERLAYS / "adapt.yaml"]), ("wrap", [OVERLAYS / "wrap.yaml"])):
         bundle_run(VESSEL, [inference, *overlay], "--dataset_dir", vessels / "images", "--output_dir", tmp_path / name)
-    plain, adapted, wrapped = (masks_of(tmp_path / name) for name in ("plain", "adapt", "wrap"))
-    assert set(plain) == {"a", "b", "c"}
-    for name, mask in plain.items():
+    unadapted, adapted, wrapped = (masks_of(tmp_path / name) for name in ("unadapted", "adapt", "wrap"))
+    assert set(unadapted) == {"a", "b", "c"}
+    for name, mask in unadapted.items():
         truth = np.asarray(Image.open(vessels / "labels" / f"{name}.png")) > 0
         assert mask.shape == truth.shape and set(np.unique(mask)) == {0, 255}
         assert dice(mask > 0, truth) > 0.7
@@ -176,10 +176,10 @@ def test_projected_shortcuts_let_gradients_through():
     blocks = [b for b in network.modules() if isinstance(b, ResNetBlock) and b.downsample is not None]
     assert len(blocks) == 3
     for block in blocks:
-        nn.init.zeros_(block.bn2.weight)  # closes the other way
+        nn.init.zeros_(block.bn2.weight)  # nothing comes through the convolutions
         x = torch.rand(1, block.conv1.in_channels, 4, 4, requires_grad=True)
-        (slope,) = torch.autograd.grad(block(x).sum(), x)
-        assert slope.abs().sum() > 0 and block(x).shape == (1, block.conv1.out_channels, 2, 2)
+        (gradient,) = torch.autograd.grad(block(x).sum(), x)
+        assert gradient.abs().sum() > 0 and block(x).shape == (1, block.conv1.out_channels, 2, 2)
     with pytest.raises(ValueError, match="UNet has no parameter-free"):
         project_shortcuts(UNet(2, 3, 1, (4, 8), (2,)))
 
@@ -208,7 +208,7 @@ def test_the_whole_table_and_its_figures(discs, trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("overlay, place", [("adapt.yaml", "inferer"), ("wrap.yaml", "adaptive_inferer")])
-def test_adapted_table_begins_anew_in_each_domain(discs, trained, tmp_path, overlay, place):
+def test_the_adapted_table_starts_from_the_source_in_each_domain(discs, trained, tmp_path, overlay, place):
     parser = ConfigParser()
     configs = [DISC / "configs" / "inference.yaml", DISC / "configs" / "evaluate.yaml", OVERLAYS / overlay]
     parser.read_config([str(p) for p in configs])
@@ -242,8 +242,8 @@ def test_exported_torchscript_runs_as_the_page_says(bundle, vessels, discs, trai
         python, m, module, *words = shlex.split(line)
         assert (python, m, module) == ("python", "-m", "monai.bundle")
         bundle_command(*words, *more)
-    bundle_run(root, ["configs/inference.yaml"], "--dataset_dir", photographs, "--output_dir", tmp_path / "plain", *small)
-    plain, script = masks_of(tmp_path / "plain"), masks_of(tmp_path / "script")
-    assert plain and set(plain) == set(script) and any(len(np.unique(mask)) > 1 for mask in plain.values())
-    for name, mask in plain.items():
+    bundle_run(root, ["configs/inference.yaml"], "--dataset_dir", photographs, "--output_dir", tmp_path / "eager", *small)
+    eager, script = masks_of(tmp_path / "eager"), masks_of(tmp_path / "script")
+    assert eager and set(eager) == set(script) and any(len(np.unique(mask)) > 1 for mask in eager.values())
+    for name, mask in eager.items():
         assert (script[name] != mask).mean() < 1e-3

@@ -22,7 +22,7 @@ CONFIGS = BUNDLE / "configs"
 ALL = sorted(p.parent for p in BUNDLE.parent.glob("*/configs"))
 BUNDLES = pytest.mark.parametrize("bundle", ALL, ids=[p.name for p in ALL])
 OVERLAYS = BUNDLE.parent / "overlays"
-# What MONAI's metadata schema of 2024-07-25 asks for, so that the check needs no network.
+# What MONAI's metadata schema of 2024-07-25 requires, so that the check needs no internet.
 TENSOR = {
     "type": "object",
     "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
@@ -85,18 +85,18 @@ def test_network_is_as_metadata_says(bundle, config):
 
 @BUNDLES
 def test_every_checkpoint_is_small_and_documented(bundle):
-    said = (bundle / "docs" / "README.md").read_text()
+    page = (bundle / "docs" / "README.md").read_text()
     for file in (bundle / "models").glob("*"):
         predictor = file.suffix == ".npz" and GainPredictor.load(file).features == FEATURES
-        assert (file.suffix == ".pt" or predictor) and file.stat().st_size < 10_000_000 and file.name in said
+        assert (file.suffix == ".pt" or predictor) and file.stat().st_size < 10_000_000 and file.name in page
     for word in ("icence", "Research use only", "Limits"):
-        assert word in said
+        assert word in page
 
 
 @BUNDLES
 @pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
-def test_exported_torchscript_runs_and_is_answered_plainly(bundle, overlay, tmp_path):
-    """`ckpt_export`, then the same configs with the archive in the network's place."""
+def test_exported_torchscript_runs_unadapted(bundle, overlay, tmp_path):
+    """`ckpt_export`, then the same configs with the archive in place of the network."""
     if not (bundle / "models" / "model.pt").exists():
         pytest.skip("the bundle ships no weights; test_fundus_bundles.py trains some and exports them")
     configs = bundle / "configs"
@@ -120,8 +120,8 @@ def test_exported_torchscript_runs_and_is_answered_plainly(bundle, overlay, tmp_
         answer = inferer(x, network)
     parser.get_parsed_content("load")
     with torch.no_grad():
-        plain = parser.get_parsed_content("network").eval()(x)
-    torch.testing.assert_close(answer, plain, rtol=1e-3, atol=1e-3)
+        unadapted = parser.get_parsed_content("network").eval()(x)
+    torch.testing.assert_close(answer, unadapted, rtol=1e-3, atol=1e-3)
 
 
 def test_network_definitions_agree():
@@ -134,8 +134,8 @@ def test_training_with_auxiliary_heads(bundle_copy, phantom_set):
     once = ["--dataset_dir", phantom_set, "--max_epochs", 1, "--val_interval", 1]
     bundle_run(bundle_copy, [CONFIGS / "train.yaml"], *once, "--checkpoint", "h.pt", "--auxiliary_heads", "True")
     bundle_run(bundle_copy, [CONFIGS / "train.yaml"], *once, "--checkpoint", "p.pt")
-    state, plain = (torch.load(bundle_copy / "models" / n, weights_only=True) for n in ("h.pt", "p.pt"))
-    assert set(state) - set(plain) and all("auxiliary_heads" in key for key in set(state) - set(plain))
+    state, without = (torch.load(bundle_copy / "models" / n, weights_only=True) for n in ("h.pt", "p.pt"))
+    assert set(state) - set(without) and all("auxiliary_heads" in key for key in set(state) - set(without))
     parser = ConfigParser()
     parser.read_config(str(CONFIGS / "inference.yaml"))
     parser.update({"bundle_root": str(bundle_copy), "checkpoint": "h.pt", "auxiliary_heads": True})
@@ -160,14 +160,14 @@ def test_evaluation_writes_dice_per_label(phantom_set, tmp_path):
     files = [CONFIGS / "inference.yaml", CONFIGS / "evaluate.yaml"]
     bundle_run(BUNDLE, files, "--dataset_dir", phantom_set, "--output_dir", tmp_path / "out", "--split", "target")
     summary = (tmp_path / "out" / "metrics.csv").read_text()
-    assert 0 <= float(summary.strip().split(",")[1]) <= 1, "one number, so that the best epoch can be told"
+    assert 0 <= float(summary.strip().split(",")[1]) <= 1, "one number, by which the best epoch is chosen"
     head, *rows = (tmp_path / "out" / "val_mean_dice_raw.csv").read_text().splitlines()
-    assert "class1" in head and all(".nii.gz" in row for row in rows), "each label's score stands beside its case"
+    assert "class1" in head and all(".nii.gz" in row for row in rows), "each label's score is beside its case"
 
 
 @pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
-def test_evaluator_of_the_bundle_equals_calling_by_hand(phantom_set, tmp_path, overlay, amp):
+def test_the_bundles_evaluator_gives_the_answers_of_a_direct_call(phantom_set, tmp_path, overlay, amp):
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "inference.yaml"), str(OVERLAYS / overlay)])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(phantom_set / "images"), "output_dir": str(tmp_path)})
@@ -185,8 +185,8 @@ def test_evaluator_of_the_bundle_equals_calling_by_hand(phantom_set, tmp_path, o
     network, inferer = parser.get_parsed_content("network"), evaluator.inferer
     network.eval()
     assert isinstance(inferer, AdaptiveInferer) and len(answers) == 2
-    by_hand = AdaptiveInferer(inferer=parser.get_parsed_content("inferer")) if overlay == "wrap.yaml" else inferer
+    direct = AdaptiveInferer(inferer=parser.get_parsed_content("inferer")) if overlay == "wrap.yaml" else inferer
     for (image, seen), case in zip(answers, list(inferer.cases)[:2], strict=True):
         assert case.reason is None and case.n_windows
         with torch.no_grad():
-            assert torch.equal(by_hand(image, network).as_tensor(), seen.as_tensor())
+            assert torch.equal(direct(image, network).as_tensor(), seen.as_tensor())

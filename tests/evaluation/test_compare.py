@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import sqlite3
@@ -11,8 +10,6 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
-from html import unescape
 from pathlib import Path
 from pydoc import locate
 
@@ -32,7 +29,6 @@ from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan, jobs_of
 from monai_tta.evaluation.protocol import Domain, at_severity, chosen_domains, protocol_of
 from monai_tta.methods import __all__ as exported
 from monai_tta.pipeline.bundle import BundleError
-from monai_tta.reporting.render import render_comparison
 from monai_tta.reporting.rows import RowFile, RowsError
 
 FEW = ("View average", "Statistics, window, blend 1.0", "GraTa, continual")
@@ -185,38 +181,6 @@ def test_rows_of_another_data_set_metric_or_precision_are_refused(phantom_set, t
         file.write("c0,A,target\n")
     with pytest.raises(RowsError, match="another domains 'target'"):
         list(compare(plan, tmp_path / "o", 1))
-
-
-def test_every_run_that_adds_rows_is_recorded_with_its_command(phantom_set, tmp_path):
-    plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, only=("View average",), domains=("target",), metrics=("dice",))
-    for seeds in ((0,), (0,), (0, 1)):  # the second run has nothing to do
-        list(compare(replace(plan, seeds=seeds), tmp_path / "o", 1))
-    with closing(RowFile(tmp_path / "o" / "rows.sqlite")) as file:
-        runs = file.settings()["runs"]
-    command = "monai-tta compare hippocampus_mri --dataset-dir DATA --out OUT --only 'View average' --domain target"
-    assert list(runs.values()) == [f"{command} --metrics dice", f"{command} --seed 0 --seed 1 --metrics dice"]
-    assert all(datetime.fromisoformat(time).tzinfo for time in runs)
-    text = unescape(render_comparison(tmp_path / "o")[1].read_text())
-    assert all(command in text for command in runs.values())
-
-
-@pytest.mark.parametrize(
-    "named",
-    [
-        {},
-        {"only": ("Tent", "GraTa, 4 steps"), "domains": ("target", "BiasFieldShift 3"), "severities": (1, 5), "ablations": True},
-        {"checkpoints": ("model.pt", "model_instance.pt"), "budgets": (0, 4), "seeds": (2, 3), "pictures": True},
-        {"metrics": ("dice", "nsd"), "precision": "fast"},
-    ],
-)
-def test_the_recorded_command_makes_the_same_plan(named, phantom_set, tmp_path, monkeypatch):
-    plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, **named)
-    plans = []
-    monkeypatch.setattr("monai_tta.evaluation.compare.compare", lambda made, *_: plans.append(made) or iter(()))
-    places = {"DATA": str(phantom_set), "OUT": str(tmp_path), BUNDLE.name: str(BUNDLE)}
-    words = [places.get(word, word) for word in shlex.split(plan.command())]
-    CliRunner().invoke(app, words[1:])
-    assert plans == [plan]
 
 
 def children(pid):

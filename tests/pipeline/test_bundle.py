@@ -66,7 +66,7 @@ def test_an_overlay_on_a_bundle_without_an_inferer_stops_and_names_it(bundle_cop
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_the_renaming_overlay_reaches_an_evaluator_with_an_inferer_of_its_own(bundle_copy, scans, tmp_path):
+def test_the_renaming_overlay_works_on_an_evaluator_with_an_inferer_of_its_own(bundle_copy, scans, tmp_path):
     config = bundle_copy / "configs" / "inference.yaml"
     config.write_text(config.read_text().replace('  inferer: "@inferer"', "  inferer: {_target_: SimpleInferer}"))
     done = bundle_process(bundle_copy, scans, tmp_path / "out", "adapt.yaml")
@@ -76,7 +76,7 @@ def test_the_renaming_overlay_reaches_an_evaluator_with_an_inferer_of_its_own(bu
         assert np.array_equal(np.asarray(nib.load(file).dataobj), mask)
 
 
-def test_broken_bundles_are_named(tmp_path):
+def test_broken_bundles_are_refused(tmp_path):
     root = tmp_path / "b"
     shutil.copytree(BUNDLE, root)
     state = torch.load(root / "models" / "model.pt", weights_only=True)

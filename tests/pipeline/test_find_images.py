@@ -1,4 +1,4 @@
-"""What a person hands to `monai-tta run`: files and folders of every kind, and names that meet."""
+"""What a person gives to `monai-tta run`: files and folders of every kind, and images of one name."""
 
 import shutil
 import time
@@ -73,14 +73,14 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
     ("words", "said"),
     [(["--head", "tanh"], "head must be one of"), (["--learn", "never"], "learn must be"), (["--budget", "-1"], "budget")],
 )
-def test_choices_that_do_not_exist_end_with_one_line(tmp_path, words, said):
+def test_unknown_choices_end_with_one_line(tmp_path, words, said):
     (tmp_path / "scan.nii.gz").touch()
     done = tta("run", BUNDLE, tmp_path / "scan.nii.gz", "--out", tmp_path / "out", *words)
     assert done.exit_code == 2 and said in done.output and "Traceback" not in done.output
 
 
 class HalfFailing:
-    """A bundle whose postprocessing fails for one image after its mask was written."""
+    """A bundle whose postprocessing fails for one image after it has written the mask."""
 
     network, inferer, device = network(), SlidingWindowInferer(8), "cpu"
 
@@ -95,25 +95,25 @@ class HalfFailing:
         return before, Compose([AsDiscreted("pred", argmax=True), save, Lambdad("pred", fail)])
 
 
-def test_what_a_failed_image_left_behind_is_not_taken_for_the_next_ones(tmp_path):
+def test_the_mask_of_a_failed_image_is_not_taken_for_that_of_the_next(tmp_path):
     for name in "ab":
         nib.save(
             nib.Nifti1Image(np.random.default_rng(0).normal(size=(12,) * 3).astype("f4"), np.eye(4)), tmp_path / f"{name}.nii"
         )
-    one, other = segment(HalfFailing(), [tmp_path / "a.nii", tmp_path / "b.nii"], tmp_path / "out", Source())
-    assert "the second output fails" in one.error and not one.masks
-    assert [m.name for m in other.masks] == ["b_seg.nii.gz"] == [p.name for p in (tmp_path / "out").iterdir()]
+    failed, segmented = segment(HalfFailing(), [tmp_path / "a.nii", tmp_path / "b.nii"], tmp_path / "out", Source())
+    assert "the second output fails" in failed.error and not failed.masks
+    assert [mask.name for mask in segmented.masks] == ["b_seg.nii.gz"] == [p.name for p in (tmp_path / "out").iterdir()]
 
 
-def test_what_no_reader_knows_is_called_damaged(tmp_path):
+def test_a_file_that_no_reader_can_read_is_called_damaged(tmp_path):
     (tmp_path / "eye.png").write_bytes(b"not a photograph")
     done = tta("run", BUNDLES / "vessel_fundus", tmp_path, "--out", tmp_path / "out", "--method", "source")
     assert done.exit_code == 3 and "damaged, or not an image" in " ".join(done.output.split())
     assert "install" not in done.output
 
 
-def test_the_next_image_is_loaded_while_one_is_answered(phantom_set, tmp_path, monkeypatch):
-    """Loading k + 1 ends before answering k does, and never runs beside the undoing of k."""
+def test_the_next_image_is_loaded_while_one_is_segmented(phantom_set, tmp_path, monkeypatch):
+    """Image k + 1 is loaded before k is segmented, and never while the transforms of k are undone."""
     events, bundle = [], load_bundle(BUNDLE)
 
     def noting(name, function, wait=0.0):

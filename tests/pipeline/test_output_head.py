@@ -1,4 +1,4 @@
-"""What a bundle's postprocessing says of its logits."""
+"""Softmax or sigmoid, as a bundle's postprocessing says."""
 
 import pytest
 from monai.apps.vista3d.transforms import VistaPostTransformd
@@ -8,7 +8,7 @@ from monai_tta.pipeline.output_head import head_of
 
 
 class HoVerNetInstanceMapPostProcessingd(Lambdad):
-    """Stands for MONAI's, which needs scikit-image."""
+    """In place of MONAI's, which needs scikit-image."""
 
 
 CHAINS = {

@@ -1,4 +1,4 @@
-"""The engines and shells MONAI users run networks in."""
+"""`AdaptiveInferer` in the engines and wrappers that MONAI users run networks in."""
 
 import time
 import warnings
@@ -44,8 +44,8 @@ def test_an_ensemble_with_one_inferer_adapts_each_network_by_itself():
     assert all(same(b, state(n)) for b, n in zip(before, nets, strict=True))
 
 
-def test_a_stream_of_its_own_for_each_network():
-    """TENT draws nothing at random, so a network's stream must be the same whether or not another is in between."""
+def test_each_network_has_a_stream_of_its_own():
+    """TENT is not random, so a network's stream must be the same whether or not another is in between."""
     a, b, run = network(), other(), inferer(Tent(optimizer=FAST), reset="never")
     mixed = [run(image(seed=k), net) for k in range(2) for net in (a, b)]
     for net, found in ((a, mixed[::2]), (b, mixed[1::2])):
@@ -55,7 +55,7 @@ def test_a_stream_of_its_own_for_each_network():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_of_the_caller_is_kept_and_learning_is_not_in_it(dtype):
+def test_answers_are_in_the_callers_half_precision_and_learning_is_not(dtype):
     net, x = network(), image()
     exact = inferer(METHOD)(x, net)
     with torch.autocast("cpu", dtype=dtype):
@@ -83,7 +83,7 @@ def distributed(rank, folder, images):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_adapt_to_their_own_images_and_train_together_afterwards(tmp_path):
+def test_two_processes_adapt_to_their_own_images_and_can_train_afterwards(tmp_path):
     images = [image(seed=k) for k in range(2)]
     both = torch.multiprocessing.spawn(distributed, (str(tmp_path), images), nprocs=2, join=False)
     end = time.monotonic() + 120
@@ -100,7 +100,7 @@ def test_two_processes_adapt_to_their_own_images_and_train_together_afterwards(t
 
 
 @pytest.mark.parametrize("freeze", ["script", "trace", "frozen", "tensorrt"])
-def test_networks_that_hide_their_layers_are_answered_plainly_with_one_warning(freeze):
+def test_networks_that_hide_their_layers_stay_unadapted_with_one_warning(freeze):
     net, x = network(), image()
     plain = SlidingWindowInferer(8, 2, 0.5)(x, net).detach()
     with warnings.catch_warnings():
@@ -130,8 +130,8 @@ def test_frozen_parameters_of_an_eager_network_can_still_be_adapted():
     assert torch.equal(inferer(METHOD)(x, net), expected) and not any(p.requires_grad for p in net.parameters())
 
 
-def test_validation_during_training_follows_the_network():
-    """An inferer inside a validation loop meets other weights each time, and never changes them."""
+def test_validation_during_training_adapts_the_current_weights():
+    """An inferer in a validation loop sees other weights each time, and never changes them."""
     net, x = network(), image()
     optimizer = torch.optim.SGD(net.parameters(), 0.05)
     run = inferer(Tent(optimizer=FAST), reset="never")
@@ -155,7 +155,7 @@ def test_validation_during_training_follows_the_network():
         torch.testing.assert_close(found, inferer(Tent(optimizer=FAST))(x, twin)[0])
 
 
-def test_monai_determinism_is_left_alone():
+def test_monais_determinism_is_left_alone():
     set_determinism(seed=3)
     before = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
     inferer(METHOD)(image(), network())
