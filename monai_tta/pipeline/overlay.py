@@ -140,11 +140,11 @@ def _first_section(parser: ConfigParser, *sections: str) -> str | None:
     return next((section for section in sections if _at(parser, section) is not None), None)
 
 
-def _class_of(parser: ConfigParser, inferer: Any) -> str:
+def _class_of(parser: ConfigParser, section: Any) -> str:
     """The inferer's class, also where its section refers to another."""
-    while isinstance(inferer, str) and inferer.startswith("@"):
-        inferer = _at(parser, inferer[1:])
-    return str(inferer.get("_target_", "unknown")) if isinstance(inferer, dict) else str(inferer)
+    while isinstance(section, str) and section.startswith("@"):
+        section = _at(parser, section[1:])
+    return str(section.get("_target_", "unknown")) if isinstance(section, dict) else str(section)
 
 
 def _network(parser: ConfigParser, config: Path) -> nn.Module | None:

@@ -23,7 +23,7 @@ def calibrate_network(
     *,
     head: HeadOrAuto = "auto",
     roi_size: Any = -1,
-    inferer: Any = None,
+    inferer: Callable[..., Any] | None = None,
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ def collect_cases(
     labels: Sequence[Tensor],
     *,
     head: HeadOrAuto,
-    inferer: Any,
+    inferer: Callable[..., Any],
     settings: CalibrationSettings,
 ) -> Iterator[int]:
     """Distort labelled images, run all candidates on them, and add what they gained to ``calibration``.
@@ -126,7 +126,7 @@ def run_candidates(
 
 
 def paired_windows(
-    network: nn.Module, inferer: Any, image: Tensor, label: Tensor, head: Head, budget: int
+    network: nn.Module, inferer: Callable[..., Any], image: Tensor, label: Tensor, head: Head, budget: int
 ) -> tuple[Tensor, Tensor] | None:
     """Select the adaptation windows of an image as `AdaptiveInferer` does, and cut its label alike.
 
@@ -214,7 +214,7 @@ def _paired(images: Sequence[Tensor], labels: Sequence[Tensor]) -> list[tuple[Te
     return pairs
 
 
-def _check_fit(network: nn.Module, inferer: Any, head: HeadOrAuto, pairs: Any) -> Head:
+def _check_fit(network: nn.Module, inferer: Callable[..., Any], head: HeadOrAuto, pairs: Any) -> Head:
     """Segment the first image, so that whatever does not fit the network is found before the hours of work; resolve the head."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with torch.no_grad():
