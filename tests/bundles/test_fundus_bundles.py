@@ -223,7 +223,7 @@ def test_the_adapted_table_starts_from_the_source_in_each_domain(discs, trained,
     assert np.isfinite(rows).all() and all(row[0] > 50 for row in rows)
     assert [len(e.inferer.cases) for e in engines] == [2, 2, 1] and len({id(e.inferer) for e in engines}) == 3
     for e in engines:
-        assert isinstance(e.inferer, AdaptiveInferer) and e.inferer.reset == "never"
+        assert isinstance(e.inferer, AdaptiveInferer) and e.inferer.settings.continual
         assert all(case.adapted and case.weight_distance > 0 for case in e.inferer.cases)
 
 
