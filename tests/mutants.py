@@ -182,7 +182,7 @@ def survives(name: str | None) -> bool:
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "setup.cfg", copy)
         target = copy / "monai_tta" / file
-        text = target.read_text()
+        text = target.read_text("utf-8")
         if old not in text:
             raise SystemExit(f"mutant {name!r} no longer fits {file}: {old!r} is not there")
         target.write_text(text.replace(old, new) if old else text)
