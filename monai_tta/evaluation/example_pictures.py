@@ -167,9 +167,10 @@ def case_slice(data: dict[str, Any], dice: float) -> CaseSlice:
         image = ResampleToMatch()(image, label)
     first = 1 if is_one_hot(torch.as_tensor(data["pred"])) else 0  # the background
     parts = [_plain(torch.as_tensor(part)).float() for part in (image, data["pred"][first:], label[first:])]
-    spacing = voxel_spacing(label, label.ndim - 1) or (1.0,) * (label.ndim - 1)
+    placed = label if isinstance(label, MetaTensor) else image
+    spacing = voxel_spacing(placed, label.ndim - 1) or (1.0,) * (label.ndim - 1)
     if label.ndim == 4:
-        parts, spacing = _cut(parts, getattr(label, "affine", None), spacing)
+        parts, spacing = _cut(parts, getattr(placed, "affine", None), spacing)
     pixels, answer, truth = (part.transpose(1, 2).contiguous().numpy() for part in parts)
     colours = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
     return CaseSlice(colours, truth > 0, answer > 0, (spacing[1], spacing[0]), dice)
