@@ -1,6 +1,7 @@
 """What the layout of the package promises, as far as an import check cannot see it."""
 
 import ast
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,12 @@ def test_grata_reads_in_the_papers_order_without_ambient_state():
     assert len((PACKAGE / "methods/grata.py").read_text("utf-8").splitlines()) < 60
     context = [n for name in TREES for n in ast.walk(TREES[name]) if getattr(n, "id", None) == "ContextVar"]
     assert not context, "what a step depends on is passed, never ambient"
+
+
+def test_every_subpackage_is_in_what_is_installed():
+    """An editable install hides one that setup.cfg forgets; a wheel would lack it."""
+    settings = ConfigParser()
+    settings.read(PACKAGE.parent / "setup.cfg", "utf-8")
+    listed = set(settings["options"]["packages"].split())
+    there = {f"monai_tta.{folder.name}" for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()}
+    assert there <= listed
