@@ -144,6 +144,8 @@ MUTANTS = {
     "a candidate that says nothing passes for another": ("methods/careful.py", "            candidate_row(candidate.candidate_features)\n", "            pass\n"),
     "a candidate runs in the caller's precision": ("core/shadow.py", "self.precision = other.precision", "pass"),
     "windows by twos in the papers' order": ("core/shadow.py", "voxels_at_once=self.voxels_at_once,", ""),
+    "a gain concluded from an interval around zero": ("reporting/conclusion.py", "and self.line.interval[0] > 0", ""),
+    "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
 TESTS = [
@@ -167,6 +169,8 @@ OWN = {
     "evaluation/scoring.py": ["evaluation/test_scoring"],
     "reporting/rows.py": ["reporting/test_tables"],
     "reporting/summary.py": ["reporting/test_tables"],
+    "reporting/conclusion.py": ["reporting/test_conclusion"],
+    "evaluation/example_pictures.py": ["evaluation/test_example_pictures"],
     "reporting/significance.py": ["reporting/test_significance"],
     "preparation/train_heads.py": ["core/test_auxiliary_heads"],
 }
