@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Seed, check_dataset_dir, complete_bundle, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, complete_bundle, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -43,6 +43,7 @@ def calibrate(
     budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
     harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
     seed: Seed = 0,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Calibrate the gain predictor of `--method careful` on labelled, distorted source images.
@@ -65,7 +66,7 @@ def calibrate(
         file = out or predictor_file(root / "models" / checkpoint)
         file.parent.mkdir(parents=True, exist_ok=True)
         with show_progress("calibrating", size, "distorted images") as progress:
-            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_)):
+            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
                 if isinstance(done, int):
                     progress.move_to(done, size, "distorted images")
                 else:

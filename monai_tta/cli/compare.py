@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoints, DatasetDir, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
+from monai_tta.cli.options import Checkpoints, DatasetDir, Device, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.rows import METRICS
@@ -33,6 +33,7 @@ def compare(
     ablations: Annotated[bool, typer.Option("--ablations", help="add GraTa without its parts, see docs/compare.md")] = False,
     metrics: Annotated[str, typer.Option(help="which to compute; dice alone is fast")] = ",".join(METRICS),
     precision: PrecisionOption = "exact",
+    device: Device = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="draw example cases; they hold pixels of the images")] = False,
     workers: Annotated[int, typer.Option(help="processes; 0 for one per core", min=0)] = 0,
 ) -> None:
@@ -51,6 +52,7 @@ def compare(
         "metrics": tuple(name.strip().lower() for name in metrics.split(",")),
         "precision": precision,
         "pictures": pictures,
+        "device": device,
     }
     failures: list[str] = []
     with report_errors():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, complete_method, help_end, parse_budget
+from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, Device, complete_method, help_end, parse_budget
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -27,6 +27,7 @@ def profile(
     choose: Choices = [],  # noqa: B006
     size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D and 64 in 3D if not given")] = "",
     budget: Budget = None,
+    device: Device = None,
     repeats: Annotated[int, typer.Option(help="how often each way is timed", min=1)] = 3,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="time the network as it is built: no weights are needed")
@@ -46,7 +47,7 @@ def profile(
         from monai_tta.evaluation.costs import profile as measure_costs
 
         weights = None if untrained else "model.pt"
-        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights)
+        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights, device=device)
         with show_progress("timing", repeats + 2, "steps") as progress:
             doing = ""
             for step in measure_costs(job, repeats):

@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoint, DatasetDir, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
+from monai_tta.cli.options import Checkpoint, DatasetDir, Device, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.stream_rows import StreamRow
@@ -30,6 +30,7 @@ def stream(
     limit: Annotated[int, typer.Option(min=0, help="cases of each domain at most; 0 for all")] = 0,
     budget: Annotated[int, typer.Option(min=0, help="on how many windows of a volume a method adapts; 0 for all")] = 4,
     precision: PrecisionOption = "exact",
+    device: Device = None,
     workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one per core")] = 0,
 ) -> None:
     """Follow GraTa and its baselines along streams of a bundle's domains.
@@ -54,9 +55,10 @@ def stream(
         out.mkdir(parents=True, exist_ok=True)
         with (
             show_progress("following the streams of", len(names), "contenders") as progress,
-            (out / "rows.jsonl").open("w") as file,
+            (out / "rows.jsonl").open("w", encoding="utf-8") as file,
         ):
-            todo = streams(root, dataset_dir, plan, only, checkpoint, workers or None, budget=budget or None, precision=precision)
+            choices = {"budget": budget or None, "precision": precision}
+            todo = streams(root, dataset_dir, plan, only, checkpoint, workers or None, device, **choices)
             for done, failure in todo:
                 rows += done
                 failures += [failure] if failure else []

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 
 @lru_cache(maxsize=1)
-def _bundle(root: Path, checkpoint: str) -> SourceBundle:
-    return load_bundle(root, checkpoint)
+def _bundle(root: Path, checkpoint: str, device: str | None) -> SourceBundle:
+    return load_bundle(root, checkpoint, device)
 
 
 def labelled_domain(job: ComparisonJob) -> LabelledDomain:
@@ -73,7 +73,7 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
     Raises:
         BundleError: when the bundle or the domain cannot be read at all.
     """
-    bundle = _bundle(job.plan.root, job.checkpoint)
+    bundle = _bundle(job.plan.root, job.checkpoint, job.plan.device)
     domain = labelled_domain(job)
     head = head_of(domain.postprocessing())
     given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}

@@ -36,6 +36,7 @@ class CostJob:
         budget: how many windows the method adapts on, as for `AdaptiveInferer`.
         seed: of the image and of the method.
         checkpoint: None takes the network as it is built. Time does not depend on weights.
+        device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
 
     Raises:
         BundleError: where no image can be made up for the network.
@@ -47,9 +48,10 @@ class CostJob:
     budget: int | Literal["auto"] | None = "auto"
     seed: int = 0
     checkpoint: str | None = "model.pt"
+    device: str | None = None
 
     def __post_init__(self) -> None:
-        self.source: SourceBundle = load_bundle(self.root, self.checkpoint)
+        self.source: SourceBundle = load_bundle(self.root, self.checkpoint, self.device)
         convolutions = [m for m in self.source.network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
         if not convolutions:
             raise BundleError(f"{self.root}: the network has no 2D or 3D convolution, so an image for it cannot be made up")

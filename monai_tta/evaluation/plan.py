@@ -14,6 +14,7 @@ from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
+from monai_tta.pipeline.devices import usable_device
 from monai_tta.quality.predictor_files import predictor_file
 from monai_tta.reporting.rows import METRICS, Key
 
@@ -35,9 +36,10 @@ class ComparisonPlan:
         metrics: which of "dice", "nsd", "hd95", "assd" to compute; "dice" is needed.
         precision: of `AdaptiveInferer`: "exact" or "fast".
         pictures: whether to draw example cases at the end. The pictures hold pixels of the images.
+        device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
 
     Raises:
-        ValueError: for an unknown metric, budget, precision, contender, domain or severity.
+        ValueError: for an unknown metric, budget, precision, contender, domain, severity or device.
     """
 
     root: Path
@@ -52,6 +54,7 @@ class ComparisonPlan:
     metrics: tuple[str, ...] = METRICS
     precision: Precision = "exact"
     pictures: bool = False
+    device: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -63,6 +66,8 @@ class ComparisonPlan:
             raise ValueError(f"a budget is a number of windows, or 0 for all; found {wrong[0]}")
         if self.precision not in ("exact", "fast"):
             raise ValueError(f"precision must be one of ('exact', 'fast'), found {self.precision!r}")
+        if self.device is not None:
+            usable_device(self.device)
         self.contenders()
         self.places()
 
@@ -90,6 +95,7 @@ class ComparisonPlan:
             "unit": protocol.unit,
             "metrics": [name for name in METRICS if name in self.metrics],
             "precision": self.precision,
+            **({} if self.device is None else {"device": self.device}),
             "versions": {"monai_tta": __version__, **{name: version(name) for name in ("monai", "torch", "numpy")}},
             "checkpoints": {path.name: _digest(path) for path in files if path.is_file()},
             "contenders": {c.label: f"{c.method!r} {c.choices}" for c in known},
@@ -109,6 +115,7 @@ class ComparisonPlan:
                 words += [word for value in values for word in (f"--{option}", str(value))]
         words += ["--metrics", ",".join(self.metrics)] if self.metrics != defaults["metrics"] else []
         words += ["--precision", self.precision] if self.precision != defaults["precision"] else []
+        words += [] if self.device is None else ["--device", self.device]
         words += [f"--{flag}" for flag in ("ablations", "pictures") if getattr(self, flag)]
         return shlex.join(words)
 

@@ -22,6 +22,7 @@ from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
 from monai_tta.evaluation.scoring import scores_of
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import BundleError, SourceBundle, describe_error, load_bundle
+from monai_tta.pipeline.devices import usable_device
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.reporting.stream_rows import BACK, StreamRow
 
@@ -85,6 +86,7 @@ def follow_streams(
     contender: Contender,
     plan: StreamPlan,
     choices: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> list[StreamRow]:
     """Take one contender through all streams of a plan, with a new inferer for each stream.
 
@@ -97,12 +99,13 @@ def follow_streams(
         contender: its own choices come before ``choices``.
         plan: which streams.
         choices: keyword arguments of `AdaptiveInferer`.
+        device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
 
     Raises:
         BundleError: for fewer than two domains.
     """
     torch.set_num_threads(1)
-    bundle = load_bundle(root, checkpoint)
+    bundle = load_bundle(root, checkpoint, device)
     domains = chosen_domains(protocol_of(root), plan.domains)
     if len(domains) < 2:
         labels = [domain.label for domain in domains]
@@ -140,7 +143,7 @@ def _answer(bundle: SourceBundle, inferer: AdaptiveInferer, domain: _LoadedDomai
     data = domain.cases[case.case]
     with torch.no_grad():
         logits = inferer(data["image"][None].as_tensor().to(bundle.device), bundle.network)
-    scores = scores_of(domain.postprocessing(dict(data) | {"pred": logits[0]}), ("dice",))
+    scores = scores_of(domain.postprocessing(dict(data) | {"pred": logits[0].cpu()}), ("dice",))
     record = inferer.cases[-1]
     return StreamRow(
         contender=label,
@@ -165,6 +168,7 @@ def streams(
     only: Sequence[str] = (),
     checkpoint: str = "model.pt",
     workers: int | None = None,
+    device: str | None = None,
     **choices: Any,
 ) -> Iterator[tuple[list[StreamRow], str | None]]:
     """Take all contenders, or the named ones, through the streams of a plan, one process for each.
@@ -173,10 +177,15 @@ def streams(
 
     Yields:
         as each contender is done, its rows and None; or no rows, and what went wrong.
+
+    Raises:
+        ValueError: for a device that torch does not have here.
     """
+    if device is not None:
+        usable_device(device)
     todo = stream_contenders(protocol_of(root), only)
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(follow_streams, root, dataset_dir, checkpoint, c, plan, choices): c.label for c in todo}
+        jobs = {pool.submit(follow_streams, root, dataset_dir, checkpoint, c, plan, choices, device): c.label for c in todo}
         for job in as_completed(jobs):
             try:
                 yield job.result(), None

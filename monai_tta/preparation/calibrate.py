@@ -26,8 +26,11 @@ def calibrate(
     checkpoint: str = "model.pt",
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     keys: dict[str, Any] | None = None,
+    device: str | None = None,
 ) -> Iterator[int | GainPredictor]:
     """Calibrate a bundle's gain predictor on its labelled source data, read by its evaluate config (with ``keys`` set).
+
+    ``device`` is where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
 
     The same as `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
 
@@ -39,7 +42,7 @@ def calibrate(
         ValueError: for too few images, or images and labels that do not fit each other or the network.
     """
     calibration = CalibrationSet(f"{root.resolve().name}/{checkpoint}")
-    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, keys)
+    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, keys, device)
     yield fit_predictor(calibration, settings.harm)
 
 
@@ -50,9 +53,10 @@ def collect_bundle_cases(
     checkpoint: str,
     settings: CalibrationSettings,
     keys: dict[str, Any] | None = None,
+    device: str | None = None,
 ) -> Iterator[int]:
     """Add the cases of a bundle's labelled images to ``calibration``; yields and raises as `calibrate`."""
-    bundle = load_bundle(root, checkpoint)
+    bundle = load_bundle(root, checkpoint, device)
     domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
     head = head_of(domain.postprocessing())
     images: list[Tensor] = []

@@ -58,7 +58,7 @@ def test_a_profile_in_json_is_the_one_in_the_file(tmp_path, monkeypatch):
     words = ["profile", "hippocampus_mri", "--method", "tent", "--size", "32,32,32", "--repeats", "1", "--out", file]
     result = invoke(*words, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == json.loads(file.read_text()) and "1/3 round 0 of 1: done" in result.stderr
+    assert json.loads(result.stdout) == json.loads(file.read_text(encoding="utf-8")) and "1/3 round 0 of 1: done" in result.stderr
     table = invoke(*words).stdout
     assert "paper order" in table and "8 windows" in table
 
@@ -98,6 +98,10 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
         (["stream", "empty", "--dataset-dir", "empty", "--out", "o"], "empty has no configs/compare.yaml"),
         (["stream", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o"], "nowhere is no folder"),
         (["stream", "hippocampus_mri", "--dataset-dir", "empty", "--out", "file/o", "--workers", "1"], "file"),
+        (["compare", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o", "--device", "gpu"], "no device 'gpu'"),
+        (["stream", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o", "--device", "gpu"], "no device 'gpu'"),
+        (["calibrate", "hippocampus_mri", "--dataset-dir", "empty", "--device", "gpu"], "no device 'gpu'"),
+        (["profile", "hippocampus_mri", "--device", "gpu"], "no device 'gpu'"),
         (["tables", "nowhere"], "nowhere"),
         (["profile", "empty"], "empty is not a MONAI bundle"),
         (["profile", "hippocampus_mri", "--choose", "steps=1.5"], "grata.steps takes a whole number"),
@@ -109,7 +113,7 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
 def test_a_wrong_argument_is_one_line_and_code_2(words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     result = invoke(*words)
     lines = [line for line in result.output.splitlines() if line.strip()]
     assert "Traceback" not in result.output and isinstance(result.exception, SystemExit), result.exception
