@@ -93,7 +93,7 @@ def main(folder):
             sys.stdout.write(f"{name}: {json.dumps(row)}\n")
             sys.stdout.flush()
     add_exponents(found)
-    (folder / "growth.json").write_text(json.dumps(found, indent=1))
+    (folder / "growth.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     draw(found, folder / "growth.svg")
 
 

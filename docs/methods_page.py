@@ -56,4 +56,4 @@ def arguments(docstring: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "methods.md").write_text(page(), "utf-8")
+    (Path(__file__).parent / "methods.md").write_text(page(), encoding="utf-8")

@@ -27,7 +27,7 @@ def phantom_set(tmp_path):
         for folder, data in (("images", image), ("labels", label)):
             nib.save(nib.Nifti1Image(data, np.diag([1.0, 1, 1, 1])), root / folder / f"c{number}.nii.gz")
         rows.append(f"c{number},{'A' if number < 4 else 'B'},{split}")
-    (root / "split.csv").write_text("\n".join(rows) + "\n")
+    (root / "split.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return root
 
 

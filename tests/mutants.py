@@ -186,10 +186,10 @@ def survives(name: str | None) -> bool:
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "setup.cfg", copy)
         target = copy / "monai_tta" / file
-        text = target.read_text("utf-8")
+        text = target.read_text(encoding="utf-8")
         if old not in text:
             raise SystemExit(f"mutant {name!r} no longer fits {file}: {old!r} is not there")
-        target.write_text(text.replace(old, new) if old else text)
+        target.write_text(text.replace(old, new) if old else text, encoding="utf-8")
         own = next((tests for place, tests in OWN.items() if file.startswith(place)), TESTS)
         chosen = own if name else [*TESTS, *sorted({test for tests in OWN.values() for test in tests})]
         files = [str(copy / "tests" / (f"{test}.py" if "test_" in test else test)) for test in chosen]

@@ -52,7 +52,7 @@ def use(kind: str, what: str, folder: Path) -> None:
     python = str(home / "bin" / "python")
     (here := folder / f"empty-{kind}").mkdir()
     site = Path(subprocess.check_output([python, "-c", "import site; print(site.getsitepackages()[0])"], text=True).strip())
-    (site / "neighbours.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "neighbours.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     words = ["-e", what] if kind == "editable" else [what]
     call(python, "-m", "pip", "install", "-q", "--no-deps", "--ignore-installed", *words, folder=here)
     call(python, "-c", USE, kind, folder=here)

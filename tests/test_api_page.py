@@ -8,7 +8,7 @@ import pytest
 
 import monai_tta
 
-PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text("utf-8")
+PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 NAMED = re.findall(r"^\.\. auto(?:class|function):: (\S+)$", PAGE, re.M)
 
 

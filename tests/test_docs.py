@@ -30,7 +30,7 @@ def test_code_on_a_page_runs(page):
         network = UNet(3, 1, 3, (4, 8), (2,), num_res_units=1, norm="batch").eval()
     image = torch.randn(1, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
     names = {"__name__": "page", "network": network, "image": image}
-    blocks = BLOCK.findall((ROOT / page).read_text("utf-8"))
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), names)
@@ -44,7 +44,7 @@ def test_commands_of_the_pipelines_page_run(tmp_path):
     (tmp_path / "scans").mkdir()
     scan = rng.normal(size=(33, 34, 35)) + 3 * np.pad(np.ones((13, 14, 15)), 10)  # something that may be found
     nib.save(nib.Nifti1Image(scan.astype(np.float32), np.eye(4)), tmp_path / "scans" / "a.nii.gz")
-    commands = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs/pipelines.md").read_text("utf-8"), re.S | re.M)
+    commands = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs/pipelines.md").read_text(encoding="utf-8"), re.S | re.M)
     assert len(commands) == 3
     places = {"BUNDLE": str(BUNDLE), "OVERLAYS": str(BUNDLE.parent / "overlays"), "SCANS": str(tmp_path / "scans")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -60,21 +60,21 @@ def test_commands_of_the_pipelines_page_run(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         masks.append(np.asarray(nib.load(next(out.glob("*.nii.gz"))).dataobj))
     assert np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[1])
-    (record,) = (tmp_path / "masks1.jsonl").read_text("utf-8").splitlines()
+    (record,) = (tmp_path / "masks1.jsonl").read_text(encoding="utf-8").splitlines()
     assert Case.from_json(record).adapted and "Statistics" in Case.from_json(record).method
 
 
 def test_the_page_of_methods_is_the_one_generated():
     from docs.methods_page import page
 
-    assert (ROOT / "docs" / "methods.md").read_text("utf-8") == page(), "run python -m docs.methods_page"
+    assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == page(), "run python -m docs.methods_page"
     assert all(f"`{name}`" in page() for name in methods.__all__)
 
 
 def test_links_between_pages_lead_somewhere():
     pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
     for page in pages:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
             inside = (page.parent / target).resolve().is_relative_to(ROOT / "docs")
             assert page.parent.parent != ROOT or inside, f"{page.name} links to {target}, which Sphinx builds no page for"
@@ -83,7 +83,7 @@ def test_links_between_pages_lead_somewhere():
 def test_the_page_for_clinicians_has_every_guards_words():
     from tests.guards.example_evidence import REFERENCE, box_logits, evidence
 
-    page = (ROOT / "docs" / "when-to-trust.md").read_text("utf-8")
+    page = (ROOT / "docs" / "when-to-trust.md").read_text(encoding="utf-8")
     said = [s for row in re.findall(r"^\| \*\*unadapted\*\* \| (.*?) \|", page, re.M) for s in re.findall(r"`([^`]+)`", row)]
     patterns = [re.escape(s).replace(r"\.\.\.", ".*").replace("1", r"\d+") for s in said]
     large, small, two = box_logits((4, 14)), box_logits((4, 9)), box_logits((2, 6), (12, 16))
@@ -105,13 +105,13 @@ def test_the_page_for_clinicians_has_every_guards_words():
     for guard, case in refusals:
         reason = guard.check(case)
         assert any(re.match(pattern, reason) for pattern in patterns), reason
-    guards = (ROOT / "monai_tta" / "guards" / "change.py").read_text("utf-8")
+    guards = (ROOT / "monai_tta" / "guards" / "change.py").read_text(encoding="utf-8")
     assert sum("view" in s for s in said) == 1 and "views agree by" in guards
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_mutant_has_a_place_to_be_put(name):
     file, old, new = MUTANTS[name]
-    assert old != new and old in (ROOT / "monai_tta" / file).read_text("utf-8"), (
+    assert old != new and old in (ROOT / "monai_tta" / file).read_text(encoding="utf-8"), (
         f"{old!r} is not in {file}: give the mutant its new wording"
     )

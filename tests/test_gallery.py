@@ -36,7 +36,7 @@ def test_from_file_to_picture(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [kind, str(file), str(tmp_path / "picture.png")])
     runpy.run_path(str(GALLERY / f"{kind}.py"), run_name="__main__")
     assert imread(tmp_path / "picture.png").std() > 0.01
-    assert len((GALLERY / f"{kind}.py").read_text().splitlines()) < 30
+    assert len((GALLERY / f"{kind}.py").read_text(encoding="utf-8").splitlines()) < 30
 
 
 def test_every_shift_is_drawn(tmp_path):

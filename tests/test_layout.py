@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "monai_tta"
 FILES = sorted(p for folder in PACKAGE.iterdir() if folder.is_dir() and not folder.is_symlink() for p in folder.glob("*.py"))
-TREES = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text("utf-8")) for p in FILES}
+TREES = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in FILES}
 BELOW_THE_INFERER = [
     name for name in TREES if name.split("/")[0] in ("compute", "core", "guards", "quality", "reporting", "methods")
 ] + [name for name in TREES if name.startswith("inference/") and name != "inference/inferer.py"]
@@ -48,13 +48,13 @@ def test_no_method_is_told_by_its_type(name):
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_file_fits_on_a_few_screens(name):
-    assert len((PACKAGE / name).read_text("utf-8").splitlines()) <= 250
+    assert len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) <= 250
 
 
 def test_grata_reads_in_the_papers_order_without_ambient_state():
     tree = TREES["methods/grata.py"]
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Lambda | ast.Assert)]
-    assert len((PACKAGE / "methods/grata.py").read_text("utf-8").splitlines()) < 60
+    assert len((PACKAGE / "methods/grata.py").read_text(encoding="utf-8").splitlines()) < 60
     context = [n for name in TREES for n in ast.walk(TREES[name]) if getattr(n, "id", None) == "ContextVar"]
     assert not context, "what a step depends on is passed, never ambient"
 
@@ -66,3 +66,17 @@ def test_every_subpackage_is_in_what_is_installed():
     listed = set(settings["options"]["packages"].split())
     there = {f"monai_tta.{folder.name}" for folder in PACKAGE.iterdir() if (folder / "__init__.py").is_file()}
     assert there <= listed
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_text_files_are_written_and_read_as_utf8_whatever_the_locale(name):
+    for node in ast.walk(TREES[name]):
+        if not isinstance(node, ast.Call):
+            continue
+        called = getattr(node.func, "attr", getattr(node.func, "id", None))
+        mode = "".join(str(a.value) for a in node.args if isinstance(a, ast.Constant))
+        opens_text = (
+            called == "open" and (called == getattr(node.func, "id", None) or "w" in mode or "a" in mode) and "b" not in mode
+        )
+        if called in ("read_text", "write_text") or opens_text:
+            assert "encoding" in {keyword.arg for keyword in node.keywords}, f"{name}:{node.lineno}"

@@ -53,7 +53,7 @@ def test_a_bundle_adapts_and_its_masks_keep_their_form(name, tmp_path, monkeypat
     if name in CHANGES:
         return
     written = tmp_path / "written.yaml"
-    written.write_text(overlay(look(root)))
+    written.write_text(overlay(look(root)), encoding="utf-8")
     again, _ = run(root, tmp_path / "again", written)
     for one, other in zip(adapted.values(), again.values(), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
@@ -93,16 +93,16 @@ def test_the_overlay_command_reports_what_it_finds(tmp_path):
 def test_the_overlay_command_asks_for_what_a_bundle_does_not_say(tmp_path):
     root = make(tmp_path / "bundle", KINDS["dynunet"])
     config = root / "configs" / "inference.json"
-    parts = json.loads(config.read_text())
+    parts = json.loads(config.read_text(encoding="utf-8"))
     del parts["postprocessing"]["transforms"][1], parts["inferer"]
     parts["evaluator"]["inferer"] = {"_target_": "SimpleInferer"}
-    config.write_text(json.dumps(parts))
+    config.write_text(json.dumps(parts), encoding="utf-8")
     result = CliRunner().invoke(app, ["overlay", str(root), "--out", str(tmp_path / "o.yaml")])
     assert result.exit_code == 2 and "give --head" in result.output and not (tmp_path / "o.yaml").exists()
     result = CliRunner().invoke(app, ["overlay", str(root), "--out", str(tmp_path / "o.yaml"), "--head", "softmax"])
-    assert result.exit_code == 0 and "SimpleInferer" in (tmp_path / "o.yaml").read_text()
+    assert result.exit_code == 0 and "SimpleInferer" in (tmp_path / "o.yaml").read_text(encoding="utf-8")
     _, inferer = run(root, tmp_path / "out", tmp_path / "o.yaml")
     assert inferer.cases[-1].reason is None and inferer.cases[-1].head == "softmax"
     del parts["evaluator"]
-    config.write_text(json.dumps(parts))
+    config.write_text(json.dumps(parts), encoding="utf-8")
     assert any("no `evaluator`" in problem for problem in look(root).problems)

@@ -39,7 +39,7 @@ DINTS = {
     "spatial_dims": 3,
     "node_a": "$torch.ones(4, 3)",
 }
-OWN_SCRIPTS = Path(__file__).with_name("own_scripts.py").read_text()
+OWN_SCRIPTS = Path(__file__).with_name("own_scripts.py").read_text(encoding="utf-8")
 VISTA = {
     "_target_": "VISTA3D",
     "image_encoder": {"_target_": "SegResNetDS2", "in_channels": 1, "blocks_down": [1, 1], "norm": "instance"}
@@ -191,9 +191,9 @@ def make(root, kind):
     for folder in ("configs", "models", "scans", "scripts"):
         (root / folder).mkdir(parents=True)
     (root / "scripts" / "__init__.py").touch()
-    (root / "scripts" / "own.py").write_text(kind.scripts)
+    (root / "scripts" / "own.py").write_text(kind.scripts, encoding="utf-8")
     made = config(root, kind)
-    (root / "configs" / "inference.json").write_text(json.dumps(made))
+    (root / "configs" / "inference.json").write_text(json.dumps(made), encoding="utf-8")
     parser = ConfigParser({name: made[name] for name in ("imports", "network_def")})
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -54,7 +54,7 @@ def _photograph(image: Path, label: Path) -> Pair:
 
 def hippocampi(folder: Path, split: str = "source_train") -> list[Pair]:
     """The sagittal slice with the most hippocampus of each case, z-scored, as 64 x 64 pixels; anterior and posterior."""
-    with (folder / "split.csv").open(newline="") as file:
+    with (folder / "split.csv").open(newline="", encoding="utf-8") as file:
         names = [row["id"] for row in csv.DictReader(file) if row["split"] == split]
     pairs = []
     for name in names:

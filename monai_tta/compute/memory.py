@@ -31,7 +31,7 @@ def memory_rise(device: torch.device | str = "cpu") -> Iterator[list[float | Non
     if reset_peak.exists():
         # Memory that the allocator keeps for later would be used up before the process grows, so it is given back first.
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
-        reset_peak.write_text("5")
+        reset_peak.write_text("5", encoding="utf-8")
     before = _status("VmRSS")
     yield rise
     peak = _status("VmHWM")
@@ -41,5 +41,5 @@ def memory_rise(device: torch.device | str = "cpu") -> Iterator[list[float | Non
 def _status(name: str) -> float | None:
     """An entry of /proc/self/status, in MiB; None where there is no such file or entry."""
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(name)), None)

@@ -213,7 +213,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         """Keep a record; warn once for each new kind of reason not to adapt."""
         self.cases.append(case)
         if self.records is not None:
-            with _lock, Path(self.records).open("a") as file:
+            with _lock, Path(self.records).open("a", encoding="utf-8") as file:
                 file.write(case.to_json() + "\n")
         for what, why in (("answered without adaptation", case.reason), ("the stream restarted", case.restarted)):
             kind = f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why or "")  # other figures make no new kind

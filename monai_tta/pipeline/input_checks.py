@@ -115,7 +115,7 @@ def _memory() -> int | None:
     except (AttributeError, ValueError, OSError):
         return None
     try:
-        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no container, or one without a limit
         return found
 

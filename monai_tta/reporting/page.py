@@ -51,7 +51,7 @@ def page(
         seeds: of the rows.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("monai_tta.reporting").joinpath("tables.html").read_text("utf-8"))
+    template = environment.from_string(files("monai_tta.reporting").joinpath("tables.html").read_text(encoding="utf-8"))
     return template.render(
         heading=f"Comparison on {settings.get('bundle', 'a bundle')}",
         conclusions=conclusions(tables),

@@ -117,7 +117,7 @@ def _run(words, note, before, call):
     except SystemExit as end:
         code = end.code or 0
     for network, was in kept:
-        Path(f"{note}.source").write_text("same" if same(was, state(network)) else "changed")
+        Path(f"{note}.source").write_text("same" if same(was, state(network)) else "changed", encoding="utf-8")
     return code
 
 
@@ -134,7 +134,7 @@ def finish(child, note, began=None, limit=LIMIT_S):
             return Result(-99, "did not end", time.monotonic() - began)
         time.sleep(0.005)
     source = Path(f"{note}.source")
-    is_same = source.read_text() == "same" if source.exists() else None
+    is_same = source.read_text(encoding="utf-8") == "same" if source.exists() else None
     source.unlink(missing_ok=True)
     said = Path(note).read_bytes().decode("utf-8", "replace")
     return Result(os.waitstatus_to_exitcode(status), said, time.monotonic() - began, is_same)
@@ -150,11 +150,11 @@ def small_bundle(root, name="hippocampus_mri", changes=SMALL, seed=0):
     """A bundle with a shipped one's transforms and a small network of seeded weights."""
     (root / "configs").mkdir(parents=True)
     (root / "models").mkdir()
-    text = (BUNDLE.parent / name / "configs" / "inference.yaml").read_text()
+    text = (BUNDLE.parent / name / "configs" / "inference.yaml").read_text(encoding="utf-8")
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
-    (root / "configs" / "inference.yaml").write_text(text)
+    (root / "configs" / "inference.yaml").write_text(text, encoding="utf-8")
     weights = weights_of(name, changes, root, seed)
     torch.save(weights, root / "models" / "model.pt")
     return root

@@ -137,7 +137,7 @@ CHECKPOINTS = {
     "truncated": weights(_cut),
     "bytes flipped": weights(_flipped, "", codes=(0, 2), images=2),
     "empty": weights(lambda p, rng: p.write_bytes(b"")),
-    "text": weights(lambda p, rng: p.write_text("epoch 3\n" * 99)),
+    "text": weights(lambda p, rng: p.write_text("epoch 3\n" * 99, encoding="utf-8")),
     "noise": weights(lambda p, rng: p.write_bytes(rng.bytes(5000))),
     "a folder": weights(_folder, "does not exist|is a folder|Is a directory"),
     "link to itself": weights(_loop, "does not exist|links"),
@@ -169,7 +169,7 @@ def config(text=None, old="", new="", says="inference.yaml", **named):
 
     def make(root, rng):
         file = root / "configs" / "inference.yaml"
-        was = file.read_text()
+        was = file.read_text(encoding="utf-8")
         assert old in was, old
         now = was.replace(old, new) if text is None else text
         file.write_bytes(now if isinstance(now, bytes) else now.encode())
@@ -215,7 +215,7 @@ CONFIGS = {
         lambda root, rng: (root / "configs" / "metadata.json").write_bytes(rng.bytes(99)), "metadata.json"
     ),
     "metadata of a list": bundle(
-        lambda root, rng: (root / "configs" / "metadata.json").write_text("[1]"), "metadata.json", codes=(0, 2)
+        lambda root, rng: (root / "configs" / "metadata.json").write_text("[1]", encoding="utf-8"), "metadata.json", codes=(0, 2)
     ),
     "a folder in its place": bundle(
         lambda root, rng: ((root / "configs" / "inference.yaml").unlink(), (root / "configs" / "inference.yaml").mkdir()),

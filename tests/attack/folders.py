@@ -23,7 +23,7 @@ def out(make, says="", codes=(2,), images=None, bad=None, before=None):
 
 
 def _file(folder, rng):
-    (folder / "out").write_text("a file")
+    (folder / "out").write_text("a file", encoding="utf-8")
 
 
 def _records_folder(folder, rng):
@@ -62,7 +62,7 @@ def _temporary_linked(folder, rng):
 def _same_name(folder, rng):
     """A mask that would be called like an image, by a bundle without a postfix."""
     config = folder / "bundle" / "configs" / "inference.yaml"
-    config.write_text(config.read_text().replace("output_postfix: seg", 'output_postfix: ""'))
+    config.write_text(config.read_text(encoding="utf-8").replace("output_postfix: seg", 'output_postfix: ""'), encoding="utf-8")
     (folder / "out").mkdir()
     (folder / "in" / "a0.nii.gz").rename(folder / "in" / "b.tmp")
     os.link(folder / "in" / "b.tmp", folder / "in" / "a0.nii.gz")
@@ -120,7 +120,8 @@ ROOM = "no room to write|No space|Read-only|quota"
 FAMILY = {
     "a file in its place": out(_file, "is a file"),
     "below a file": out(
-        lambda d, rng: (d / "f").write_text("") and None or d / "f" / "out", "Not a directory|File exists|is a file"
+        lambda d, rng: (d / "f").write_text("", encoding="utf-8") and None or d / "f" / "out",
+        "Not a directory|File exists|is a file",
     ),
     "many missing parents": out(lambda d, rng: d / "out" / "b" / "c" / "d", codes=(0,), images=2, bad=0),
     "where images are read from": out(lambda d, rng: d / "in", "where images are read from"),

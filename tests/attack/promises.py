@@ -77,7 +77,7 @@ def half_masks(out, before=()):
 def accounted(attack, result, out):
     """Images that are missing in the records or in the output."""
     said = " ".join(result.said.split())
-    records = json.loads((out / "records.json").read_text())
+    records = json.loads((out / "records.json").read_text(encoding="utf-8"))
     cases = [r and Case.from_json(json.dumps(r)) for r in records]
     good = sum(case is not None for case in cases)
     found = []

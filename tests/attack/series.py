@@ -75,7 +75,7 @@ FAMILY = {
     "a slice empty": series(lambda d, rng: (d / "004.dcm").write_bytes(b""), None),
     "two series in one folder": series(_mixed, says="2 DICOM series"),
     "a slice of another size": series(_other_size, None),
-    "text beside the slices": series(lambda d, rng: (d / "README.txt").write_text("hello"), 0),
+    "text beside the slices": series(lambda d, rng: (d / "README.txt").write_text("hello", encoding="utf-8"), 0),
     "noise named as a slice": series(lambda d, rng: (d / "zzz.dcm").write_bytes(rng.bytes(3000)), 0),
     "noise with the mark of DICOM": series(
         lambda d, rng: (d / "zzz.dcm").write_bytes(bytes(128) + b"DICM" + rng.bytes(3000)), None

@@ -14,7 +14,7 @@ def short(words, folder, rng, whole):
     How Python itself ends then is not checked: it may wait for ever for a thread that could not start, or report what it could
     not tidy up. What it leaves behind is checked.
     """
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    now = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * os.sysconf("SC_PAGE_SIZE")
     limit = now + int(rng.integers(40, 100)) * 2**20
     return finish(launch(words, folder / "said", memory=limit), folder / "said", limit=30)
 

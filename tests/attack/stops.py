@@ -53,14 +53,14 @@ def masks(out):
 
 def figures(out):
     """Records without what differs from run to run."""
-    records = json.loads((out / "records.json").read_text())
+    records = json.loads((out / "records.json").read_text(encoding="utf-8"))
     return [r and {k: v for k, v in r.items() if k not in ("seconds", "seconds_unadapted", "peak_memory")} for r in records]
 
 
 def noted(out):
     """How many images are done, by the log of an unfinished run."""
     path = out / NAME
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     return sum('"done"' in line for line in lines)
 
 

@@ -99,7 +99,7 @@ def test_training_and_evaluation_on_a_datalist(tmp_path):
     for name, data in (("ct", body()), ("mask", label)):
         nib.save(nib.Nifti1Image(data, np.diag([3.0, 3, 4, 1])), tmp_path / f"{name}.nii.gz")
     case = {"image": "ct.nii.gz", "label": "mask.nii.gz"}
-    (tmp_path / "list.json").write_text(json.dumps({"training": [case], "validation": [case]}))
+    (tmp_path / "list.json").write_text(json.dumps({"training": [case], "validation": [case]}), encoding="utf-8")
     (tmp_path / "bundle" / "models").mkdir(parents=True)
     data = ["--dataset_dir", tmp_path, "--datalist_file", tmp_path / "list.json"]
     spleen = ["--organs", "[1]", "--out_channels", 2, "--roi_size", "[32,32,16]"]
@@ -109,5 +109,5 @@ def test_training_and_evaluation_on_a_datalist(tmp_path):
     assert next(reversed(state.values())).shape[0] == 2
     files = [BUNDLE / "configs" / "inference.yaml", BUNDLE / "configs" / "evaluate.yaml", OVERLAYS / "wrap.yaml"]
     bundle_run(BUNDLE, files, *data, "--output_dir", tmp_path / "scores")
-    scores = (tmp_path / "scores" / "val_mean_dice_raw.csv").read_text()
+    scores = (tmp_path / "scores" / "val_mean_dice_raw.csv").read_text(encoding="utf-8")
     assert "ct.nii.gz" in scores, "each score stands beside its case"

@@ -98,7 +98,7 @@ def discs(tmp_path_factory):
                 mask.save(root / domain / (f"m{end}{case}-1.tif" if domain == "RIM_ONE_r3" else f"m{end}{case}.bmp"))
                 ending = "tif" if domain == "RIM_ONE_r3" else "bmp"
                 rows.append([f"{domain}/p{end}{case}.png", f"{domain}/m{end}{case}.{ending}"])
-            with open(root / f"{domain}{end}.csv", "w", newline="") as file:
+            with open(root / f"{domain}{end}.csv", "w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows(rows)
     return root
 
@@ -136,7 +136,7 @@ def test_vessel_evaluation_counts_the_field_of_view_only(vessels, tmp_path):
     both = [configs / "inference.yaml", configs / "evaluate.yaml"]
     bundle_run(VESSEL, both[:1], "--dataset_dir", vessels / "images", "--output_dir", tmp_path / "masks")
     bundle_run(VESSEL, both, "--dataset_dir", vessels, "--output_dir", tmp_path / "scores", "--skip", 1)
-    found = list(csv.reader(open(tmp_path / "scores" / "val_mean_dice_raw.csv")))[1:]
+    found = list(csv.reader(open(tmp_path / "scores" / "val_mean_dice_raw.csv", encoding="utf-8")))[1:]
     assert [os.path.basename(row[0]) for row in found] == ["b.tif", "c.jpg"]
     for (_, score, *_), (name, mask) in zip(found, list(masks_of(tmp_path / "masks").items())[1:], strict=True):
         truth, fov = (np.asarray(Image.open(vessels / p)) > 0 for p in (f"labels/{name}.png", f"fov/{name}_fov.png"))
@@ -188,7 +188,7 @@ def test_the_whole_table_and_its_figures(discs, trained, tmp_path, capsys):
     files = [DISC / "configs" / "inference.yaml", DISC / "configs" / "evaluate.yaml"]
     bundle_run(trained, files, "--dataset_dir", discs, "--output_dir", tmp_path, *SMALL)
     printed = capsys.readouterr().out
-    table = list(csv.reader(open(tmp_path / "table.csv")))
+    table = list(csv.reader(open(tmp_path / "table.csv", encoding="utf-8")))
     assert table[0] == ["target", "disc Dice", "cup Dice", "disc ASSD", "cup ASSD"]
     assert [row[0] for row in table[1:]] == [*DOMAINS[1:], "mean"]
     assert all("  ".join(f"{word:>12}" for word in row) in printed for row in table)
@@ -231,7 +231,7 @@ def test_the_adapted_table_starts_from_the_source_in_each_domain(discs, trained,
 def test_exported_torchscript_runs_as_the_page_says(bundle, vessels, discs, trained, tmp_path, monkeypatch):
     small, root = (SMALL, trained) if bundle is DISC else ([], VESSEL)
     photographs = discs / "REFUGE_Valid" if bundle is DISC else vessels / "images"
-    blocks = re.findall(r"^```bash\n(.*?)^```", (bundle / "docs" / "README.md").read_text(), re.S | re.M)
+    blocks = re.findall(r"^```bash\n(.*?)^```", (bundle / "docs" / "README.md").read_text(encoding="utf-8"), re.S | re.M)
     export, use = next(b for b in blocks if "ckpt_export" in b).replace("\\\n", " ").replace("\\$", "$").splitlines()
     places = {"models/model.ts": tmp_path / "model.ts", "models/model.pt": root / "models" / "model.pt"}
     places |= {"--bundle_root .": f"--bundle_root {root}", "PHOTOGRAPHS": photographs, "MASKS": tmp_path / "script"}

@@ -64,12 +64,12 @@ def bundle_run(root, files, *words, launcher=(sys.executable, "-m")):
 @BUNDLES
 def test_metadata_is_valid(bundle, tmp_path):
     schema = tmp_path / "schema.json"
-    schema.write_text(json.dumps(SCHEMA))
+    schema.write_text(json.dumps(SCHEMA), encoding="utf-8")
     file = bundle / "configs" / "metadata.json"
     verify_metadata(meta_file=str(file), filepath=str(schema))
-    metadata = json.loads(file.read_text())
+    metadata = json.loads(file.read_text(encoding="utf-8"))
     del metadata["network_data_format"]["outputs"]
-    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     with pytest.raises(ValueError, match="Failed validating"):
         verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(schema))
 
@@ -85,7 +85,7 @@ def test_network_is_as_metadata_says(bundle, config):
 
 @BUNDLES
 def test_every_checkpoint_is_small_and_documented(bundle):
-    page = (bundle / "docs" / "README.md").read_text()
+    page = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     for file in (bundle / "models").glob("*"):
         predictor = file.suffix == ".npz" and GainPredictor.load(file).features == FEATURES
         assert (file.suffix == ".pt" or predictor) and file.stat().st_size < 10_000_000 and file.name in page
@@ -103,7 +103,7 @@ def test_exported_torchscript_runs_unadapted(bundle, overlay, tmp_path):
     parser = ConfigParser()
     parser.read_config([str(configs / "inference.yaml"), str(OVERLAYS / overlay)])
     parser.update({"bundle_root": str(bundle), "output_dir": str(tmp_path)})
-    shape = json.loads((configs / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+    shape = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))["network_data_format"]["inputs"]["image"]
     size = (1, shape["num_channels"], *shape["spatial_shape"])
     archive = tmp_path / "model.ts"
     ckpt_export(
@@ -159,9 +159,9 @@ def test_training_on_two_processes(bundle_copy, phantom_set):
 def test_evaluation_writes_dice_per_label(phantom_set, tmp_path):
     files = [CONFIGS / "inference.yaml", CONFIGS / "evaluate.yaml"]
     bundle_run(BUNDLE, files, "--dataset_dir", phantom_set, "--output_dir", tmp_path / "out", "--split", "target")
-    summary = (tmp_path / "out" / "metrics.csv").read_text()
+    summary = (tmp_path / "out" / "metrics.csv").read_text(encoding="utf-8")
     assert 0 <= float(summary.strip().split(",")[1]) <= 1, "one number, by which the best epoch is chosen"
-    head, *rows = (tmp_path / "out" / "val_mean_dice_raw.csv").read_text().splitlines()
+    head, *rows = (tmp_path / "out" / "val_mean_dice_raw.csv").read_text(encoding="utf-8").splitlines()
     assert "class1" in head and all(".nii.gz" in row for row in rows), "each label's score is beside its case"
 
 

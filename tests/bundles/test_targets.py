@@ -13,7 +13,7 @@ MENTIONS = sorted(
     {
         (file.relative_to(ROOT).as_posix(), name)
         for file in ROOT.rglob("*.yaml")
-        for name in re.findall(r"monai_tta(?:\.\w+)+", file.read_text())
+        for name in re.findall(r"monai_tta(?:\.\w+)+", file.read_text(encoding="utf-8"))
     }
 )
 

@@ -32,7 +32,7 @@ def scans(tmp_path):
 
 
 def records_of(out):
-    return json.loads((out / "records.json").read_text())
+    return json.loads((out / "records.json").read_text(encoding="utf-8"))
 
 
 def test_a_bad_file_does_not_stop_the_others(scans, tmp_path):
@@ -46,7 +46,7 @@ def test_a_bad_file_does_not_stop_the_others(scans, tmp_path):
     assert records[2] is None, "each image has its place"
     cases = [Case.from_json(json.dumps(r)) for r in records[:2]]
     assert all(c.adapted and c.n_windows for c in cases)
-    assert "a.nii" not in (out / "records.json").read_text()
+    assert "a.nii" not in (out / "records.json").read_text(encoding="utf-8")
     assert [json.loads(c.to_json()) for c in cases] == records[:2]
 
 

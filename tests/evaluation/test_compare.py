@@ -158,9 +158,9 @@ def test_a_process_that_dies_costs_only_its_own_case(phantom_set, bundle_copy, t
     file = bundle_copy / "configs" / "evaluate.yaml"
     dies = "$lambda image: os._exit(9) if 'c3' in image.meta['filename_or_obj'] else image"
     step = f'- {{_target_: Lambdad, keys: image, func: "{dies}"}}\n  - {{_target_: NormalizeIntensityd, keys: image}}'
-    text = file.read_text()
-    file.write_text(text.replace("- {_target_: NormalizeIntensityd, keys: image}", step))
-    assert file.read_text() != text
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("- {_target_: NormalizeIntensityd, keys: image}", step), encoding="utf-8")
+    assert file.read_text(encoding="utf-8") != text
     plan = ComparisonPlan(
         root=bundle_copy, dataset_dir=phantom_set, only=("View average",), domains=("source_val", "target"), metrics=("dice",)
     )
@@ -177,14 +177,14 @@ def test_rows_of_another_data_set_metric_or_precision_are_refused(phantom_set, t
         list(compare(replace(plan, precision="fast"), tmp_path / "o", 1))
     with pytest.raises(RowsError, match="another metrics"):
         list(compare(replace(plan, metrics=("dice", "nsd")), tmp_path / "o", 1))
-    with (phantom_set / "split.csv").open("a") as file:
+    with (phantom_set / "split.csv").open("a", encoding="utf-8") as file:
         file.write("c0,A,target\n")
     with pytest.raises(RowsError, match="another domains 'target'"):
         list(compare(plan, tmp_path / "o", 1))
 
 
 def children(pid):
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return [int(word) for word in found]
 
 
@@ -241,7 +241,7 @@ def test_missing_data_and_unknown_names_are_refused(tmp_path, phantom_set):
 
 
 def test_a_group_that_is_a_path_is_refused(phantom_set):
-    text = (phantom_set / "split.csv").read_text()
-    (phantom_set / "split.csv").write_text(text.replace(",A,", ",/home/someone,"))
+    text = (phantom_set / "split.csv").read_text(encoding="utf-8")
+    (phantom_set / "split.csv").write_text(text.replace(",A,", ",/home/someone,"), encoding="utf-8")
     with pytest.raises(BundleError, match="a group is a short word"):
         LabelledDomain(BUNDLE, phantom_set, VAL)

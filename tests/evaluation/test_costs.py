@@ -17,7 +17,7 @@ def test_profile_of_a_bundle(tmp_path):
     words = ["profile", str(BUNDLE), "--size", "32,32,32", "--repeats", "2", "--out", str(file)]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
-    found = json.loads(file.read_text())
+    found = json.loads(file.read_text(encoding="utf-8"))
     costs = {cost["way"]: cost for cost in found["costs"]}
     assert list(costs) == ["unadapted", "paper order", "exact", "fast"] and found["windows"] >= 1
     assert all(len(c["seconds"]) == 2 and min(c["seconds"]) > 0 and 0 < c["matrix_rate_share"] for c in costs.values())

@@ -40,7 +40,7 @@ def test_pictures_are_the_same_after_resuming_and_with_several_processes(phantom
     (tmp_path / "1" / "pictures" / "mine.png").write_bytes(b"of the user")
     assert not compared(replace(plan, pictures=True), tmp_path / "1")
     assert pictures(tmp_path / "1") == first | {"mine.png": b"of the user"}
-    text = next(path for path in render_comparison(tmp_path / "1") if path.suffix == ".html").read_text()
+    text = next(path for path in render_comparison(tmp_path / "1") if path.suffix == ".html").read_text(encoding="utf-8")
     assert text.count("<figure><figcaption>") == 4 and "holds pixels" in text
     pixels = np.asarray(Image.open(tmp_path / "1" / "pictures" / max(names)))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20

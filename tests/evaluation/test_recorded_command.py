@@ -26,7 +26,7 @@ def test_every_run_that_adds_rows_is_recorded_with_its_command(phantom_set, tmp_
     command = "monai-tta compare hippocampus_mri --dataset-dir DATA --out OUT --only 'View average' --domain target"
     assert list(runs.values()) == [f"{command} --metrics dice", f"{command} --seed 0 --seed 1 --metrics dice"]
     assert all(datetime.fromisoformat(time).tzinfo for time in runs)
-    text = unescape(render_comparison(tmp_path / "o")[1].read_text())
+    text = unescape(render_comparison(tmp_path / "o")[1].read_text(encoding="utf-8"))
     assert all(command in text for command in runs.values())
 
 

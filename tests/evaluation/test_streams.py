@@ -115,9 +115,9 @@ class TestCommand:
         quick = ["--orders", 1, "--rounds", 1, "--limit", 1, "--workers", 1]
         done = self.run(phantom_set, tmp_path, "--only", "Statistics", "--domain", "source_val", "--domain", "target", *quick)
         assert done.exit_code == 0, done.output
-        rows = [StreamRow.from_json(line) for line in (tmp_path / "o" / "rows.jsonl").read_text().splitlines()]
+        rows = [StreamRow.from_json(line) for line in (tmp_path / "o" / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
         assert Counter(r.contender for r in rows) == {"Source": 4, "Statistics": 4}
-        assert "**mixed** (1 order of 2 cases)" in (tmp_path / "o" / "table.md").read_text()
+        assert "**mixed** (1 order of 2 cases)" in (tmp_path / "o" / "table.md").read_text(encoding="utf-8")
         assert (tmp_path / "o" / "streams.svg").is_file() and "Traceback" not in done.output
         assert not any(str(phantom_set) in json.dumps(line) for line in rows[0].to_json())
 

@@ -11,9 +11,9 @@ from tests.guards.example_evidence import REFERENCE
 
 def test_reference_ranges_are_written_and_read_back(tmp_path):
     assert ReferenceRanges.from_json(REFERENCE.to_json()) == REFERENCE
-    (tmp_path / "good.json").write_text(REFERENCE.to_json())
+    (tmp_path / "good.json").write_text(REFERENCE.to_json(), encoding="utf-8")
     assert read_reference_ranges(tmp_path / "good.json") == REFERENCE
-    (tmp_path / "bad.json").write_text("[1]")
+    (tmp_path / "bad.json").write_text("[1]", encoding="utf-8")
     for name in ("none.json", "bad.json"):
         with pytest.raises(ValueError, match=f"{name}.*monai-tta reference"):
             read_reference_ranges(tmp_path / name)

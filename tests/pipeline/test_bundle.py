@@ -59,8 +59,8 @@ def test_overlays_adapt_through_monai_bundle_run(scans, tmp_path):
 @pytest.mark.parametrize("overlay", ["adapt.yaml", "wrap.yaml"])
 def test_an_overlay_on_a_bundle_without_an_inferer_stops_and_names_it(bundle_copy, scans, tmp_path, overlay):
     config = bundle_copy / "configs" / "inference.yaml"
-    kept = [line for line in config.read_text().split("\n") if not line.strip().startswith("inferer:")]
-    config.write_text("\n".join(kept))
+    kept = [line for line in config.read_text(encoding="utf-8").split("\n") if not line.strip().startswith("inferer:")]
+    config.write_text("\n".join(kept), encoding="utf-8")
     done = bundle_process(bundle_copy, scans, tmp_path / "out", overlay)
     assert done.returncode != 0 and "inferer" in done.stderr.strip().split("\n")[-1]
     assert not list(tmp_path.glob("out/*"))
@@ -68,7 +68,10 @@ def test_an_overlay_on_a_bundle_without_an_inferer_stops_and_names_it(bundle_cop
 
 def test_the_renaming_overlay_works_on_an_evaluator_with_an_inferer_of_its_own(bundle_copy, scans, tmp_path):
     config = bundle_copy / "configs" / "inference.yaml"
-    config.write_text(config.read_text().replace('  inferer: "@inferer"', "  inferer: {_target_: SimpleInferer}"))
+    config.write_text(
+        config.read_text(encoding="utf-8").replace('  inferer: "@inferer"', "  inferer: {_target_: SimpleInferer}"),
+        encoding="utf-8",
+    )
     done = bundle_process(bundle_copy, scans, tmp_path / "out", "adapt.yaml")
     assert done.returncode == 0, done.stderr[-2000:]
     expected = run_bundle(scans, tmp_path / "renamed", "adapt.yaml")
@@ -92,7 +95,7 @@ def test_broken_bundles_are_refused(tmp_path):
     with pytest.raises(BundleError, match="does not exist"):
         load_bundle(root)
     config = root / "configs" / "inference.yaml"
-    config.write_text(config.read_text().replace("inferer:", "other:"))
+    config.write_text(config.read_text(encoding="utf-8").replace("inferer:", "other:"), encoding="utf-8")
     with pytest.raises(BundleError, match="no 'inferer'"):
         load_bundle(root)
 

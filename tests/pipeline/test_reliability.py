@@ -114,13 +114,15 @@ class TestResuming:
         code, said = self.stopped(place, monkeypatch)
         assert code == 130 and "interrupted; 1 of 3 segmented" in said
         assert place.there() == [NAME, "a_seg.nii.gz", "records.json"]
-        assert [r is None for r in json.loads((place.out / "records.json").read_text())] == [False, True, True]
-        assert "a.nii" not in (place.out / NAME).read_text() and "a_seg" not in (place.out / NAME).read_text()
+        assert [r is None for r in json.loads((place.out / "records.json").read_text(encoding="utf-8"))] == [False, True, True]
+        assert "a.nii" not in (place.out / NAME).read_text(encoding="utf-8") and "a_seg" not in (place.out / NAME).read_text(
+            encoding="utf-8"
+        )
         written = (place.out / "a_seg.nii.gz").stat().st_mtime_ns
         code, said = place.run()
         assert code == 0 and "3 of 3 segmented (1 of them before" in said
         assert (place.out / "a_seg.nii.gz").stat().st_mtime_ns == written
-        records = json.loads((place.out / "records.json").read_text())
+        records = json.loads((place.out / "records.json").read_text(encoding="utf-8"))
         assert [r["number"] for r in records] == [0, 1, 2]
         assert place.there() == ["a_seg.nii.gz", "b_seg.nii.gz", "c_seg.nii.gz", "records.json"]
         code, said = place.run()
@@ -225,7 +227,7 @@ class TestFolder:
         monkeypatch.setattr(output_folder.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "i/o")))
         with pytest.raises(OSError, match="i/o"):
             write_records([None], file)
-        assert json.loads(file.read_text()) == [] and [p.name for p in tmp_path.iterdir()] == ["records.json"]
+        assert json.loads(file.read_text(encoding="utf-8")) == [] and [p.name for p in tmp_path.iterdir()] == ["records.json"]
 
 
 def test_a_leading_tilde_is_part_of_a_name(place, monkeypatch):

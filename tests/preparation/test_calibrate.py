@@ -35,8 +35,10 @@ def test_keys_of_the_command_line():
 
 def test_a_bundle_is_calibrated_and_then_run_with_its_own_predictor(phantom_set, bundle_copy, tmp_path):
     """Phantoms by the hippocampus bundle: run finds a file of numbers beside the weights, which tells nothing of the data."""
-    split = (phantom_set / "split.csv").read_text()
-    (phantom_set / "split.csv").write_text(split.replace("target", "source_val").replace("source_train", "source_val"))
+    split = (phantom_set / "split.csv").read_text(encoding="utf-8")
+    (phantom_set / "split.csv").write_text(
+        split.replace("target", "source_val").replace("source_train", "source_val"), encoding="utf-8"
+    )
     done = calibrate_command(bundle_copy, phantom_set, 11)
     assert done.exit_code == 0, done.output
     weights = bundle_copy / "models" / "model.pt"
@@ -51,7 +53,7 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_own_predictor(phantom_set,
     image = phantom_set / "images" / "c0.nii.gz"
     done = run_command("run", bundle_copy, image, "--method", "careful", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "out" / "records.json").read_text())
+    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
     assert "predictor='gain_predictor.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
     assert "expected gain" in record["steps"][0]["notes"] and record["reason"] is None
     assert np.asarray(nib.load(tmp_path / "out" / "c0_seg.nii.gz").dataobj).shape == (36, 34, 33)

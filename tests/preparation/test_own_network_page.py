@@ -14,7 +14,7 @@ import pytest
 from monai_tta.quality.gain_predictor import GainPredictor
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "own-network.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "own-network.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(python|bash|yaml|json)\n(.*?)^```", re.S | re.M)
 FILE = re.compile(r"`(my_bundle/configs/[\w.]+)`")
 
@@ -38,14 +38,14 @@ def test_the_page_is_followed_to_the_letter(tmp_path, monkeypatch):
         else:
             file = Path(FILE.findall(PAGE[before : block.start()])[0])  # the first one named since the last block
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
         before = block.end()
 
     assert names["inferer"].cases[-1].reason is None, "the example shows an adapted image"
     for file in ("gain_predictor.npz", "my_bundle/models/gain_predictor.npz"):
         about = GainPredictor.load(Path(file)).about
         assert about["cases"] == 40 and about["harm held out"] <= 0.03
-    (record,) = json.loads(Path("masks/records.json").read_text())
+    (record,) = json.loads(Path("masks/records.json").read_text(encoding="utf-8"))
     assert "Careful" in record["method"] and record["reason"] is None
     mask = np.asarray(nib.load("masks/new_seg.nii.gz").dataobj)
     assert mask.shape == (24, 28, 24) and set(np.unique(mask)) == {0, 1}
@@ -57,6 +57,6 @@ def table_of_messages():
 
 @pytest.mark.parametrize("message", table_of_messages())
 def test_every_message_on_the_page_is_one_of_the_code(message):
-    code = "".join(file.read_text("utf-8") for file in (ROOT / "monai_tta" / "preparation").glob("*.py"))
+    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "monai_tta" / "preparation").glob("*.py"))
     code = re.sub(r'"\s+f?"', "", code).replace("{FOLDS}", "5")
     assert message in code

@@ -114,7 +114,7 @@ def test_only_pictures_of_present_example_cases_are_shown(tmp_path):
     for rank in ("worst", "best", "other"):
         (tmp_path / "pictures" / names[rank]).write_bytes(rank.encode())
     render_comparison(tmp_path)
-    text = (tmp_path / "table.html").read_text()
+    text = (tmp_path / "table.html").read_text(encoding="utf-8")
     shown = [rank for rank in names if base64.b64encode(rank.encode()).decode() in text]
     assert shown == ["worst", "best"] and "X, median case" not in text
 

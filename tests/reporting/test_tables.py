@@ -133,7 +133,7 @@ def test_tables_and_plots_need_the_rows_alone(tmp_path):
     folder = filled(tmp_path, some() + some(budget=0) + some(budget=1, more=0.03))
     result = CliRunner().invoke(app, ["tables", str(folder), "--csv"])
     assert result.exit_code == 0 and "table.html" in result.output
-    text = (folder / "table.md").read_text()
+    text = (folder / "table.md").read_text(encoding="utf-8")
     places = [text.index(f"**m, d, {words}") for words in ("1 adaptation window ", "4 adaptation windows ", "all windows ")]
     assert places == sorted(places)
     plots = sorted((folder / "plots").glob("*.png"))
@@ -142,7 +142,7 @@ def test_tables_and_plots_need_the_rows_alone(tmp_path):
         pixels = np.asarray(Image.open(path).convert("L"))
         edges = [pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]]
         assert pixels.min() < 100 and all(edge.min() > 250 for edge in edges)  # something is there, and nothing cut off
-    with (folder / "rows.csv").open() as file:
+    with (folder / "rows.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 3 * 8 * 2 and lines[0]["contender"] == "Source" and lines[0]["dice"] == "0.800000"
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.suffix != ".sqlite" and p.is_file()}
