@@ -14,6 +14,7 @@ from monai_tta._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from monai_tta.core.optimizers import *  # noqa: F403
+    from monai_tta.core.prompt import *  # noqa: F403
     from monai_tta.core.restyling import *  # noqa: F403
     from monai_tta.core.selection import *  # noqa: F403
     from monai_tta.core.tasks import *  # noqa: F403
@@ -27,6 +28,7 @@ _PUBLIC_MODULES = (
     "inference.inferer",
     "methods",
     "core.selection",
+    "core.prompt",
     "core.optimizers",
     "core.trust",
     "core.tasks",

@@ -1,5 +1,6 @@
-"""GraTa against numbers that the authors' own code wrote (tests/golden/README.md)."""
+"""GraTa and VPTTA against numbers that the authors' own code wrote (tests/golden/README.md)."""
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import AdaptiveInferer, GraTa
+from monai_tta import VPTTA, AdaptiveInferer, GraTa, Prompt
 from monai_tta.core.optimizers import SGD, Adam, AdamW
 from monai_tta.core.tasks import ConsistencyTask, EntropyTask
 
@@ -26,7 +27,7 @@ class GoldenRestyling:
         return RESTYLED[numbers]
 
 
-def network():
+def network(numbers=GOLDEN):
     layers = [
         nn.Conv2d(3, 8, 3, padding=1, bias=False),
         nn.BatchNorm2d(8),
@@ -41,7 +42,7 @@ def network():
         nn.Conv2d(8, 2, 1),
     ]
     net = nn.Sequential(*layers)
-    net.load_state_dict({k[5:]: torch.tensor(GOLDEN[k]) for k in GOLDEN if k.startswith("init/")})
+    net.load_state_dict({k[5:]: torch.tensor(numbers[k]) for k in numbers if k.startswith("init/")})
     return net.eval()
 
 
@@ -74,3 +75,27 @@ def test_grata_equals_the_authors_code(run):
         if run.startswith("sgd"):
             torch.testing.assert_close(moved, golden, atol=1e-5, rtol=0)
         assert torch.cosine_similarity(moved - start, golden - start, 0) > 0.98
+
+
+def test_vptta_equals_the_authors_code():
+    """24 images: 8 that start from ones, then 16 that start from the bank.
+
+    On a CPU the code's bank holds views of the one live prompt, so that each neighbour it finds is the last image's prompt. Our
+    bank holds copies (tests/test_reference.py compares those); here it is made to hold what theirs did.
+    """
+    from monai_tta.inference.inferer import _streams
+
+    golden = np.load(Path(__file__).parent / "golden" / "vptta.npz")
+    net = network(golden)
+    method = VPTTA(select=Prompt(frequencies=1, published=True), neighbors=8)
+    inferer = AdaptiveInferer(method=method, head="sigmoid", reset="never", collapse=None)
+    for i, image in enumerate(torch.tensor(golden["images"])):
+        logits = inferer(image[None], net)[0]
+        shadow = _streams[inferer].shadows[net][1]
+        # The code shifts the spectrum along its channels, too: a channel's factors stand with the next channel.
+        prompt = np.roll(golden[f"{i}/prompt"], -1, 1)
+        assert inferer.cases[-1].steps[0].losses["loss"] == pytest.approx(float(golden[f"{i}/loss"]), abs=1e-5)
+        np.testing.assert_allclose(shadow.moving[0].detach().numpy(), prompt, atol=1e-4)
+        np.testing.assert_allclose(logits.numpy(), golden[f"{i}/logits"], atol=1e-4)
+        shadow.bank = deque(((key, shadow.bank[-1][1]) for key, _ in shadow.bank), maxlen=40)
+    assert len(shadow.bank) == 24

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import AdaptiveInferer, Consistency, GraTa, Statistics, Tent, ViewAverage
-from monai_tta.core.optimizers import Adam
+from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
+from monai_tta.core.optimizers import SGD, Adam
 from monai_tta.core.tasks import ConsistencyTask
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
+from tests.reference.vptta import bank_start, forward, prompted, vptta_step
 
 LR = 0.01
 
@@ -93,6 +94,36 @@ def test_consistency():
 def test_statistics(blend):
     answer, _ = adapted(Statistics(blend=blend))
     torch.testing.assert_close(answer, blended_answer(network(), window(), blend).detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (13, 18)])
+def test_vptta(shape):
+    net = network()
+    x = torch.randn(1, 2, *shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64) + 1
+    size = [2 * (side // 6) + 1 for side in shape]
+    logits, loss, prompt = vptta_step(net, x, size, LR)
+    run = AdaptiveInferer(
+        shape, method=VPTTA(select=Prompt(wavelength=6.0), optimizer=Adam(lr=LR, betas=(0.9, 0.99))), head="sigmoid"
+    )
+    torch.testing.assert_close(run(x, net), logits, rtol=1e-7, atol=1e-7)
+    assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9)
+    assert run.cases[-1].weight_distance == pytest.approx(float((prompt - 1).norm()), rel=1e-9)
+
+
+def test_vptta_starts_from_the_prompts_of_similar_images():
+    net = network()
+    images = torch.randn(5, 1, 2, 12, 12, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 1
+    method = VPTTA(select=Prompt(frequencies=1), neighbors=3, optimizer=SGD(lr=0.5, momentum=0.0))
+    run = AdaptiveInferer(12, method=method, head="sigmoid", reset="never")
+    bank = []
+    for number, x in enumerate(images, 1):
+        start, key = bank_start(bank, x, (3, 3), 3)
+        prompt = start.clone().requires_grad_()
+        _, loss = forward(net, prompted(x, prompt), 1 / (number**0.5 / 5 + 1))
+        prompt = (prompt - 0.5 * torch.autograd.grad(loss, prompt)[0]).detach()
+        bank.append((key, prompt))
+        torch.testing.assert_close(run(x, net), forward(net, prompted(x, prompt), 1 / (number**0.5 / 5 + 1))[0].detach())
+    assert not torch.equal(start, torch.ones_like(start))
 
 
 def test_view_average():

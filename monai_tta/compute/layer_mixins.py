@@ -1,4 +1,4 @@
-"""How layers change their type in place, and the switch for their fast kernels."""
+"""How layers change their type in place, the switch for their fast kernels, and a kernel that has to be kept from crashing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @cache
@@ -31,3 +31,15 @@ class FastKernels:
     """A layer with a choice of kernels: ``use_fast=False`` uses torch's own, as papers' code does, even where they are slow."""
 
     use_fast: bool = True
+
+
+class SafeGroupNorm(nn.GroupNorm):
+    """A GroupNorm that can learn behind frozen layers in any memory layout.
+
+    torch 2.13 crashes on a CPU (a segmentation fault) in the gradient of scale and shift when the layout is channels last and the
+    features themselves take no gradient.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same normalisation. Features that take no gradient are first made contiguous."""
+        return super().forward(x if x.requires_grad else x.contiguous())

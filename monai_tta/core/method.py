@@ -58,6 +58,11 @@ class AdaptationMethod(ABC):
         return True
 
     @property
+    def is_continual(self) -> bool:
+        """Whether the method is meant for streams (reset="never"), because it keeps something from case to case."""
+        return False
+
+    @property
     def record_name(self) -> str:
         """What records call it: its repr, unless that holds a path."""
         return repr(self)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from monai_tta.compute.layer_mixins import FastKernels, takes_gradient, with_mixin
+from monai_tta.compute.layer_mixins import FastKernels, SafeGroupNorm, takes_gradient, with_mixin
 
 StatisticsFrom = Literal["source", "window", "volume"]
 _STOCK_FORWARDS = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward}
@@ -72,6 +72,8 @@ class AdaptiveNorm(FastKernels, _NormBase):
         has_running_stats: whether the layer came with running statistics.
         pooled: the pooled and blended mean and variance ``(C,)``; None before any were pooled.
         pooling: whether the next forward pass pools, for statistics="volume".
+        correction: 0 for biased present variances, as in BatchNorm's forward pass; 1 for unbiased ones, as in VPTTA's code.
+        detached: whether present statistics count as constants, so that no gradient passes through them.
 
     Raises:
         TooFewVoxels: when statistics of one voxel per channel are needed.
@@ -83,6 +85,8 @@ class AdaptiveNorm(FastKernels, _NormBase):
     statistics: StatisticsFrom
     pooled: tuple[Tensor, Tensor] | None = None
     pooling: bool = False
+    correction: int = 0
+    detached: bool = False
 
     def attach_affine(self, like: Tensor) -> bool:
         """Put a scale of one and a shift of zero on a layer that has neither, with the dtype and device of ``like``.
@@ -105,10 +109,24 @@ class AdaptiveNorm(FastKernels, _NormBase):
                 self.pooled = self._blended(*self._moments(x, pool=True))
             assert self.pooled is not None
             return self._normalize_all_with(x, *self.pooled)
-        if not self.has_running_stats or self.blend == 1:
+        if not self.has_running_stats or (self.blend == 1 and not self.correction and not self.detached):
             return self._normalize_each(x)
-        mean, var = self._blended(*self._moments(x, pool=False))
+        mean, var = self._blended(*self._moments(x.detach() if self.detached else x, pool=False))
         return self._normalize_each_with(x, mean, var)
+
+    @torch.no_grad()
+    def statistics_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance by which `forward` normalises features ``(N, C, *spatial)``; for layers with running statistics.
+
+        Returns:
+            two tensors ``(N, C)`` for statistics="window", else ``(C,)``.
+        """
+        if self.statistics == "window":
+            return self._blended(*self._moments(x, pool=False))
+        if self.statistics == "volume" and self.pooled is not None:
+            return self.pooled
+        assert self.running_mean is not None and self.running_var is not None
+        return self.running_mean, self.running_var
 
     def distance(self, x: Tensor) -> float:
         """How far the pooled statistics of features ``(N, C, *spatial)`` are from the source's.
@@ -126,14 +144,16 @@ class AdaptiveNorm(FastKernels, _NormBase):
         return float((of_means + of_stds).mean())
 
     def _moments(self, x: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance per channel: ``(C,)`` over all windows, or ``(N, C)`` window by window."""
-        self._check_enough_voxels(x, x.numel() // x.shape[1] if pool else x[0, 0].numel())
+        """Mean and variance per channel: ``(C,)`` over all windows, or ``(N, C)`` window by window."""
+        count = x.numel() // x.shape[1] if pool else x[0, 0].numel()
+        self._check_enough_voxels(x, count)
         if self._avoids_slow_kernels(x) and not takes_gradient(x):
             mean, var = self._fast_moments(x)
-            return (mean.mean(0), var.mean(0) + mean.var(0, correction=0)) if pool else (mean, var)
-        axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))
-        var, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), axes, correction=0)
-        return mean, var
+            mean, var = (mean.mean(0), var.mean(0) + mean.var(0, correction=0)) if pool else (mean, var)
+        else:
+            axes = [0, *range(2, x.ndim)] if pool else list(range(2, x.ndim))
+            var, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), axes, correction=0)
+        return mean, var * (count / (count - self.correction)) if self.correction else var
 
     def _fast_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance ``(N, C)``, without gradient: the ones that torch's normalisations return on the side.
@@ -223,15 +243,3 @@ class AdaptiveBatchNorm(AdaptiveNorm, _BatchNorm):
 
 class AdaptiveInstanceNorm(AdaptiveNorm, _InstanceNorm):
     """An InstanceNorm of any dimension, with a choice of statistics where it has running ones."""
-
-
-class SafeGroupNorm(nn.GroupNorm):
-    """A GroupNorm that can learn behind frozen layers in any memory layout.
-
-    torch 2.13 crashes on a CPU (a segmentation fault) in the gradient of scale and shift when the layout is channels last and the
-    features themselves take no gradient.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same normalisation. Features that take no gradient are first made contiguous."""
-        return super().forward(x if x.requires_grad else x.contiguous())

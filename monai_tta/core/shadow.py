@@ -6,7 +6,7 @@ nothing that an adaptation does can reach the source. To reset, drop the shadow 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -162,6 +162,21 @@ class Shadow:
         self._drawn += 1
         return (self._seed * 1_000_003 + self._drawn) % 2**32
 
+    def state(self) -> dict[str, Any]:
+        """What a continual stream has learnt, for `torch.save`: tensors and plain numbers, and no part of an image."""
+        optimizer = self.optimizer.state_dict() if self.optimizer else None
+        moving = [tensor.detach().clone() for tensor in self.moving]
+        return {"moving": moving, "optimizer": optimizer, "suspicious_cases": self.suspicious_cases}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned for a shadow that began in the same way."""
+        with torch.no_grad():
+            for tensor, saved in zip(self.moving, state["moving"], strict=True):
+                tensor.copy_(saved)
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.suspicious_cases = int(state["suspicious_cases"])
+
     @property
     def weight_distance(self) -> float:
         """Euclidean distance of the moving tensors from the source's."""
@@ -182,15 +197,20 @@ class Shadow:
             one figure (see `AdaptiveNorm.distance`) per layer with running statistics, in the order of the forward pass.
         """
         found: list[float] = []
+        with torch.no_grad(), self.before_norms(lambda layer, inputs: found.append(layer.distance(inputs[0]))):
+            self(windows)
+        return found
+
+    @contextmanager
+    def before_norms(self, use: Callable[[AdaptiveNorm, tuple[Tensor, ...]], None]) -> Iterator[None]:
+        """A ``with`` block in which each layer with running statistics hands its inputs to ``use`` before it normalises them."""
         layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
-        hooks = [m.register_forward_pre_hook(lambda layer, x: found.append(layer.distance(x[0]))) for m in layers]
+        hooks = [m.register_forward_pre_hook(use) for m in layers]
         try:
-            with torch.no_grad():
-                self(windows)
+            yield
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from monai_tta.core.auxiliary_heads import (
     super_resolution_loss,
 )
 from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import cross_entropy, full_entropy, half_entropy, probabilities
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.shadow import Shadow
@@ -30,6 +31,7 @@ __all__ = [
     "Task",
     "EntropyTask",
     "ConsistencyTask",
+    "StatisticsTask",
     "HeadTask",
     "ReconstructionTask",
     "DenoisingTask",
@@ -78,6 +80,35 @@ class ConsistencyTask(Task):
         target = view_average(shadow, windows, self.views)
         restyled = self.restyling(windows, [shadow.draw() for _ in windows])
         return cross_entropy(shadow(restyled), target, shadow.head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsTask(Task):
+    """Make each layer's features have the statistics by which that layer normalises them (VPTTA, eq. 5).
+
+    Those are the source's, or a mixture with the present ones, and count as constants. This moves something only where they
+    are not the present ones alone.
+    """
+
+    def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """The mean over layers, windows and channels of the distances of means and of standard deviations, in feature units.
+
+        Raises:
+            CannotAdapt: for a network without running statistics.
+        """
+        distances: list[Tensor] = []
+
+        def compare(layer: AdaptiveNorm, inputs: tuple[Tensor, ...]) -> None:
+            features = inputs[0] if inputs[0].dtype == torch.float64 else inputs[0].float()
+            mean, var = layer.statistics_of(inputs[0])
+            flat = features.flatten(2)
+            distances.append((mean - flat.mean(2)).abs().mean() + (var.sqrt() - flat.std(2)).abs().mean())
+
+        with shadow.before_norms(compare):
+            shadow(windows)
+        if not distances:
+            raise CannotAdapt(f"{shadow.kind} keeps no running statistics of its training, to which features could be brought")
+        return torch.stack(distances).mean()
 
 
 class HeadTask(Task):

@@ -46,18 +46,26 @@ def chosen_contenders(protocol: Protocol, names: Sequence[str] = (), ablations: 
 
 
 def contenders(protocol: Protocol) -> list[Contender]:
-    """All rows of a comparison, family by family in the order of `FAMILIES`, then every other method with its defaults."""
+    """All rows of a comparison, family by family in the order of `FAMILIES`, then every other method with its defaults.
+
+    One that is meant for streams is there twice, episodic and continual.
+    """
     rows = [row for family in FAMILIES for row in family(protocol)]
     covered = {type(row.method).__name__ for row in rows}
-    others = [Contender(name, getattr(methods, name)()) for name in methods.__all__ if name not in covered]
-    return [*rows, *others]
+    for name in methods.__all__:
+        if name not in covered:
+            method = getattr(methods, name)()
+            rows.append(Contender(name, method))
+            if method.is_continual:
+                rows.append(Contender(f"{name}, continual", method, CONTINUAL))
+    return rows
 
 
 def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Contender]:
     """The rows of a comparison over streams: Source and the named ones, or all.
 
-    GraTa and its baselines are continual. GraTa is also run episodic, and Tent at a learning rate that ruins it, with and without
-    restarts after a collapse.
+    GraTa and its baselines are continual, and so is each further method that is meant for streams. GraTa is also run episodic,
+    and Tent at a learning rate that ruins it, with and without restarts after a collapse.
 
     Raises:
         BundleError: for an unknown name.
@@ -75,6 +83,9 @@ def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Cont
         Contender("Tent, 1000 beta", reckless, CONTINUAL),
         Contender("Tent, 1000 beta, never restarted", reckless, CONTINUAL | {"collapse": None}),
     ]
+    others = [name for name in methods.__all__ if getattr(methods, name) not in {type(row.method) for row in rows}]
+    made = {name: getattr(methods, name)() for name in others}
+    rows += [Contender(name, method, CONTINUAL) for name, method in made.items() if method.is_continual]
     known = {row.label: row for row in rows}
     refuse_unknown("contender", only, known)
     return [row for label, row in known.items() if not only or label in ("Source", *only)]

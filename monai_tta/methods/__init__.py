@@ -8,5 +8,6 @@ from monai_tta.methods.source import Source
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
+from monai_tta.methods.vptta import VPTTA
 
-__all__ = ["Careful", "Consistency", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "ViewAverage"]
+__all__ = ["Careful", "Consistency", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "VPTTA", "ViewAverage"]

@@ -31,6 +31,7 @@ LABELS = [
     "GraTa, trained mirrors",
     "GraTa, trained mirrors, 10 beta, 4 steps",
 ]
+OTHERS = ["ImageEdit", "VPTTA", "VPTTA, continual"]
 STREAM_LABELS = [
     "Source",
     "Statistics",
@@ -41,23 +42,24 @@ STREAM_LABELS = [
     "GraTa, episodic",
     "Tent, 1000 beta",
     "Tent, 1000 beta, never restarted",
+    "VPTTA",
 ]
 
 
 def test_rows_keep_their_names_and_order():
     protocol = protocol_of(BUNDLE)
     assert protocol.mirrors is not None
-    assert [row.label for row in contenders(protocol)] == [*LABELS, "ImageEdit"]
+    assert [row.label for row in contenders(protocol)] == [*LABELS, *OTHERS]
     assert [row.label for row in stream_contenders(protocol)] == STREAM_LABELS
 
 
 def test_rows_with_trained_mirrors_need_a_protocol_that_names_the_mirrors():
     without = protocol_of(BUNDLE.parent / "vessel_fundus")
     assert without.mirrors is None
-    assert [row.label for row in contenders(without)] == [*LABELS[:-3], "ImageEdit"]
+    assert [row.label for row in contenders(without)] == [*LABELS[:-3], *OTHERS]
 
 
 def test_continual_rows_are_told_by_their_choices():
     protocol = protocol_of(BUNDLE)
     never = {row.label for row in contenders(protocol) if row.choices.get("reset") == "never"}
-    assert never == {label for label in LABELS if "continual" in label}
+    assert never == {label for label in [*LABELS, *OTHERS] if "continual" in label}

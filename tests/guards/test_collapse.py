@@ -58,7 +58,9 @@ def test_a_stream_with_a_usual_learning_rate_does_not_restart(row):
 
     method = dataclasses.replace(ROWS[row], optimizer=Adam(lr=1e-3))
     cases, _, shadow = stream(method, collapse=Collapse())
-    assert not any(case.restarted for case in cases) and cases[-1].weight_distance > 2 * cases[0].weight_distance
+    assert not any(case.restarted for case in cases)
+    if row != "VPTTA":  # its prompts start anew with each image
+        assert cases[-1].weight_distance > 2 * cases[0].weight_distance
     assert shadow.suspicious_cases == 0
 
 
