@@ -1,6 +1,7 @@
 """The API page names every public name, and nothing that is not there."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -24,3 +25,31 @@ def test_a_name_on_the_page_exists_and_is_described(name):
 
 def test_no_name_is_there_twice():
     assert len(NAMED) == len(set(NAMED))
+
+
+def described(name):
+    """Every function on the page with its docstrings: a function or class, and the public methods of a class shown with its members."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute)
+    if not inspect.isclass(found):
+        yield name, found, f"{found.__doc__} {inspect.getmodule(found).__doc__}"
+        return
+    if issubclass(found, Exception):
+        return
+    words = " ".join(base.__doc__ or "" for base in found.__mro__ if base.__module__.startswith("monai_tta"))
+    yield name, found, words
+    if re.search(rf"autoclass:: {re.escape(name)}\n   :members:", PAGE):
+        for member, value in vars(found).items():
+            function = getattr(value, "__func__", value)
+            if inspect.isfunction(function) and (member == "__call__" or not member.startswith("_")):
+                yield f"{name}.{member}", function, f"{function.__doc__} {words}"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_argument_is_typed_and_described(name):
+    for label, function, words in described(name):
+        for argument in inspect.signature(function).parameters.values():
+            if argument.name in ("self", "cls"):
+                continue
+            assert argument.annotation is not inspect.Parameter.empty, f"{label}: {argument.name} has no type"
+            assert re.search(rf"\b{argument.name}: |``{argument.name}``", words), f"{label}: {argument.name} is not described"

@@ -60,7 +60,13 @@ class HounsfieldWindow(Transform):
 
 
 class HounsfieldWindowd(KeyedTransform):
-    """`HounsfieldWindow` for the given keys."""
+    """`HounsfieldWindow` for the given keys.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        organ: see `HounsfieldWindow`.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(
         self, keys: KeysCollection, organ: str | tuple[float, float] = "abdomen", allow_missing_keys: bool = False

@@ -123,7 +123,13 @@ class GreyToNested(InvertibleTransform):
 
 
 class NestedToGrey(InvertibleTransform):
-    """A grey-coded mask from two nested channels; the inverse of `GreyToNested`, with the same arguments."""
+    """A grey-coded mask from two nested channels; the inverse of `GreyToNested`, with the same arguments.
+
+    Args:
+        disc: grey value of the rim, the disc without the cup.
+        cup: grey value of the cup.
+        background: grey value of everything else.
+    """
 
     def __init__(self, disc: float = 128, cup: float = 0, background: float = 255) -> None:
         self.code = GreyToNested(disc, cup, background)
@@ -138,7 +144,16 @@ class NestedToGrey(InvertibleTransform):
 
 
 class GreyToNestedd(KeyedInvertible):
-    """`GreyToNested` for the given keys; undone by MONAI's `Invertd` with ``orig_keys`` set to one of them."""
+    """`GreyToNested` for the given keys; undone by MONAI's `Invertd` with ``orig_keys`` set to one of them.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        disc: grey value of the rim, the disc without the cup.
+        cup: grey value of the cup.
+        background: grey value of everything else.
+        exact: see `GreyToNested`.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(
         self,
@@ -153,7 +168,15 @@ class GreyToNestedd(KeyedInvertible):
 
 
 class NestedToGreyd(KeyedInvertible):
-    """`NestedToGrey` for the given keys."""
+    """`NestedToGrey` for the given keys.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        disc: grey value of the rim, the disc without the cup.
+        cup: grey value of the cup.
+        background: grey value of everything else.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(
         self,

@@ -137,21 +137,40 @@ class BiasFieldCorrection(Transform):
 
 
 class HeadZScored(KeyedTransform):
-    """`HeadZScore` for the given keys."""
+    """`HeadZScore` for the given keys.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, HeadZScore(), allow_missing_keys)
 
 
 class RobustPercentilesd(KeyedTransform):
-    """`RobustPercentiles` for the given keys."""
+    """`RobustPercentiles` for the given keys.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 1.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(self, keys: KeysCollection, lower: float = 1, upper: float = 99, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, RobustPercentiles(lower, upper), allow_missing_keys)
 
 
 class BiasFieldCorrectiond(KeyedTransform):
-    """`BiasFieldCorrection` for the given keys."""
+    """`BiasFieldCorrection` for the given keys.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        shrink: see `BiasFieldCorrection`.
+        iterations: see `BiasFieldCorrection`.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(
         self,

@@ -51,7 +51,12 @@ SCANNERS = {
 
 @dataclass(frozen=True)
 class Phantom:
-    """An image ``(C, *spatial)`` and its exact label ``(1 or 2, *spatial)``."""
+    """An image ``(C, *spatial)`` and its exact label ``(1 or 2, *spatial)``.
+
+    Args:
+        image: ``(C, *spatial)``.
+        label: the exact label, ``(1 or 2, *spatial)``.
+    """
 
     image: Tensor
     label: Tensor
@@ -61,6 +66,11 @@ def ct_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner: str |
     """An abdomen: air, a body of soft tissue, a liver (1), a spleen (2) and a spine, in HU, ``(1, x, y, z)``.
 
     Nothing is below -1024 HU, as in a scanner's files.
+
+    Args:
+        size: voxels along each axis, or height and width in pixels.
+        seed: of anatomy and noise.
+        scanner: how it is seen, a `Scanner` or a name in `SCANNERS`.
     """
     draw, grid = _start(size, (0.2, 0.18, 0.36), seed)
     hu = torch.full(tuple(size), -1000.0)
@@ -80,6 +90,11 @@ def mri_phantom(size: Sequence[int] = (48, 48, 48), seed: int = 0, scanner: str 
     """A head, T1-like: skull, grey and white matter, ventricles, and a pair of nuclei (1), in arbitrary units.
 
     Magnitudes, as MRI shows them: noise in air is folded to above zero.
+
+    Args:
+        size: voxels along each axis, or height and width in pixels.
+        seed: of anatomy and noise.
+        scanner: how it is seen, a `Scanner` or a name in `SCANNERS`.
     """
     draw, grid = _start(size, (0.17, 0.26, 0.17), seed)
     t1 = torch.zeros(tuple(size))
@@ -95,7 +110,13 @@ def mri_phantom(size: Sequence[int] = (48, 48, 48), seed: int = 0, scanner: str 
 
 
 def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
-    """A retina in colour, values in [0, 1], with a disc and a cup as two nested channels."""
+    """A retina in colour, values in [0, 1], with a disc and a cup as two nested channels.
+
+    Args:
+        size: voxels along each axis, or height and width in pixels.
+        seed: of anatomy and noise.
+        scanner: how it is seen, a `Scanner` or a name in `SCANNERS`.
+    """
     draw, grid = _start(size, (0.08, 0.072), seed)
     view = _ball(grid, (0, 0), (0.95, 0.95))
     colour = torch.zeros(3, *size)
@@ -118,6 +139,11 @@ def lesion_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str
 
     The lesion's size (a hundredth to a third of the image) and contrast differ much from image to image, which makes it hard to
     segment.
+
+    Args:
+        size: voxels along each axis, or height and width in pixels.
+        seed: of anatomy and noise.
+        scanner: how it is seen, a `Scanner` or a name in `SCANNERS`.
     """
     draw, grid = _start(size, (0.1, 0.1), seed)
     generator = torch.Generator().manual_seed(seed + 10_000)

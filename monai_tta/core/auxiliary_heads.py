@@ -124,6 +124,9 @@ def attach_heads(network: nn.Module, at: str, **choices: Any) -> nn.Module:
 def heads_of(network: nn.Module) -> AuxiliaryHeads:
     """The heads that `attach_heads` put on a network.
 
+    Args:
+        network: the network.
+
     Raises:
         ValueError: when it has none.
     """
@@ -169,7 +172,14 @@ def denoising_loss(
 
 
 def super_resolution_loss(network: nn.Module, windows: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The same, but the image head predicts the windows from ones of half their size (each side rounded down)."""
+    """The same, but the image head predicts the windows from ones of half their size (each side rounded down).
+
+    Args:
+        network: a network with `AuxiliaryHeads`.
+        windows: images in any unit; the loss is in squared units.
+        args: what else the network takes.
+        kwargs: what else the network takes.
+    """
     half = [max(1, side // 2) for side in windows.shape[2:]]
     small = F.interpolate(windows, size=half, mode="bilinear" if len(half) == 2 else "trilinear", align_corners=False)
     return _image_loss(network, small, windows, *args, **kwargs)
@@ -177,6 +187,13 @@ def super_resolution_loss(network: nn.Module, windows: Tensor, *args: Any, **kwa
 
 def rotation_loss(network: nn.Module, windows: Tensor, seeds: Sequence[int], *args: Any, **kwargs: Any) -> Tensor:
     """Cross-entropy of the pose head in nats, for windows ``(N, C, *spatial)`` each in a pose that its seed draws.
+
+    Args:
+        network: a network with `AuxiliaryHeads`.
+        windows: images in any unit.
+        seeds: one for each window.
+        args: what else the network takes.
+        kwargs: what else the network takes.
 
     Raises:
         ValueError: when the network has no heads, or windows have other poses than the head was made for.

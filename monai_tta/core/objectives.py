@@ -18,6 +18,10 @@ Head = Literal["softmax", "sigmoid"]
 def probabilities(logits: Tensor, head: Head) -> Tensor:
     """Turn logits ``(N, C, *spatial)`` into probabilities in [0, 1] of the same shape.
 
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
+
     Raises:
         ValueError: when ``head`` is neither "softmax" nor "sigmoid".
 
@@ -32,7 +36,12 @@ def probabilities(logits: Tensor, head: Head) -> Tensor:
 
 
 def labels(logits: Tensor, head: Head) -> Tensor:
-    """Turn logits into a mask: class numbers ``(N, 1, *spatial)`` for "softmax", booleans ``(N, C, *spatial)`` for "sigmoid"."""
+    """Turn logits into a mask: class numbers ``(N, 1, *spatial)`` for "softmax", booleans ``(N, C, *spatial)`` for "sigmoid".
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
+    """
     return logits.argmax(1, keepdim=True) if head == "softmax" else logits > 0
 
 
@@ -41,6 +50,10 @@ def half_entropy(logits: Tensor, head: Head) -> Tensor:
 
     For a softmax head this is the entropy. For a sigmoid head it leaves out ``(1 - p) log(1 - p)``, so its gradient changes sign
     at p = 1/e. It is here to reproduce the paper (Chen et al., AAAI 2025, arXiv 2408.07343).
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
     """
     p = probabilities(logits, head)
     return -(p * (p + 1e-6).log()).sum(1).mean()
@@ -52,6 +65,10 @@ def full_entropy(logits: Tensor, head: Head) -> Tensor:
     Softmax: ``-sum_c p log p`` in [0, log C]. Sigmoid: the sum over channels of ``-p log p - (1 - p) log(1 - p)``, in
     [0, C log 2]. It is computed from log-probabilities, so it is finite for all finite logits. For two classes, softmax gives
     what sigmoid gives for the difference of the logits. As an adaptation objective: Wang et al., ICLR 2021 (TENT).
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
     """
     if head == "softmax":
         return -(probabilities(logits, head) * logits.log_softmax(1)).sum(1).mean()
@@ -64,6 +81,11 @@ def cross_entropy(logits: Tensor, target: Tensor, head: Head) -> Tensor:
 
     Sigmoid: binary cross-entropy, averaged over channels and voxels (GraTa's consistency loss, eq. 4). Softmax: cross-entropy to
     the target distribution, averaged over voxels.
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        target: probabilities of the same shape, in [0, 1].
+        head: what the channels stand for, "softmax" or "sigmoid".
 
     Raises:
         ValueError: when the shapes differ.

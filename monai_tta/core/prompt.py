@@ -52,7 +52,11 @@ class Prompt(Selection):
             raise ValueError(f"wavelength and spacing are above 0, found {self.wavelength} and {self.spacing}")
 
     def __call__(self, network: nn.Module) -> list[str]:
-        """The name of the new parameter ``(1, C, *sizes)``; empty for a network without a convolution."""
+        """The name of the new parameter ``(1, C, *sizes)``; empty for a network without a convolution.
+
+        Args:
+            network: a private copy of a network.
+        """
         first = next((m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
         if first is None:
             return []
@@ -65,6 +69,9 @@ class Prompt(Selection):
     def cycles(self, shape: Sequence[int]) -> list[int]:
         """The highest frequency along each axis of a window ``(*spatial)``, in cycles per window.
 
+        Args:
+            shape: voxels of a window along each axis.
+
         Raises:
             CannotAdapt: when ``spacing`` has another number of axes.
         """
@@ -75,11 +82,20 @@ class Prompt(Selection):
         return [min(most, (side - 1) // 2) for most, side in zip(wanted, shape, strict=True)]
 
     def places(self, shape: Sequence[int]) -> tuple[Tensor, ...]:
-        """Where the prompt's frequencies are in the spectrum of a window ``(*spatial)``: indices to use together."""
+        """Where the prompt's frequencies are in the spectrum of a window ``(*spatial)``: indices to use together.
+
+        Args:
+            shape: voxels of a window along each axis.
+        """
         return tuple(torch.meshgrid(*self._frequencies_in_spectrum(shape), indexing="ij"))
 
     def used_part(self, prompt: Tensor, shape: Sequence[int]) -> Tensor:
-        """The part ``(C, *sizes)`` of a prompt ``(1, C, *all sizes)`` that acts on windows ``(*spatial)``."""
+        """The part ``(C, *sizes)`` of a prompt ``(1, C, *all sizes)`` that acts on windows ``(*spatial)``.
+
+        Args:
+            prompt: the parameter.
+            shape: voxels of a window along each axis.
+        """
         part = prompt[0]
         for axis, most in enumerate(self.cycles(shape), 1):
             part = part.narrow(axis, self.frequencies - most, 2 * most + 1)
@@ -87,6 +103,10 @@ class Prompt(Selection):
 
     def apply(self, prompt: Tensor, windows: Tensor) -> Tensor:
         """Windows ``(N, C, *spatial)`` with their low frequencies multiplied, in their own dtype.
+
+        Args:
+            prompt: the parameter ``(1, C, *all sizes)``.
+            windows: ``(N, C, *spatial)``.
 
         Raises:
             CannotAdapt: when the prompt has other channels or axes than the windows.
@@ -106,7 +126,11 @@ class Prompt(Selection):
         return changed.to(windows.dtype)
 
     def amplitudes(self, windows: Tensor) -> Tensor:
-        """The amplitudes of the prompt's frequencies, ``(C, *sizes)``: the mean over windows ``(N, C, *spatial)``."""
+        """The amplitudes of the prompt's frequencies, ``(C, *sizes)``: the mean over windows ``(N, C, *spatial)``.
+
+        Args:
+            windows: ``(N, C, *spatial)``.
+        """
         shape = windows.shape[2:]
         spectrum = torch.fft.fftn(windows, dim=list(range(2, windows.ndim)))
         return spectrum.abs().mean(0).movedim(0, -1)[self.places(shape)].movedim(-1, 0)

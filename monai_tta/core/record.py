@@ -103,6 +103,9 @@ class Case:
     def from_json(cls, text: str) -> Case:
         """Read what `to_json` wrote. The record is equal to the one that was written.
 
+        Args:
+            text: a JSON object.
+
         Raises:
             ValueError: when the text is not the record of a case.
         """

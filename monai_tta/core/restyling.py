@@ -56,7 +56,11 @@ class PerChannel(RandomizableTransform):
 
 
 class KeepMoments(Randomizable, Transform):
-    """Run transforms, then give the image back the mean and standard deviation that it had, so z-scores stay z-scores."""
+    """Run transforms, then give the image back the mean and standard deviation that it had, so z-scores stay z-scores.
+
+    Args:
+        transforms: MONAI transforms of an image ``(C, *spatial)``, run in this order.
+    """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = Compose(transforms)
@@ -76,7 +80,11 @@ class KeepMoments(Randomizable, Transform):
 
 
 class KeepRange(KeepMoments):
-    """Run transforms, then clamp the image to the range that it had, so an HU window keeps its limits."""
+    """Run transforms, then clamp the image to the range that it had, so an HU window keeps its limits.
+
+    Args:
+        transforms: MONAI transforms of an image ``(C, *spatial)``, run in this order.
+    """
 
     def keep(self, out: Tensor, img: Tensor) -> Tensor:
         """``out``, clamped to the range of ``img``."""

@@ -25,7 +25,11 @@ class Selection(ABC):
 
     @abstractmethod
     def __call__(self, network: nn.Module) -> list[str]:
-        """Names of the parameters that may move, as in ``network.named_parameters()`` and in that order; empty for none."""
+        """Names of the parameters that may move, as in ``network.named_parameters()`` and in that order; empty for none.
+
+        Args:
+            network: a private copy of a network, which the selection may extend.
+        """
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,12 @@ class Task(ABC):
 
     @abstractmethod
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """A scalar loss for windows ``(N, C, *spatial)``."""
+        """A scalar loss for windows ``(N, C, *spatial)``.
+
+        Args:
+            shadow: the network that adapts.
+            windows: ``(N, C, *spatial)``.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,12 +33,20 @@ class View:
     plane: tuple[int, int] = (0, 1)
 
     def apply(self, x: Tensor) -> Tensor:
-        """Put windows ``(N, C, *spatial)`` into this pose."""
+        """Put windows ``(N, C, *spatial)`` into this pose.
+
+        Args:
+            x: windows, or probabilities of them.
+        """
         x = x.flip([axis + 2 for axis in self.mirrors]) if self.mirrors else x
         return torch.rot90(x, self.turns, [axis + 2 for axis in self.plane]) if self.turns else x
 
     def undo(self, x: Tensor) -> Tensor:
-        """Bring ``(N, C, *spatial)`` from this pose back to the original one."""
+        """Bring ``(N, C, *spatial)`` from this pose back to the original one.
+
+        Args:
+            x: windows or probabilities in this pose.
+        """
         x = torch.rot90(x, -self.turns, [axis + 2 for axis in self.plane]) if self.turns else x
         return x.flip([axis + 2 for axis in self.mirrors]) if self.mirrors else x
 
@@ -72,6 +80,9 @@ class Views:
 
     def of(self, shape: Sequence[int]) -> list[View]:
         """The poses for windows of this spatial shape, the identity first.
+
+        Args:
+            shape: voxels of a window along each axis.
 
         Raises:
             ValueError: when windows do not have the axes that may be mirrored.

@@ -80,6 +80,10 @@ class Profile:
 def profile(job: CostJob, repeats: int = 3) -> Iterator[Profile | str]:
     """Time all ways in turn, ``repeats`` times after a first round that does not count.
 
+    Args:
+        job: what to time.
+        repeats: how often each way is timed, 1 or more.
+
     Yields:
         at each step, what is done next; at last the profile.
     """

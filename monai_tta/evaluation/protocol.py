@@ -55,6 +55,9 @@ class Protocol:
 def protocol_of(root: Path) -> Protocol:
     """Read a bundle's protocol.
 
+    Args:
+        root: the folder of the bundle.
+
     Raises:
         BundleError: for a bundle without one, or one with unknown entries.
     """

@@ -175,6 +175,16 @@ def streams(
 
     Arguments are those of `follow_streams`; ``workers`` is the number of processes, one per core by default.
 
+    Args:
+        root: the folder of the bundle.
+        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        plan: which streams.
+        only: labels of contenders; all for none.
+        checkpoint: a file in the bundle's ``models`` folder.
+        workers: how many processes; None for one per core.
+        device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
+        choices: keyword arguments of `AdaptiveInferer`.
+
     Yields:
         as each contender is done, its rows and None; or no rows, and what went wrong.
 

@@ -64,6 +64,9 @@ class FromAnswers(Guard):
 def as_guard(guard: Any) -> Guard:
     """A guard unchanged, a callable as `FromAnswers`.
 
+    Args:
+        guard: a `Guard`, or a callable ``(unadapted, adapted, head) -> reason or None``.
+
     Raises:
         ValueError: for anything else.
     """

@@ -125,15 +125,26 @@ class Evidence:
         """Mean soft Dice between the shadow's answer of each window and its answers of the window's views, in [0, 1].
 
         1 where there is nothing to compare. Costs a forward pass of each window and of each of its views.
+
+        Args:
+            views: which mirrors and turns.
         """
         return _view_agreement(self.shadow, self.windows, views)
 
     def unadapted_view_agreement(self, views: Views) -> float:
-        """The same of the source's answers."""
+        """The same of the source's answers.
+
+        Args:
+            views: which mirrors and turns.
+        """
         return _view_agreement(self.source, self.windows, views)
 
     def window_probabilities(self, shadow: Shadow) -> tuple[Tensor, ...]:
-        """Probabilities ``(1, K, *spatial)`` of each window by a shadow. Costs a forward pass of each."""
+        """Probabilities ``(1, K, *spatial)`` of each window by a shadow. Costs a forward pass of each.
+
+        Args:
+            shadow: `shadow`, `source` or `fresh`.
+        """
         return tuple(_predict(shadow, window) for window in self.windows)
 
 

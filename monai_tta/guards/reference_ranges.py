@@ -92,6 +92,9 @@ class ReferenceRanges:
     def from_json(cls, text: str) -> ReferenceRanges:
         """Read what `to_json` wrote; equal to the original.
 
+        Args:
+            text: a JSON object.
+
         Raises:
             ValueError: for a text that is no JSON object of reference ranges.
         """
@@ -143,6 +146,9 @@ def read_reference_ranges(path: str | PathLike[str]) -> ReferenceRanges:
     """Reference ranges from a file that `monai-tta reference` wrote.
 
     In a MONAI config: ``{_target_: monai_tta.guards.read_reference_ranges, path: reference.json}``.
+
+    Args:
+        path: the file.
 
     Raises:
         ValueError: for a file that is missing or holds something else.

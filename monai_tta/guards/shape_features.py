@@ -60,6 +60,10 @@ def count_components(mask: Any, small: int = SMALL) -> int:
     """How many connected components of at least ``small`` voxels a mask ``(*spatial)`` has.
 
     Voxels that share a corner belong to the same component.
+
+    Args:
+        mask: booleans ``(*spatial)``.
+        small: components of fewer voxels do not count.
     """
     own = np.asarray(mask, bool)
     labelled, count = ndimage.label(own, np.ones((3,) * own.ndim))

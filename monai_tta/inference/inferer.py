@@ -6,17 +6,17 @@ Every trap of MONAI and torch (docs/architecture.md) is handled in this package,
 from __future__ import annotations
 
 import re
-import threading
 import warnings
-import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.utils import BlendMode, PytorchPadMode
 from torch import Tensor, nn
 
 from monai_tta.compute.precision import Precision
@@ -25,36 +25,41 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case
-from monai_tta.core.shadow import Shadow
 from monai_tta.guards.collapse import Collapse
 from monai_tta.inference.batches import batched, of_image
 from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted
-from monai_tta.inference.network import Fingerprint, Network, check_input, fingerprint, unwrap
+from monai_tta.inference.network import Network, check_input, fingerprint, unwrap
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import GuardLike, Settings
+from monai_tta.inference.streams import Stream
+from monai_tta.inference.streams import lock as _lock
+from monai_tta.inference.streams import streams as _streams
 from monai_tta.methods import GraTa
 
 __all__ = ["AdaptiveInferer"]
-
-_streams: weakref.WeakKeyDictionary[AdaptiveInferer, Stream] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-class Stream:
-    """What a continual inferer carries from case to case: one shadow per network, and a lock so that calls take turns."""
-
-    def __init__(self) -> None:
-        self.turn = threading.RLock()
-        self.shadows: weakref.WeakKeyDictionary[nn.Module, tuple[Fingerprint, Shadow]] = weakref.WeakKeyDictionary()
 
 
 class AdaptiveInferer(SlidingWindowInferer):
     """Answer an image by sliding windows with a network that first adapts to it. The given network never changes.
 
-    The first 15 arguments are `monai.inferers.SlidingWindowInferer`'s, in its order; ``roi_size`` defaults to the whole
-    image. The rest are keyword-only.
+    The first 15 arguments are `monai.inferers.SlidingWindowInferer`'s, in its order. The rest are keyword-only.
 
     Args:
+        roi_size: the size of a window along each axis, in voxels; -1 for the whole image.
+        sw_batch_size: how many windows the network gets at once.
+        overlap: of neighbouring windows, as a share of their size, in [0, 1); one number or one for each axis.
+        mode: how windows are weighted where they overlap, "constant" or "gaussian".
+        sigma_scale: the standard deviation of "gaussian", as a share of the window's size.
+        padding_mode: how an image smaller than a window is padded, as for `torch.nn.functional.pad`.
+        cval: what "constant" padding puts there.
+        sw_device: where windows are computed; None for where the image is.
+        device: where the answer is put together; None for where the image is.
+        progress: whether to show a bar.
+        cache_roi_weight_map: whether to keep the weights of "gaussian" for images of one size.
+        cpu_thresh: the number of voxels from which the answer is put together on the CPU; None for never.
+        buffer_steps: how many steps along ``buffer_dim`` are collected before they go to ``device``; None for no buffer.
+        buffer_dim: the axis along which windows are collected, 0 for the first spatial one; negative from the last.
+        with_coord: whether the network also gets each window's place in the image.
         method: how to adapt; GraTa as published unless told otherwise.
         head: what the logits stand for, "softmax" or "sigmoid". "auto": one channel is "sigmoid", more are "softmax".
         learn: "volume" selects adaptation windows, learns from them once, then answers the whole image; "window" learns from each
@@ -85,15 +90,15 @@ class AdaptiveInferer(SlidingWindowInferer):
 
     def __init__(
         self,
-        roi_size: Any = -1,
+        roi_size: Sequence[int] | int = -1,
         sw_batch_size: int = 1,
-        overlap: Any = 0.25,
-        mode: Any = "constant",
-        sigma_scale: Any = 0.125,
-        padding_mode: Any = "constant",
+        overlap: Sequence[float] | float = 0.25,
+        mode: BlendMode | str = BlendMode.CONSTANT,
+        sigma_scale: Sequence[float] | float = 0.125,
+        padding_mode: PytorchPadMode | str = PytorchPadMode.CONSTANT,
         cval: float = 0.0,
-        sw_device: Any = None,
-        device: Any = None,
+        sw_device: torch.device | str | None = None,
+        device: torch.device | str | None = None,
         progress: bool = False,
         cache_roi_weight_map: bool = False,
         cpu_thresh: int | None = None,
@@ -140,6 +145,12 @@ class AdaptiveInferer(SlidingWindowInferer):
     def __call__(self, inputs: Tensor, network: Network, *args: Any, **kwargs: Any) -> Any:
         """Answer a batch of images ``(N, C, *spatial)``; each image is a case of its own.
 
+        Args:
+            inputs: floating-point images.
+            network: the source network, or a callable around it; never changed.
+            args: what else the network takes, as for MONAI's inferers.
+            kwargs: what else the network takes.
+
         Returns:
             what the inner inferer would return for this network: the same container, shape, dtype, device and meta data.
 
@@ -158,7 +169,14 @@ class AdaptiveInferer(SlidingWindowInferer):
         return batched(answers, inputs)
 
     def run_inner(self, inputs: Tensor, network: Network, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the inner inferer with ``network`` as it is."""
+        """Run the inner inferer with ``network`` as it is.
+
+        Args:
+            inputs: images ``(N, C, *spatial)``.
+            network: any network or callable.
+            args: what else it takes.
+            kwargs: what else it takes.
+        """
         if self.inferer is None:
             return super().__call__(inputs, network, *args, **dict(kwargs))
         return self.inferer(inputs, network, *args, **dict(kwargs))

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from monai_tta.inference.inferer import AdaptiveInferer, Stream, _lock, _streams
+from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network import fingerprint, unwrap
+from monai_tta.inference.streams import Stream, lock, streams
 
 __all__ = ["StreamFileError", "save_stream", "load_stream"]
 
@@ -37,8 +38,8 @@ def save_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
         StreamFileError: when the inferer has learnt nothing of this network yet.
     """
     source = unwrap(network)
-    with _lock:
-        stream = _streams.get(inferer)
+    with lock:
+        stream = streams.get(inferer)
     if stream is None or source not in stream.shadows:
         raise StreamFileError(
             f"nothing to save: the inferer has not adapted this {type(source).__name__} yet, or not continually"
@@ -85,8 +86,8 @@ def load_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
     with torch.inference_mode(False):
         shadow = method.begin(source, content["head"])
         shadow.load_state(content["state"])
-    with _lock:
-        stream = _streams.setdefault(inferer, Stream())
+    with lock:
+        stream = streams.setdefault(inferer, Stream())
         inferer._begun = int(content["n_cases"])
     with stream.turn:
         stream.shadows[source] = (fingerprint(source), shadow)

@@ -27,7 +27,14 @@ class BundleError(ValueError):
 
 @dataclass
 class SourceBundle:
-    """The parts of a bundle: config, network with its weights (on ``device``), inferer, and transforms on demand."""
+    """The parts of a bundle: config, network with its weights (on ``device``), inferer, and transforms on demand.
+
+    Args:
+        parser: of the bundle's inference config.
+        network: in eval mode, with its weights.
+        inferer: the bundle's own, unadapted.
+        device: where the network is.
+    """
 
     parser: ConfigParser
     network: nn.Module

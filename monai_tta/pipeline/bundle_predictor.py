@@ -40,6 +40,10 @@ def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, st
 def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMethod:
     """`Careful` with the gain predictor of a bundle's checkpoint, for a config's ``_target_``.
 
+    Args:
+        bundle_root: the folder of the bundle.
+        checkpoint: a file in its ``models`` folder.
+
     Raises:
         PredictorError: for a gain predictor's file that cannot be read.
     """

@@ -15,6 +15,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     all folders of DICOM series in it are images, in the order of their names. A link in a folder that leads nowhere counts as an
     image: it then fails, and nobody overlooks it.
 
+    Args:
+        paths: files and folders.
+
     Raises:
         ValueError: for a folder without any image.
     """

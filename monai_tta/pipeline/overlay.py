@@ -114,6 +114,9 @@ def look(root: Path, head: str | None = None) -> Findings:
 def overlay(findings: Findings) -> str:
     """The overlay as YAML.
 
+    Args:
+        findings: what was found of a bundle.
+
     Raises:
         BundleError: when the bundle has no evaluator, or its head is not known.
     """

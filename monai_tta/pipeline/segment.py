@@ -154,7 +154,12 @@ def settings_of(root: Path, checkpoint: str, method: AdaptationMethod, options: 
 
 
 def write_records(cases: Iterable[Case | None], path: Path) -> None:
-    """Write records as a JSON list, ``null`` where an image failed, to a temporary file first and then in one move."""
+    """Write records as a JSON list, ``null`` where an image failed, to a temporary file first and then in one move.
+
+    Args:
+        cases: one record for each image, None for one that failed.
+        path: the file.
+    """
     write_atomically(path, json.dumps([case and json.loads(case.to_json()) for case in cases], indent=1) + "\n")
 
 

@@ -34,6 +34,14 @@ def calibrate(
 
     The same as `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
 
+    Args:
+        root: the folder of the bundle.
+        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        checkpoint: a file in the bundle's ``models`` folder.
+        settings: how many images, distortions and candidates.
+        keys: entries of the evaluate config to set, as ``--set`` does.
+        device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+
     Yields:
         after each distorted image, how many are done; at last the gain predictor.
 

@@ -57,6 +57,10 @@ class MeasureCases(Guard):
 def measure_images(bundle: SourceBundle, images: Sequence[Path]) -> Iterator[FiguresOrReason]:
     """Segment unlabelled images without adaptation and measure the answers.
 
+    Args:
+        bundle: the source.
+        images: files, or folders of DICOM series.
+
     Yields:
         for each image its figures, or why there are none.
     """
@@ -73,6 +77,12 @@ def measure_images(bundle: SourceBundle, images: Sequence[Path]) -> Iterator[Fig
 
 def measure_labelled(bundle: SourceBundle, root: Path, dataset_dir: Path, domain: str) -> Iterator[FiguresOrReason]:
     """Measure the labels of a domain of the bundle's ``configs/compare.yaml``, and the entropy and distances of its images.
+
+    Args:
+        bundle: the source.
+        root: the folder of the bundle.
+        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        domain: the label of one of the domains.
 
     Yields:
         for each case its figures, or why there are none.

@@ -15,6 +15,9 @@ UNIVERSAL = Path(__file__).parent / "predictors" / "universal.npz"
 def predictor_file(weights: Path) -> Path:
     """Where the gain predictor of a checkpoint is kept: beside its file of weights.
 
+    Args:
+        weights: the checkpoint's file of weights.
+
     >>> predictor_file(Path("models/model.pt")).name, predictor_file(Path("models/model_instance.pt")).name
     ('gain_predictor.npz', 'gain_predictor_model_instance.npz')
     """
@@ -23,6 +26,9 @@ def predictor_file(weights: Path) -> Path:
 
 def load_predictor(name: str) -> GainPredictor:
     """The gain predictor in a file, or the universal one for "universal" and "auto".
+
+    Args:
+        name: a path, "universal" or "auto".
 
     Raises:
         CannotAdapt: when there is none, or one for other features than this version computes.
@@ -39,6 +45,9 @@ def load_predictor(name: str) -> GainPredictor:
 
 def read_predictor(path: Path) -> GainPredictor:
     """The gain predictor in a file, read once for as long as the file stays as it is.
+
+    Args:
+        path: the file.
 
     Raises:
         PredictorError: as `GainPredictor.load`.

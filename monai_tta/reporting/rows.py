@@ -34,6 +34,13 @@ class Score:
 
     A score is NaN where it is not defined, and ``reason`` says why: "absent" (neither in the truth nor found), "invented"
     (found, but not in the truth) or "missed" (in the truth, but not found). It is None where all could be computed.
+
+    Args:
+        dice: in [0, 1], or NaN.
+        nsd: normalised surface Dice, in [0, 1], or NaN.
+        hd95: the 95th percentile of surface distances, 0 or more, or NaN.
+        assd: the mean surface distance, 0 or more, or NaN.
+        reason: why a score is NaN; None where all could be computed.
     """
 
     dice: float
@@ -66,6 +73,17 @@ class Row:
     ``memory`` are of the answer alone; memory is in MiB above what the process held before, None where the system doesn't say.
     ``answer`` is a digest of the logits: equal where the logits are equal bit for bit. ``reason`` says why the image has the
     unadapted answer; it is None for an adapted one.
+
+    Args:
+        key: what identifies the row.
+        scores: one for each label.
+        shift: the class of the simulated scanner; None without one.
+        severity: its strength; None without one.
+        group: the case's group, such as its centre; None for none.
+        seconds: the answer took.
+        memory: of the answer, in MiB.
+        answer: a digest of the logits.
+        reason: why the answer is the unadapted one; None for an adapted one.
     """
 
     key: Key
@@ -81,6 +99,9 @@ class Row:
 
 class RowFile:
     """A file of rows. A process may be killed at any moment: the rows of one call of `add` are all in the file, or none is.
+
+    Args:
+        path: an SQLite file; made where there is none.
 
     Raises:
         RowsError: for a file that holds no rows of a comparison.

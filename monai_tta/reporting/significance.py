@@ -79,7 +79,12 @@ def mean_interval(changes: ArrayLike, level: float = 0.95, resamples: int = RESA
 
 
 def share_harmed(changes: ArrayLike, margin: float = HARM) -> float:
-    """The share in [0, 1] of cases that lost more than ``margin`` (in Dice); NaN without a case."""
+    """The share in [0, 1] of cases that lost more than ``margin`` (in Dice); NaN without a case.
+
+    Args:
+        changes: one for each case, in Dice.
+        margin: the smallest loss that counts as harm, in Dice.
+    """
     numbers = _numbers(changes)
     return float(np.mean(numbers < -margin)) if len(numbers) else nan
 
