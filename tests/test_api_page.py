@@ -28,7 +28,7 @@ def test_no_name_is_there_twice():
 
 
 def described(name):
-    """Every function on the page with its docstrings: a function or class, and the public methods of a class shown with its members."""
+    """Each function on the page with the docstrings that speak of it; of a class with its members, the public methods, too."""
     module, _, attribute = name.rpartition(".")
     found = getattr(importlib.import_module(module), attribute)
     if not inspect.isclass(found):

@@ -40,7 +40,7 @@ class Shadow:
     the network takes besides windows), ``precision``, ``voxels_at_once`` (see `windows_at_once`), ``over_processes`` (whether
     gradients are means over all processes), ``layout`` (gives windows their memory layout) and ``optimizer``.
 
-    Arguments of its functions: ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a function of shadow and windows to a scalar;
+    Arguments of its functions: ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a scalar function of shadow and windows;
     ``direction``, one gradient or None per moving tensor; ``distance``, a factor on it; ``seed``, a whole number; ``other``, a
     shadow; ``state``, what `state` returned.
 
