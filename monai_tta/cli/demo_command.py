@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,10 +32,10 @@ def demo(
     """Find both hippocampi in the ICBM-152 template, as it is and through a simulated poor scanner: unadapted, GraTa, Careful."""
     with report_errors():
         from monai_tta.cli.demo import SEED, in_words, make_demo, poor_scanner
+        from monai_tta.core.record import reasons_on_record_alone
 
         seed = SEED if seed is None else seed
-        with show_progress("segmenting", 12, "boxes") as progress, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "answered without adaptation")  # the table says so
+        with show_progress("segmenting", 12, "boxes") as progress, reasons_on_record_alone():
             answers = make_demo(out, progress.advance, seed)
     scanner = in_words(poor_scanner(seed))
     if as_json:

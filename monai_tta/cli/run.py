@@ -142,6 +142,7 @@ def _run(request: _Request) -> int:
         with report_errors():
             bundle = _check_names(request)  # before torch is imported, which takes seconds
 
+            from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.bundle import load_bundle
             from monai_tta.pipeline.find_images import check_output_folder, find_images
             from monai_tta.pipeline.run_log import RunLog
@@ -157,7 +158,7 @@ def _run(request: _Request) -> int:
             log = RunLog(request.out, files, settings, restart=request.restart)
             todo = segment(source, files, request.out, method, run_log=log, **options)
             outcomes = []
-            with closing(todo), show_progress("segmenting", len(files), "images") as progress:
+            with closing(todo), reasons_on_record_alone(), show_progress("segmenting", len(files), "images") as progress:
                 for outcome in todo:
                     outcomes.append(outcome)
                     progress.advance(_describe(outcome), counts=not outcome.earlier_run)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +22,15 @@ def peak_memory() -> float | None:
         return None
     bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 2**20
+
+
+@contextmanager
+def reasons_on_record_alone() -> Iterator[None]:
+    """A ``with`` block in which the inferer does not warn of what is on each case's record, because the caller reports that."""
+    with warnings.catch_warnings():
+        for what in ("answered without adaptation", "the stream restarted"):
+            warnings.filterwarnings("ignore", what)
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from monai_tta.compute.memory import memory_rise
-from monai_tta.core.record import Case
+from monai_tta.core.record import Case, reasons_on_record_alone
 from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.plan import ComparisonJob
@@ -94,7 +94,8 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
             continue
         for contender, inferer in zip(job.contenders, inferers, strict=True):
             try:
-                results.append(use(_answer(contender, number, domain, inferer, bundle, data)))
+                with reasons_on_record_alone():
+                    results.append(use(_answer(contender, number, domain, inferer, bundle, data)))
             except Exception as error:  # nor must one method that fails
                 failures.append(f"{where}, {contender.label}: {type(error).__name__}: {error}")
     return results, failures

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from monai_tta.core.record import reasons_on_record_alone
 from monai_tta.evaluation.contenders import Contender, stream_contenders
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
@@ -141,7 +142,7 @@ class _LoadedDomain:
 def _answer(bundle: SourceBundle, inferer: AdaptiveInferer, domain: _LoadedDomain, case: StreamCase, label: str) -> StreamRow:
     """Answer and score one case; its place in the stream is filled in by the caller."""
     data = domain.cases[case.case]
-    with torch.no_grad():
+    with torch.no_grad(), reasons_on_record_alone():
         logits = inferer(data["image"][None].as_tensor().to(bundle.device), bundle.network)
     scores = scores_of(domain.postprocessing(dict(data) | {"pred": logits[0].cpu()}), ("dice",))
     record = inferer.cases[-1]
