@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
+from monai_tta import VPTTA, AdaptiveInferer, Careful, Consistency, DyNA, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
 from monai_tta.core.method import Descent
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.restyling import Restyling
@@ -52,10 +52,12 @@ ROWS = {
     "ViewAverage": ViewAverage(),
     "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
+    "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
 }
-NEEDS_RUNNING_STATS = {"VPTTA"}  # these refuse networks without BatchNorm
+NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm
 LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]
+MOVERS = [*LEARNERS, *(name for name, method in ROWS.items() if isinstance(getattr(method, "inner", None), Descent))]
 NORMS = ["batch", "group", "instance", "layer"]
 
 

@@ -14,7 +14,7 @@ from monai_tta.core.method import Wrapper
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Everything, Matching, NormAffine
 from monai_tta.inference.inferer import _streams
-from tests.small import LEARNERS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
+from tests.small import LEARNERS, MOVERS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
 
 EACH_METHOD = pytest.mark.parametrize("row", ROWS)
 EACH_LEARNER = pytest.mark.parametrize("row", LEARNERS)
@@ -45,7 +45,7 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
         assert "keeps no running statistics" in run.cases[-1].reason and torch.equal(answer, unadapted)
         return
     assert run.cases[-1].reason is None
-    assert (run.cases[-1].weight_distance > 0) == (row in LEARNERS)
+    assert (run.cases[-1].weight_distance > 0) == (row in MOVERS)
     if row == "Source" or (row == "Statistics" and kind != "batch"):
         torch.testing.assert_close(answer, unadapted, rtol=1e-4, atol=1e-4)
     else:
@@ -72,7 +72,7 @@ def test_an_episodic_run_forgets_and_a_continual_one_remembers(row):
     assert torch.equal(episodic(second, net), alone)
     continual = inferer(ROWS[row], reset="never")
     continual(first, net)
-    assert torch.equal(continual(second, net), alone) == (row not in LEARNERS)
+    assert torch.equal(continual(second, net), alone) == (row not in MOVERS)
 
 
 @EACH_METHOD
@@ -120,7 +120,7 @@ def test_a_wrappers_loss_reaches_the_inner_method(row, weight):
     net, x = network(), image()
     wrapped = inferer(Pull(inner=ROWS[row], weight=weight))(x, net)
     inner = inferer(ROWS[row])(x, net)
-    assert torch.equal(wrapped, inner) == (weight == 0 or row not in LEARNERS)
+    assert torch.equal(wrapped, inner) == (weight == 0 or row not in MOVERS)
 
 
 @EACH_METHOD

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from monai_tta._version import __version__
-from monai_tta.cli import calibrate, compare, demo_command, methods, overlay, profile, reference, run, stream
+from monai_tta.cli import calibrate, compare, demo_command, methods, night, overlay, profile, reference, run, stream
 from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, SEGMENT, help_end
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
+app.command("night", rich_help_panel=SEGMENT, epilog=night.HELP_END)(night.night)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)

@@ -113,8 +113,13 @@ class AdaptationMethod(ABC):
         """Answer windows ``(N, C, *spatial)`` in the network's own container, and change nothing."""
         return shadow.outputs(windows)
 
-    def consolidate(self, shadow: Shadow) -> None:
-        """Work between sessions. Most methods do none."""
+    def consolidate(self, source: nn.Module, head: Head) -> dict[str, Tensor]:
+        """Work between sessions, at night: new values for some of the source's state, which a new checkpoint gets.
+
+        Returns:
+            tensors by their names in ``source.state_dict()``; empty for most methods, which do no such work.
+        """
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

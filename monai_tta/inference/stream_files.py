@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_tta.compute.tensor_files import load_tensors, save_tensors
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network import fingerprint, unwrap
 from monai_tta.inference.streams import Stream, lock, streams
@@ -54,13 +55,7 @@ def save_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
             "n_cases": inferer._begun,
             "state": shadow.state(),
         }
-    path = Path(file)
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        torch.save(content, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    save_tensors(content, Path(file))
 
 
 def load_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str]) -> None:
@@ -96,9 +91,9 @@ def load_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
 def _read(path: Path) -> dict[str, Any]:
     """The content of a file, of which nothing is executed."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever is in the file
-        raise StreamFileError(f"{path} cannot be read as a saved stream: {type(error).__name__}: {error}") from error
+        content = load_tensors(path)
+    except ValueError as error:
+        raise StreamFileError(f"no saved stream: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise StreamFileError(f"{path} is no saved stream of this version")
     return content

@@ -12,7 +12,7 @@ from tests.small import ROWS
 
 WRAPPED = ("for_checkpoint", "record_name")  # these put the wrapper around what the inner method returns
 PASSED_ON = [name for name in vars(AdaptationMethod) if not name.startswith("_") and name not in WRAPPED]
-ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 1}
+ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 2}
 
 
 def is_property(name):

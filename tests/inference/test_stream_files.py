@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_refused_and_the_inferer_stays(tmp_path):
         load_stream(inferer(Source()), net, file)
     for content in (b"", b"PK", pickle.dumps(Hostile())):
         file.write_bytes(content)
-        with pytest.raises(StreamFileError, match="stream.pt cannot be read as a saved stream"):
+        with pytest.raises(StreamFileError, match="no saved stream: .*stream.pt cannot be read"):
             load_stream(run, net, file)
     torch.save({"format": 0}, file)
     with pytest.raises(StreamFileError, match="no saved stream of this version"):
