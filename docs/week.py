@@ -96,10 +96,11 @@ def main() -> None:
         "DyNA: VPTTA by day, nights": (VPTTA(), True),
         "No adaptation by day, nights": (Statistics(blend=0.0, statistics="source"), True),
     }
-    print("| method | " + " | ".join(f"day {k + 1}" for k in range(DAYS)) + " | source's own afterwards |")
-    print("|---|" + "---|" * (DAYS + 1))
+    lines = ["| method | " + " | ".join(f"day {k + 1}" for k in range(DAYS)) + " | source's own afterwards |"]
+    lines.append("|---|" + "---|" * (DAYS + 1))
     for label, (method, nights) in contenders.items():
-        print(f"| {label} | " + " | ".join(week(bundle, method, target, home, given.per_day, nights)) + " |", flush=True)
+        lines.append(f"| {label} | " + " | ".join(week(bundle, method, target, home, given.per_day, nights)) + " |")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
