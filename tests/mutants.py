@@ -22,7 +22,7 @@ MUTANTS = {
     "gradients through VPTTA's statistics": ("methods/vptta.py", "            layer.detached = True\n", ""),
     "VPTTA's images not counted": ("methods/vptta.py", "        shadow.n_images += 1\n", "        shadow.n_images = 1\n"),
     "VPTTA's bank of one live prompt": ("methods/vptta.py", "shadow.module.get_parameter(PROMPT).detach().clone()", "shadow.module.get_parameter(PROMPT).detach()"),
-    "a saved stream of another network": ("inference/stream_files.py", 'content["network"] != _digest(source)', "False"),
+    "a saved stream of another network": ("inference/stream_files.py", 'content["network"] != network_digest(source)', "False"),
     "half entropy made whole": ("core/tasks.py", "half_entropy if self.half else", "full_entropy if self.half else"),
     "learning rate not scaled by the cosine": ("methods/grata.py", "shadow.step_along(pseudo, trust)", "shadow.step_along(pseudo)"),
     "method ignores the loss it is handed": ("methods/grata.py", "value, pseudo = shadow.gradient(loss, windows)", "value, pseudo = shadow.gradient(self.loss, windows)"),
