@@ -38,7 +38,12 @@ class StoredFeatures:
         """Write them as arrays and JSON (.npz), to a temporary name first and then in one move.
 
         Values are rounded to 8 bits between the smallest and the largest of each channel.
+
+        Raises:
+            StoredFeaturesError: for features that are not finite.
         """
+        if not all(bool(pieces.isfinite().all()) for pieces in self.units.values()):
+            raise StoredFeaturesError("these features are not finite")
         arrays: dict[str, Any] = {}
         for number, pieces in enumerate(self.units.values()):
             codes, low, step = _encode(pieces)
