@@ -1,16 +1,33 @@
 """What tests of adaptation share: one setting of each method, small networks and images, and a network's whole state."""
 
 import tempfile
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Careful, Consistency, DyNA, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
-from monai_tta.core.method import Descent
+from monai_tta import (
+    VPTTA,
+    AdaptiveInferer,
+    Careful,
+    Consistency,
+    DyNA,
+    GraTa,
+    ImageEdit,
+    Rehearsal,
+    Source,
+    Statistics,
+    Tent,
+    ViewAverage,
+)
+from monai_tta.core.method import Descent, Wrapper
+from monai_tta.core.network_copy import network_digest
 from monai_tta.core.optimizers import Adam
+from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
+from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Forest, GainPredictor
@@ -42,22 +59,6 @@ def saved_stump(name, **choices):
     return str(file)
 
 
-BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
-ROWS = {
-    "Careful": Careful(predictor=saved_stump("hopeful"), candidates=BLENDED),
-    "Source": Source(),
-    "Statistics": Statistics(blend=0.3),
-    "Tent": Tent(optimizer=FAST),
-    "Consistency": Consistency(optimizer=FAST, objective=CON),
-    "ViewAverage": ViewAverage(),
-    "ImageEdit": ImageEdit(edit="sharper"),
-    "GraTa": GraTa(optimizer=FAST, pseudo=CON),
-    "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
-    "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
-}
-NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm
-LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]
-MOVERS = [*LEARNERS, *(name for name, method in ROWS.items() if isinstance(getattr(method, "inner", None), Descent))]
 NORMS = ["batch", "group", "instance", "layer"]
 
 
@@ -95,6 +96,58 @@ def network(kind="batch", dims=3, head="softmax", size=8):
 def image(dims=3, size=12, seed=1, n=1):
     """Noise ``(n, 1, *[size] * dims)``."""
     return torch.randn(n, 1, *[size] * dims, generator=torch.Generator().manual_seed(seed)) * 2 + 1
+
+
+def saved_features(net, dims=3, n_windows=3):
+    """A file with a network's features of windows of noise."""
+    windows = image(dims, size=8, n=n_windows).split(1)
+    watcher = UnitWatcher(net, windows[0])
+    pieces = [watcher.pieces(window, seed) for seed, window in enumerate(windows)]
+    digest = network_digest(net)
+    file = Path(_FOLDER.name) / f"{digest}.npz"
+    StoredFeatures({name: torch.cat([p[name] for p in pieces]) for name in watcher.names}, digest).save(file)
+    return str(file)
+
+
+BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
+ROWS = {
+    "Careful": Careful(predictor=saved_stump("hopeful"), candidates=BLENDED),
+    "Source": Source(),
+    "Statistics": Statistics(blend=0.3),
+    "Tent": Tent(optimizer=FAST),
+    "Consistency": Consistency(optimizer=FAST, objective=CON),
+    "ViewAverage": ViewAverage(),
+    "ImageEdit": ImageEdit(edit="sharper"),
+    "GraTa": GraTa(optimizer=FAST, pseudo=CON),
+    "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
+    "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
+    "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
+}
+NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm
+
+
+def innermost(method):
+    """The method inside all plug-ins around it."""
+    return innermost(method.inner) if isinstance(method, Wrapper) else method
+
+
+def changed(method, **choices):
+    """The method with other choices; those that a plug-in does not have are its inner method's."""
+    if not isinstance(method, Wrapper):
+        return replace(method, **choices)
+    own = {name: value for name, value in choices.items() if name in {f.name for f in fields(method)}}
+    others = {name: value for name, value in choices.items() if name not in own}
+    return replace(method, inner=changed(method.inner, **others), **own)
+
+
+def fitted(row, net, dims=3):
+    """A row's method with the file that belongs to a network; the rows' own files are for `network()`."""
+    method = ROWS[row]
+    return replace(method, file=saved_features(net, dims)) if "file" in {f.name for f in fields(method)} else method
+
+
+LEARNERS = [name for name, method in ROWS.items() if isinstance(innermost(method), Descent)]
+DESCENTS = [name for name in LEARNERS if isinstance(ROWS[name], Descent)]
 
 
 def inferer(method, head="softmax", **options):

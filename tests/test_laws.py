@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,7 +14,20 @@ from monai_tta.core.method import Wrapper
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Everything, Matching, NormAffine
 from monai_tta.inference.inferer import _streams
-from tests.small import LEARNERS, MOVERS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
+from tests.small import (
+    LEARNERS,
+    NEEDS_RUNNING_STATS,
+    NORMS,
+    ROWS,
+    changed,
+    fitted,
+    image,
+    inferer,
+    innermost,
+    network,
+    same,
+    state,
+)
 
 EACH_METHOD = pytest.mark.parametrize("row", ROWS)
 EACH_LEARNER = pytest.mark.parametrize("row", LEARNERS)
@@ -37,7 +50,7 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
     unadapted = SlidingWindowInferer(8, 2, 0.5)(x, net)
     before, rng, x_before = state(net), torch.get_rng_state(), x.clone()
     with torch.no_grad():
-        run = inferer(ROWS[row], head)
+        run = inferer(fitted(row, net, dims), head)
         answer = run(x, net)
     assert same(before, state(net)) and torch.equal(rng, torch.get_rng_state()) and torch.equal(x, x_before)
     assert answer.shape == unadapted.shape and answer.dtype == unadapted.dtype and not answer.requires_grad
@@ -45,7 +58,7 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
         assert "keeps no running statistics" in run.cases[-1].reason and torch.equal(answer, unadapted)
         return
     assert run.cases[-1].reason is None
-    assert (run.cases[-1].weight_distance > 0) == (row in MOVERS)
+    assert (run.cases[-1].weight_distance > 0) == (row in LEARNERS)
     if row == "Source" or (row == "Statistics" and kind != "batch"):
         torch.testing.assert_close(answer, unadapted, rtol=1e-4, atol=1e-4)
     else:
@@ -54,11 +67,11 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
 
 @EACH_LEARNER
 def test_a_learning_rate_of_zero_leaves_the_statistics_alone(row):
-    unmoving = replace(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
+    unmoving = changed(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
     net, x = network(), image()
     run = inferer(unmoving)
     alone = Statistics(blend=unmoving.candidate_features["blend"])
-    rounding = {"rtol": 0, "atol": 5e-3} if row == "VPTTA" else {}  # its variances are unbiased ones of 512 voxels
+    rounding = {"rtol": 0, "atol": 5e-3} if row in NEEDS_RUNNING_STATS else {}  # its variances are unbiased ones of 512 voxels
     torch.testing.assert_close(run(x, net), inferer(alone)(x, net), **rounding)
     assert run.cases[-1].weight_distance == 0
 
@@ -72,7 +85,7 @@ def test_an_episodic_run_forgets_and_a_continual_one_remembers(row):
     assert torch.equal(episodic(second, net), alone)
     continual = inferer(ROWS[row], reset="never")
     continual(first, net)
-    assert torch.equal(continual(second, net), alone) == (row not in MOVERS)
+    assert torch.equal(continual(second, net), alone) == (row not in LEARNERS)
 
 
 @EACH_METHOD
@@ -90,7 +103,7 @@ def test_the_callers_grad_mode_changes_nothing(row):
 @pytest.mark.parametrize("learn", ["volume", "window"])
 def test_autocast_answers_with_the_moved_weights(row, learn):
     net, x = network(), image()
-    method = replace(ROWS[row], select=Matching(r"^6\.|weight"))
+    method = changed(ROWS[row], select=Matching(r"^6\.|weight"))
     exact = inferer(method, learn=learn)(x, net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = inferer(method, learn=learn)(x, net)
@@ -120,7 +133,7 @@ def test_a_wrappers_loss_reaches_the_inner_method(row, weight):
     net, x = network(), image()
     wrapped = inferer(Pull(inner=ROWS[row], weight=weight))(x, net)
     inner = inferer(ROWS[row])(x, net)
-    assert torch.equal(wrapped, inner) == (weight == 0 or row not in MOVERS)
+    assert torch.equal(wrapped, inner) == (weight == 0 or row not in LEARNERS)
 
 
 @EACH_METHOD
@@ -138,7 +151,7 @@ def test_a_continual_run_starts_again_when_the_source_gets_new_weights(row):
 @pytest.mark.parametrize("select", [NormAffine(), Matching(r"^3\."), Everything()])
 def test_only_selected_tensors_move(row, select):
     net, x = network(), image()
-    run = inferer(replace(ROWS[row], select=select), reset="never")
+    run = inferer(changed(ROWS[row], select=select), reset="never")
     run(x, net)
     shadow = _streams[run].shadows[net][1]
     names = [name for name, _ in net.named_parameters()]
@@ -152,8 +165,8 @@ def test_only_selected_tensors_move(row, select):
 @pytest.mark.parametrize("statistics", ["window", "volume"])
 def test_the_batch_size_of_windows_changes_rounding_only(row, statistics):
     method = ROWS[row]
-    if hasattr(method, "statistics"):
-        method = replace(method, statistics=statistics)
+    if hasattr(innermost(method), "statistics"):
+        method = changed(method, statistics=statistics)
     net, x = network(), image()
     answers = [AdaptiveInferer(8, n, 0.5, method=method, head="softmax")(x, net) for n in (1, 3, 8)]
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-4)

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
+from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Rehearsal, Statistics, Tent, ViewAverage
+from monai_tta.core.network_copy import network_digest
 from monai_tta.core.optimizers import SGD, Adam
+from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
+from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
 from tests.reference.vptta import bank_start, forward, prompted, vptta_step
@@ -124,6 +127,26 @@ def test_vptta_starts_from_the_prompts_of_similar_images():
         bank.append((key, prompt))
         torch.testing.assert_close(run(x, net), forward(net, prompted(x, prompt), 1 / (number**0.5 / 5 + 1))[0].detach())
     assert not torch.equal(start, torch.ones_like(start))
+
+
+def test_rehearsal(tmp_path):
+    source = network()
+    net, affine = with_window_statistics(source)
+    draw = torch.Generator().manual_seed(6)
+    numbers = {"1": (4, 5, 6, 6), "4": (4, 6, 6, 6)}
+    made = {name: torch.randn(shape, generator=draw) for name, shape in numbers.items()}
+    StoredFeatures(made, network_digest(source)).save(tmp_path / "rehearsal.npz")
+    stored = {int(name): part.double() for name, part in StoredFeatures.load(tmp_path / "rehearsal.npz").units.items()}
+    pairs = []
+    for seed in (1, 2, 3):  # the first draws of a shadow whose seed is 0
+        draw = torch.Generator().manual_seed(seed)
+        pairs.append((torch.rand(4, generator=draw).double(), torch.randperm(4, generator=draw)))
+    losses = rehearsal_steps(net, source, affine, window(), stored, pairs, 20.0, LR)
+    inner = Tent(optimizer=Adam(lr=LR), steps=3)
+    answer, case = adapted(Rehearsal(inner=inner, file=str(tmp_path / "rehearsal.npz"), weight=20.0))
+    torch.testing.assert_close(answer, net(window()).detach(), rtol=1e-7, atol=1e-7)
+    assert [step.losses["loss"] for step in case.steps] == pytest.approx(losses, rel=1e-7)
+    assert not torch.allclose(answer, adapted(inner)[0], rtol=1e-3)
 
 
 def test_view_average():

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from monai_tta._version import __version__
-from monai_tta.cli import calibrate, compare, demo_command, methods, night, overlay, profile, reference, run, stream
+from monai_tta.cli import (
+    calibrate,
+    compare,
+    demo_command,
+    methods,
+    night,
+    overlay,
+    profile,
+    reference,
+    rehearsal,
+    run,
+    stream,
+)
 from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, SEGMENT, help_end
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_
 app.command("night", rich_help_panel=SEGMENT, epilog=night.HELP_END)(night.night)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
+app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
 app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -236,6 +236,11 @@ class Wrapper(AdaptationMethod):
     """
 
     inner: AdaptationMethod
+
+    if TYPE_CHECKING:  # `pass_on` gives the class these, which a type checker cannot see
+        begin = AdaptationMethod.begin
+        loss = AdaptationMethod.loss
+        adapt = AdaptationMethod.adapt
 
     @property
     def record_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections import OrderedDict
 from typing import Any
 
@@ -73,3 +74,12 @@ def in_fast_layout(windows: Tensor) -> Tensor:
     if windows.ndim == 4 and windows.device.type == "cpu":
         return windows.contiguous(memory_format=torch.channels_last)
     return windows
+
+
+def network_digest(network: nn.Module) -> str:
+    """A digest of a network's type, and of the names, shapes and values of its tensors."""
+    digest = hashlib.sha256(type(network).__name__.encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -6,7 +6,7 @@ nothing that an adaptation does can reach the source. To reset, drop the shadow 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -82,6 +82,7 @@ class Shadow:
         self.over_processes = False
         self.layout: Callable[[Tensor], Tensor] = in_fast_layout
         self.optimizer: torch.optim.Optimizer | None = None
+        self.kept: dict[Hashable, Any] = {}  # what plug-ins need from their begin() on, each under its own value
         self.suspicious_cases = 0  # in a row, of a continual stream that may have collapsed
         self._seed = 0
         self._drawn = 0

@@ -14,7 +14,7 @@ from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.core.trust import RandomSign
 from monai_tta.core.views import Views
 from monai_tta.evaluation.protocol import Protocol, refuse_unknown
-from monai_tta.methods import Careful, Consistency, GraTa, Source, Statistics, Tent, ViewAverage
+from monai_tta.methods import Careful, Consistency, GraTa, Rehearsal, Source, Statistics, Tent, ViewAverage
 
 PAPER_LR = 1e-4  # beta, the learning rate of the GraTa paper
 CONTINUAL: dict[str, Any] = {"reset": "never"}
@@ -65,12 +65,15 @@ def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Cont
     """The rows of a comparison over streams: Source and the named ones, or all.
 
     GraTa and its baselines are continual, and so is each further method that is meant for streams. GraTa is also run episodic,
-    and Tent at a learning rate that ruins it, with and without restarts after a collapse.
+    and Tent at a learning rate that ruins it, with and without restarts after a collapse. GraTa, and Tent at a learning rate at
+    which it forgets, are run with rehearsal, too, for which the checkpoint needs a file of its source's features.
 
     Raises:
         BundleError: for an unknown name.
     """
     task = _task(protocol)
+    faster = GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR))
+    forgetful = Tent(optimizer=Adam(lr=100 * PAPER_LR))
     reckless = Tent(optimizer=Adam(lr=1000 * PAPER_LR))
     rows = [
         Contender("Source", Source()),
@@ -78,8 +81,11 @@ def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Cont
         Contender("Tent", Tent(), CONTINUAL),
         Contender("Consistency", Consistency(objective=task, optimizer=Adam(lr=PAPER_LR)), CONTINUAL),
         Contender("GraTa", GraTa(pseudo=task), CONTINUAL),
-        Contender("GraTa, 10 beta", GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR)), CONTINUAL),
+        Contender("GraTa, 10 beta", faster, CONTINUAL),
+        Contender("GraTa, 10 beta, rehearsal", Rehearsal(inner=faster), CONTINUAL),
         Contender("GraTa, episodic", GraTa(pseudo=task)),
+        Contender("Tent, 100 beta", forgetful, CONTINUAL),
+        Contender("Tent, 100 beta, rehearsal", Rehearsal(inner=forgetful), CONTINUAL),
         Contender("Tent, 1000 beta", reckless, CONTINUAL),
         Contender("Tent, 1000 beta, never restarted", reckless, CONTINUAL | {"collapse": None}),
     ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from monai_tta.compute.tensor_files import load_tensors, save_tensors
+from monai_tta.core.network_copy import network_digest
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network import fingerprint, unwrap
 from monai_tta.inference.streams import Stream, lock, streams
@@ -50,7 +49,7 @@ def save_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
         content = {
             "format": _FORMAT,
             "method": inferer.settings.method.record_name,
-            "network": _digest(source),
+            "network": network_digest(source),
             "head": shadow.head,
             "n_cases": inferer._begun,
             "state": shadow.state(),
@@ -76,7 +75,7 @@ def load_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
     method = inferer.settings.method
     if content["method"] != method.record_name:
         raise StreamFileError(f"{file} is a stream of {content['method']}, and the inferer's method is {method.record_name}")
-    if content["network"] != _digest(source):
+    if content["network"] != network_digest(source):
         raise StreamFileError(f"{file} is a stream of a network with other weights than this {type(source).__name__}")
     with torch.inference_mode(False):
         shadow = method.begin(source, content["head"])
@@ -97,12 +96,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise StreamFileError(f"{path} is no saved stream of this version")
     return content
-
-
-def _digest(network: nn.Module) -> str:
-    """A digest of a network's type, and of the names, shapes and values of its tensors."""
-    digest = hashlib.sha256(type(network).__name__.encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

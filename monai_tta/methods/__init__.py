@@ -5,10 +5,23 @@ from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
+from monai_tta.methods.rehearsal import Rehearsal
 from monai_tta.methods.source import Source
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
 from monai_tta.methods.vptta import VPTTA
 
-__all__ = ["Careful", "Consistency", "DyNA", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "VPTTA", "ViewAverage"]
+__all__ = [
+    "Careful",
+    "Consistency",
+    "DyNA",
+    "GraTa",
+    "ImageEdit",
+    "Rehearsal",
+    "Source",
+    "Statistics",
+    "Tent",
+    "VPTTA",
+    "ViewAverage",
+]

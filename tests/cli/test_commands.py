@@ -14,7 +14,7 @@ from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.quality.gain_predictor import GainPredictor
 
 BUNDLE = BUNDLES / "hippocampus_mri"
-COMMANDS = ("run", "demo", "calibrate", "reference", "compare", "tables", "stream", "profile", "methods", "overlay")
+COMMANDS = ("run", "demo", "calibrate", "reference", "rehearsal", "compare", "tables", "stream", "profile", "methods", "overlay")
 
 
 def invoke(*words):
@@ -93,6 +93,9 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
         (["reference", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.json"], "nowhere is no folder"),
         (["reference", "hippocampus_mri", "empty", "--out", "o.json", "--device", "gpu"], "no device 'gpu'"),
         (["reference", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o.json"], "empty/split.csv"),
+        (["rehearsal", "hippocampus_mri", "--dataset-dir", "nowhere"], "nowhere is no folder"),
+        (["rehearsal", "hippocampus_mri", "--dataset-dir", "empty"], "empty/split.csv"),
+        (["rehearsal", "hippocampus_mri", "--dataset-dir", "empty", "--device", "gpu"], "no device 'gpu'"),
         (["compare", "empty", "--dataset-dir", "empty", "--out", "o"], "empty has no configs/compare.yaml"),
         (["compare", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o"], "nowhere is no folder"),
         (["stream", "empty", "--dataset-dir", "empty", "--out", "o"], "empty has no configs/compare.yaml"),
@@ -120,7 +123,8 @@ def test_a_wrong_argument_is_one_line_and_code_2(words, said, tmp_path, monkeypa
     assert result.exit_code == 2 and lines and said in lines[-1], result.output
 
 
-def test_a_missing_extra_is_told_before_any_work(monkeypatch, tmp_path):
-    monkeypatch.setattr("monai_tta.cli.calibrate.find_spec", lambda name: None)
-    result = invoke("calibrate", "hippocampus_mri", "--dataset-dir", tmp_path)
+@pytest.mark.parametrize("command", ["calibrate", "rehearsal"])
+def test_a_missing_extra_is_told_before_any_work(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(f"monai_tta.cli.{command}.find_spec", lambda name: None)
+    result = invoke(command, "hippocampus_mri", "--dataset-dir", tmp_path)
     assert result.exit_code == 2 and "pip install 'monai-tta[calibrate]'" in result.output

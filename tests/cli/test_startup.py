@@ -36,6 +36,7 @@ def start(*words, **environment):
         (["-h"], 0, "Prepare at the source"),
         (["run", "--help"], 0, "--restart"),
         (["calibrate", "-h"], 0, "--harm"),
+        (["rehearsal", "-h"], 0, "--device"),
         (["--version"], 0, "monai-tta "),
         (["methods"], 0, "viewaverage"),
         (["methods", "--json"], 0, '"summary"'),
@@ -46,6 +47,7 @@ def start(*words, **environment):
         (["profile", "hippocampus_mri", "--method", "tnet"], 2, "Did you mean 'tent'?"),
         (["profile", "hippocampus_mri", "--size", "96x96"], 2, "whole numbers between commas"),
         (["calibrate", "hippocampus_mri", "--dataset-dir", "nowhere"], 2, "nowhere is no folder"),
+        (["rehearsal", "hippocampus_mri", "--dataset-dir", "nowhere"], 2, "nowhere is no folder"),
     ],
 )
 def test_help_and_typing_errors_import_neither_torch_nor_monai(words, code, said, tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 from monai_tta import Tent
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Auto
-from tests.small import LEARNERS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
+from tests.small import DESCENTS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
 
 WITHOUT_AFFINE = {
     "AttachedAffine()": lambda: nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 3, 1)),
@@ -18,7 +18,7 @@ WITHOUT_AFFINE = {
 }
 
 
-@pytest.mark.parametrize("row", [row for row in LEARNERS if row not in NEEDS_RUNNING_STATS])
+@pytest.mark.parametrize("row", [row for row in DESCENTS if row not in NEEDS_RUNNING_STATS])
 @pytest.mark.parametrize("selected", WITHOUT_AFFINE)
 def test_networks_without_scale_and_shift_start_at_the_source_and_move(row, selected):
     with torch.random.fork_rng():

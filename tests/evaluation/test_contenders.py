@@ -31,7 +31,15 @@ LABELS = [
     "GraTa, trained mirrors",
     "GraTa, trained mirrors, 10 beta, 4 steps",
 ]
-OTHERS = ["DyNA", "DyNA, continual", "ImageEdit", "VPTTA", "VPTTA, continual"]
+OTHERS = [
+    "DyNA",
+    "DyNA, continual",
+    "ImageEdit",
+    "Rehearsal",
+    "Rehearsal, continual",
+    "VPTTA",
+    "VPTTA, continual",
+]
 STREAM_LABELS = [
     "Source",
     "Statistics",
@@ -39,7 +47,10 @@ STREAM_LABELS = [
     "Consistency",
     "GraTa",
     "GraTa, 10 beta",
+    "GraTa, 10 beta, rehearsal",
     "GraTa, episodic",
+    "Tent, 100 beta",
+    "Tent, 100 beta, rehearsal",
     "Tent, 1000 beta",
     "Tent, 1000 beta, never restarted",
     "DyNA",

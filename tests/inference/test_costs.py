@@ -10,7 +10,7 @@ from torch import nn
 from monai_tta import AdaptiveInferer, Source
 from monai_tta.core.shadow import Shadow
 from tests.compute.saved_bytes import SavedBytes, residual_network, saved_while_adapting
-from tests.small import LEARNERS, NEEDS_RUNNING_STATS, ROWS, TENT, around, image, network, run
+from tests.small import DESCENTS, NEEDS_RUNNING_STATS, ROWS, TENT, around, image, network, run
 
 
 def counted_network():
@@ -76,7 +76,7 @@ class TestMemory:
         total = sum(t.numel() * 4 for t in net.parameters())
         assert 0 < added <= sum(t.numel() * 4 for t in shadow.moving) + total / 100
 
-    @pytest.mark.parametrize("row", [row for row in LEARNERS if row not in NEEDS_RUNNING_STATS])
+    @pytest.mark.parametrize("row", [row for row in DESCENTS if row not in NEEDS_RUNNING_STATS])
     def test_adapting_saves_no_more_than_a_training_step_with_the_same_frozen_weights(self, row):
         net, x = residual_network(), image(size=16)
         for name, p in net.named_parameters():

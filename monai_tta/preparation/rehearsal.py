@@ -1,0 +1,138 @@
+"""Choose source features to rehearse: pieces of the windows that stand for all windows, by k-means as in MedCoSS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from monai_tta.compute.containers import main_output
+from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.network_copy import in_eval_mode, network_digest
+from monai_tta.core.objectives import Head
+from monai_tta.core.replay import UnitWatcher
+from monai_tta.core.stored_features import StoredFeatures
+from monai_tta.evaluation.labelled_data import LabelledDomain
+from monai_tta.evaluation.protocol import Domain, Protocol
+from monai_tta.inference.network import unwrap
+from monai_tta.inference.window_selection import WindowSelector
+from monai_tta.pipeline.bundle import load_bundle
+from monai_tta.pipeline.output_head import head_of
+
+CLUSTERS = 0.01  # of the windows, as in the paper
+KEPT = 0.05
+
+
+def choose_features(network: nn.Module, windows: Sequence[Tensor], *, seed: int = 0) -> StoredFeatures:
+    """Choose the source features that `Rehearsal` keeps, from unlabelled windows of the source.
+
+    As in MedCoSS (Ye et al., CVPR 2024, arXiv 2311.17597), each window is described by the means of its features, and k-means
+    makes ``max(1, int(0.01 N))`` clusters of N windows. Of each cluster the ``int(0.05 N) // clusters`` windows nearest to the
+    centre are kept, at least one. Here the features are those that the network's units are given (`monai_tta.core.replay`), each
+    divided by its standard deviation over windows. Of a kept window a small piece of each unit's features is stored, and nothing
+    of the image.
+
+    Args:
+        network: the trained network. It is never changed.
+        windows: ``(1, C, *spatial)`` each, preprocessed as the network needs them, on its device; all of one size. Each may be
+            asked for twice.
+        seed: of the pieces' places and of k-means.
+
+    Returns:
+        the features; ``save(Path("rehearsal.npz"))`` makes the file for ``Rehearsal(file="rehearsal.npz")``.
+
+    Raises:
+        CannotAdapt: for a network without units, or one that cannot be copied.
+        ValueError: without windows, or with windows of several sizes.
+        ImportError: when scikit-learn is not installed.
+    """
+    if not windows:
+        raise ValueError("there is no window to choose features from")
+    source = unwrap(network)
+    watcher = UnitWatcher(source, windows[0])
+    means = torch.stack([watcher.means(window) for window in windows])
+    chosen, n_clusters = choose_samples(means, seed)
+    pieces = [watcher.pieces(windows[number], seed + number) for number in chosen]
+    if len({tuple(p.shape for p in some.values()) for some in pieces}) > 1:
+        raise ValueError("the windows have several sizes: choose features with a roi_size that every image has")
+    units = {name: torch.cat([some[name] for some in pieces]).cpu().float() for name in watcher.names}
+    about = {"windows": len(windows), "clusters": n_clusters, "samples": len(chosen), "seed": seed}
+    return StoredFeatures(units, network_digest(source), about)
+
+
+def choose_samples(means: Tensor, seed: int = 0) -> tuple[list[int], int]:
+    """Which of the windows stand for all, from the means of their features ``(N, features)``.
+
+    Returns:
+        their numbers in rising order, and the number of clusters.
+    """
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise ImportError("choosing features needs scikit-learn: pip install 'monai-tta[calibrate]'") from error
+    count = len(means)
+    n_clusters = max(1, int(CLUSTERS * count))
+    per_cluster = max(1, int(KEPT * count) // n_clusters)
+    scaled = (means / means.std(0, correction=0).clamp_min(1e-12)).double().numpy()
+    fitted = KMeans(n_clusters, n_init=10, random_state=seed).fit(scaled)
+    distances = fitted.transform(scaled)
+    chosen: set[int] = set()
+    for cluster in range(n_clusters):
+        members = [n for n in range(count) if fitted.labels_[n] == cluster]
+        chosen.update(sorted(members, key=lambda n: distances[n, cluster])[:per_cluster])
+    return sorted(chosen), n_clusters
+
+
+def rehearsal_of_bundle(
+    root: Path,
+    dataset_dir: Path,
+    checkpoint: str = "model.pt",
+    keys: dict[str, Any] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+) -> Iterator[int | StoredFeatures]:
+    """Choose source features from a bundle's own images, read by its evaluate config (with ``keys`` set); no label is used.
+
+    Each image gives one window, the one that `AdaptiveInferer` would adapt on.
+
+    Yields:
+        after each image, how many are done; at last the features.
+
+    Raises:
+        BundleError: for a bundle without cases. Others as `choose_features`.
+    """
+    bundle = load_bundle(root, checkpoint, device)
+    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
+    head = head_of(domain.postprocessing())
+    network = in_eval_mode(unwrap(bundle.network))
+    windows: list[Tensor] = []
+    for number in range(len(domain)):
+        window = _window(network, bundle.inferer, domain.case(number)["image"][None].as_tensor().to(bundle.device), head)
+        if window is not None:
+            windows.append(window.cpu())
+        yield number + 1
+    if not windows:
+        raise CannotAdapt("no image has a window that could be adapted on")
+    size = max((w.shape for w in windows), key=[w.shape for w in windows].count)
+    yield choose_features(bundle.network, [w.to(bundle.device) for w in windows if w.shape == size], seed=seed)
+
+
+def _window(network: nn.Module, inferer: Callable[..., Any], image: Tensor, head: Head | Literal["auto"]) -> Tensor | None:
+    """The window of an image ``(1, C, *spatial)`` that would be adapted on; None where there is none."""
+    selector = WindowSelector(1)
+
+    def offer(windows: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Take the network's place: note every window, and answer anything."""
+        selector.offer(torch.as_tensor(windows).detach().clone())
+        return windows[:, :1]
+
+    with torch.no_grad():
+        inferer(image, offer)
+        if not selector.shortlist.kept:
+            return None
+        if head == "auto":
+            head = "sigmoid" if main_output(network(selector.shortlist.kept[0].window)).shape[1] == 1 else "softmax"
+        return selector.select(lambda windows: main_output(network(windows)), head)[0]
