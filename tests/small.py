@@ -7,7 +7,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
+from monai_tta import (
+    VPTTA,
+    AdaptiveInferer,
+    Careful,
+    ChoosePrompt,
+    Consistency,
+    GraTa,
+    ImageEdit,
+    Source,
+    Statistics,
+    Tent,
+    ViewAverage,
+)
 from monai_tta.core.method import Descent
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.restyling import Restyling
@@ -53,6 +65,7 @@ ROWS = {
     "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
+    "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
 }
 NEEDS_RUNNING_STATS = {"VPTTA"}  # these refuse networks without BatchNorm
 LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]
@@ -70,6 +83,14 @@ def norm(kind, dims, channels, size):
     return nn.GroupNorm(2, channels) if kind == "group" else nn.LayerNorm([size] * dims)
 
 
+class Sequential(nn.Sequential):
+    """Layers with a keyword argument, for a method that gives the network one."""
+
+    def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        logits = super().forward(x)
+        return logits if gain == 1 else logits * gain
+
+
 def network(kind="batch", dims=3, head="softmax", size=8):
     """Three convolutions and two normalisation layers of this kind, with the same random weights at each call.
 
@@ -78,7 +99,7 @@ def network(kind="batch", dims=3, head="softmax", size=8):
     conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(
+        net = Sequential(
             conv(1, 4, 3, padding=1),
             norm(kind, dims, 4, size),
             nn.ReLU(),

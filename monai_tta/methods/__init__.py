@@ -1,6 +1,7 @@
 """One paper per file. What is exported here is what the command line, the docs and the laws know."""
 
 from monai_tta.methods.careful import Careful
+from monai_tta.methods.choose_prompt import ChoosePrompt
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
@@ -10,4 +11,4 @@ from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
 from monai_tta.methods.vptta import VPTTA
 
-__all__ = ["Careful", "Consistency", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "VPTTA", "ViewAverage"]
+__all__ = ["Careful", "ChoosePrompt", "Consistency", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "VPTTA", "ViewAverage"]
