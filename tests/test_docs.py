@@ -23,8 +23,11 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md", "docs/guards.md", "docs/streams.md"])
-def test_code_on_a_page_runs(page):
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md", "docs/guards.md", "docs/streams.md", "docs/promptable.md"]
+)
+def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some pages write files
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = UNet(3, 1, 3, (4, 8), (2,), num_res_units=1, norm="batch").eval()

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
+from monai_tta import VPTTA, AdaptiveInferer, ChoosePrompt, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
 from monai_tta.core.optimizers import SGD, Adam
 from monai_tta.core.tasks import ConsistencyTask
+from tests.promptable import TaskPrompted
+from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
 from tests.reference.statistics import blended_answer
@@ -124,6 +126,17 @@ def test_vptta_starts_from_the_prompts_of_similar_images():
         bank.append((key, prompt))
         torch.testing.assert_close(run(x, net), forward(net, prompted(x, prompt), 1 / (number**0.5 / 5 + 1))[0].detach())
     assert not torch.equal(start, torch.ones_like(start))
+
+
+def test_choose_prompt():
+    net = TaskPrompted(levels=(1.0, 0.6, 0.3)).double()
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    best, figures = least_entropy_prompt(net, x, (0, 1, 2))
+    run = AdaptiveInferer(method=ChoosePrompt(name="task_id", candidates=(0, 1, 2), metric="entropy"), head="sigmoid")
+    torch.testing.assert_close(run(x, net), net(x, task_id=best).detach())
+    notes = run.cases[-1].steps[0].notes
+    assert best == notes["chosen task_id"] == 2
+    assert [notes[f"entropy, task_id={k}"] for k in range(3)] == pytest.approx(figures, rel=1e-9)
 
 
 def test_view_average():

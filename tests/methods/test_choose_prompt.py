@@ -161,4 +161,6 @@ def test_parameters_of_prompts_are_found_by_name():
     found = PromptParameters()(vista)
     assert "class_head.class_embeddings.weight" in found and "point_head.not_a_point_embed.weight" in found
     assert "point_head.mask_tokens.weight" in found and not any("image_encoder" in name for name in found)
-    assert PromptParameters()(ViT(1, (16, 16), (8, 8), hidden_size=12, mlp_dim=12, num_layers=1, num_heads=2, spatial_dims=2)) == []
+    assert (
+        PromptParameters()(ViT(1, (16, 16), (8, 8), hidden_size=12, mlp_dim=12, num_layers=1, num_heads=2, spatial_dims=2)) == []
+    )

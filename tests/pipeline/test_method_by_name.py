@@ -37,7 +37,7 @@ def test_case_and_hyphens_of_a_method_do_not_matter(name):
 
 
 def test_a_near_miss_is_suggested():
-    with pytest.raises(ValueError, match=r"no method 'grataa'\. Did you mean 'grata'\? Choose one of: careful, consistency"):
+    with pytest.raises(ValueError, match=r"no method 'grataa'\. Did you mean 'grata'\? Choose one of: careful, chooseprompt"):
         named_method("grataa")
     with pytest.raises(ValueError, match=r"no method 'xyzzy'\. Choose one of: careful"):
         named_method("xyzzy")

@@ -9,5 +9,5 @@ def least_entropy_prompt(net, x, values):
     for value in values:
         p = net(x, task_id=value).double().sigmoid()
         entropy = -(p * p.log() + (1 - p) * (1 - p).log())
-        figures.append(float(entropy.mean() / p.mean()))
+        figures.append(float(entropy.detach().mean() / p.detach().mean()))
     return int(torch.tensor(figures).argmin()), figures
