@@ -87,8 +87,9 @@ class Sequential(nn.Sequential):
     """Layers with a keyword argument, for a method that gives the network one."""
 
     def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
-        logits = super().forward(x)
-        return logits if gain == 1 else logits * gain
+        for layer in self:
+            x = layer(x)
+        return x if gain == 1 else x * gain
 
 
 def network(kind="batch", dims=3, head="softmax", size=8):

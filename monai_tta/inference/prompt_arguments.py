@@ -94,6 +94,10 @@ class PromptArguments:
             asked[self.mask] = prompts.mask
         return asked
 
+    def positional_with_prompts(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What else than the window is given by position with prompts: what is given without."""
+        return args
+
     def _keywords(self, kind: str) -> tuple[str, ...]:
         return {"points": (self.points, self.labels), "box": (self.box,), "mask": (self.mask,)}[kind]
 
@@ -138,12 +142,16 @@ class VISTA3DArguments(PromptArguments):
 
     def with_prompts(self, kwargs: Mapping[str, Any], prompts: Prompts, window: Tensor) -> dict[str, Any]:
         """The point head's answer for the classes that have points."""
-        asked = super().with_prompts(kwargs, prompts, window)
+        asked = super().with_prompts({k: v for k, v in kwargs.items() if k not in ("patch_coords", "pad_size")}, prompts, window)
         classes = asked.pop("class_vector")[list(prompts.objects)]
         is_special = torch.isin(classes.flatten(), torch.tensor(self.special_classes, device=classes.device))
         labels = asked[self.labels]
         asked[self.labels] = labels + 2 * (is_special[:, None] & (labels >= 0))
         return asked | {"prompt_class": classes, "transpose": True}
+
+    def positional_with_prompts(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Nothing: told where a window is (``with_coord=True``), VISTA3D would take points to be in the whole image's frame."""
+        return ()
 
 
 def arguments_of(network: nn.Module) -> PromptArguments:

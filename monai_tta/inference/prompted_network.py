@@ -111,6 +111,15 @@ class PromptedNetwork(nn.Module):
             return MetaTensor(answer).copy_meta_from(windows, copy_attr=False)
         return answer
 
+    def __getattr__(self, name: str) -> Any:
+        """A child or parameter of its own, else the network's attribute: inferers of some bundles read these."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "network" or name.startswith("__"):  # a copy asks for these before there is a network
+                raise
+            return getattr(self.network, name)
+
     def _statistics_are_pooled(self) -> bool:
         """Whether normalisation layers pool statistics now: over all windows at once, which only the first answer sees."""
         return any(isinstance(m, AdaptiveNorm) and m.pooling for m in self.network.modules())
@@ -127,7 +136,8 @@ class PromptedNetwork(nn.Module):
             if prompts is None:
                 break
             asked = self.arguments.with_prompts(kwargs, prompts, window)
-            answer = _plain(main_output(self.network(window, *args, **asked)))
+            others = self.arguments.positional_with_prompts(args)
+            answer = _plain(main_output(self.network(window, *others, **asked)))
             logits = _with_objects(logits, answer, prompts.objects)
         return logits
 

@@ -73,7 +73,10 @@ class SelfPrompting(Inferer):
         return self.inferer(inputs, self.prompted(network), *args, **kwargs)
 
     def prompted(self, network: Network) -> PromptedNetwork:
-        """The network with its rounds around it: the same object for the same network, so that a continual stream goes on."""
+        """The network with its rounds around it: the same object for the same network, so that a continual stream goes on.
+
+        It is kept, and the network with it, until another network comes.
+        """
         try:
             source = unwrap(network)
         except CannotAdapt as error:

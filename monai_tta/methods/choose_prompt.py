@@ -54,7 +54,8 @@ class ChoosePrompt(Wrapper):
 
     It costs a forward pass of each adaptation window for each candidate, times the number of views for metric="agreement". It
     keeps nothing from case to case, and needs a network that takes the prompt as a keyword argument. All candidates must mean
-    the same structures by the same channels.
+    the same structures by the same channels. In a stream `Collapse` compares with the caller's prompt, so a case under another
+    prompt may count as a suspicious one.
 
     Each case's first step notes every candidate's figure and the chosen candidate's place among them. A candidate that finds no
     structure, or whose answer is not finite, has no figure and is not chosen. Where the best one is no better than the first by

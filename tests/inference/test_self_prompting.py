@@ -24,6 +24,7 @@ from monai_tta import (
 )
 from monai_tta.core.error_decoder import ErrorDecoder
 from monai_tta.inference.prompt_arguments import Prompts
+from tests.own_scripts import ClassInferer
 from tests.promptable import CALLS, Clickable, dice, discs
 from tests.reference.self_prompting import rounds_of_points, tent_step_of_the_last_round
 from tests.small import network, same, state
@@ -138,7 +139,7 @@ def test_adaptation_of_the_encoder_composes_with_the_rounds(statistics):
 
 
 def test_statistics_are_pooled_over_all_windows():
-    x, truth = discs((16, 64), [(8, 8), (8, 40)])
+    x = discs((16, 64), [(8, 8)])[0] + discs((16, 64), [(8, 40)], radius=3.0)[0]
     net = Clickable()
     seen = []
 
@@ -320,6 +321,17 @@ def test_vista3d_adapts_and_prompts_itself_window_by_window(method):
         answer = SelfPrompting(rounds=1, inferer=inferer)(x, net, class_vector=CLASSES)
     case = inferer.cases[-1]
     assert answer.shape == (1, 2, 16, 16, 24) and case.reason is None and case.weight_distance > 0 and same(before, state(net))
+
+
+@pytest.mark.parametrize("inferer", [SlidingWindowInferer(16, with_coord=True), ClassInferer(16, 1)])
+def test_vista3d_prompts_itself_in_the_inferers_of_bundles(inferer):
+    """They tell the network where a window is, or read its attributes."""
+    net, x = vista(), vista_scan()
+    given = {} if isinstance(inferer, ClassInferer) else {"class_vector": torch.tensor([[1], [28]])}
+    with torch.no_grad():
+        answer = SelfPrompting(rounds=1, inferer=inferer)(x, net, **given)
+        plain = SlidingWindowInferer(16)(x, PromptedNetwork(net, PromptRounds(rounds=1)), class_vector=torch.tensor([[1], [28]]))
+    torch.testing.assert_close(answer, plain)
 
 
 def test_vista3d_without_a_class_or_with_a_mask_is_refused_in_words():
