@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from monai_tta.core.views import *  # noqa: F403
     from monai_tta.guards import *  # noqa: F403
     from monai_tta.inference.inferer import *  # noqa: F403
+    from monai_tta.inference.self_prompting import *  # noqa: F403
     from monai_tta.methods import *  # noqa: F403
 
 _PUBLIC_MODULES = (
     "inference.inferer",
+    "inference.self_prompting",
     "methods",
     "core.selection",
     "core.prompt",

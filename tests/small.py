@@ -12,6 +12,7 @@ from monai_tta import (
     VPTTA,
     AdaptiveInferer,
     Careful,
+    ChoosePrompt,
     Consistency,
     DyNA,
     GraTa,
@@ -73,6 +74,15 @@ def norm(kind, dims, channels, size):
     return nn.GroupNorm(2, channels) if kind == "group" else nn.LayerNorm([size] * dims)
 
 
+class Sequential(nn.Sequential):
+    """Layers with a keyword argument, for a method that gives the network one."""
+
+    def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        for layer in self:
+            x = layer(x)
+        return x if gain == 1 else x * gain
+
+
 def network(kind="batch", dims=3, head="softmax", size=8):
     """Three convolutions and two normalisation layers of this kind, with the same random weights at each call.
 
@@ -81,7 +91,7 @@ def network(kind="batch", dims=3, head="softmax", size=8):
     conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(
+        net = Sequential(
             conv(1, 4, 3, padding=1),
             norm(kind, dims, 4, size),
             nn.ReLU(),
@@ -121,6 +131,7 @@ ROWS = {
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
     "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
     "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
+    "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
 }
 NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm

@@ -31,6 +31,7 @@ EXECUTED = [
     "docs/streams.md",
     "docs/day-and-night.md",
     "docs/rehearsal.md",
+    "docs/promptable.md",
 ]
 
 

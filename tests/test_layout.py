@@ -12,7 +12,10 @@ TREES = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text(encoding="utf-
 BELOW_THE_INFERER = [
     name for name in TREES if name.split("/")[0] in ("compute", "core", "guards", "quality", "reporting", "methods")
 ] + [
-    name for name in TREES if name.startswith("inference/") and name not in ("inference/inferer.py", "inference/stream_files.py")
+    name
+    for name in TREES
+    if name.startswith("inference/")
+    and name not in ("inference/inferer.py", "inference/stream_files.py", "inference/self_prompting.py")
 ]
 
 

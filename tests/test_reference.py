@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Rehearsal, Statistics, Tent, ViewAverage
+from monai_tta import VPTTA, AdaptiveInferer, ChoosePrompt, Consistency, GraTa, Prompt, Rehearsal, Statistics, Tent, ViewAverage
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.optimizers import SGD, Adam
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
+from tests.promptable import TaskPrompted
+from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
 from tests.reference.rehearsal import rehearsal_steps
@@ -147,6 +149,17 @@ def test_rehearsal(tmp_path):
     torch.testing.assert_close(answer, net(window()).detach(), rtol=1e-7, atol=1e-7)
     assert [step.losses["loss"] for step in case.steps] == pytest.approx(losses, rel=1e-7)
     assert not torch.allclose(answer, adapted(inner)[0], rtol=1e-3)
+
+
+def test_choose_prompt():
+    net = TaskPrompted(levels=(1.0, 0.6, 0.3)).double()
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    best, figures = least_entropy_prompt(net, x, (0, 1, 2))
+    run = AdaptiveInferer(method=ChoosePrompt(name="task_id", candidates=(0, 1, 2), metric="entropy"), head="sigmoid")
+    torch.testing.assert_close(run(x, net), net(x, task_id=best).detach())
+    notes = run.cases[-1].steps[0].notes
+    assert best == notes["chosen task_id"] == 2
+    assert [notes[f"entropy, task_id={k}"] for k in range(3)] == pytest.approx(figures, rel=1e-9)
 
 
 def test_view_average():

@@ -12,7 +12,17 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from monai_tta.core.normalization import AdaptiveNorm
 
-__all__ = ["Selection", "NormAffine", "Biases", "Everything", "Matching", "AttachedAffine", "LastBiases", "Auto"]
+__all__ = [
+    "Selection",
+    "NormAffine",
+    "Biases",
+    "Everything",
+    "Matching",
+    "AttachedAffine",
+    "LastBiases",
+    "PromptParameters",
+    "Auto",
+]
 
 
 class Selection(ABC):
@@ -106,6 +116,28 @@ class LastBiases(Selection):
         """Names that end in ``bias``, without those of auxiliary heads, which have no part in the segmentation."""
         names = [name for name in Biases()(network) if not name.startswith("auxiliary_heads.")]
         return names[-max(1, len(names) // 4) :]
+
+
+@dataclass(frozen=True)
+class PromptParameters(Selection):
+    """What a network has learnt of its prompts: embeddings of tasks, modalities, classes, points and masks, and their fusion.
+
+    Found by name: parts of a name that contain ``prompt``, ``mask_token``, or ``task_embed``, ``modality_embed``,
+    ``class_embed`` or ``point_embed``; with ``fusion`` also ``fusion`` or ``fuse``. These are the names of UniSeg (Ye et al.,
+    MICCAI 2023, arXiv 2304.03493), SAM and MONAI's VISTA3D. For other names use `Matching`.
+
+    Prompts may be drawn as large as features, so learning rates meant for scale and shift move them little.
+
+    Args:
+        fusion: whether the layers that mix a prompt with features move, too.
+    """
+
+    fusion: bool = True
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """Names of floating-point parameters that belong to prompts."""
+        pattern = r"prompt|mask_token|(task|modality|class|point)_embed" + (r"|fusion|(^|[._])fuse" if self.fusion else "")
+        return [name for name in Everything()(network) if re.search(pattern, name)]
 
 
 @dataclass(frozen=True)

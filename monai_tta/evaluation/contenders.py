@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from monai_tta import methods
@@ -48,11 +48,11 @@ def chosen_contenders(protocol: Protocol, names: Sequence[str] = (), ablations: 
 def contenders(protocol: Protocol) -> list[Contender]:
     """All rows of a comparison, family by family in the order of `FAMILIES`, then every other method with its defaults.
 
-    One that is meant for streams is there twice, episodic and continual.
+    One that is meant for streams is there twice, episodic and continual. One that needs to be told more is left out.
     """
     rows = [row for family in FAMILIES for row in family(protocol)]
     covered = {type(row.method).__name__ for row in rows}
-    for name in methods.__all__:
+    for name in _with_defaults():
         if name not in covered:
             method = getattr(methods, name)()
             rows.append(Contender(name, method))
@@ -89,12 +89,17 @@ def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Cont
         Contender("Tent, 1000 beta", reckless, CONTINUAL),
         Contender("Tent, 1000 beta, never restarted", reckless, CONTINUAL | {"collapse": None}),
     ]
-    others = [name for name in methods.__all__ if getattr(methods, name) not in {type(row.method) for row in rows}]
+    others = [name for name in _with_defaults() if getattr(methods, name) not in {type(row.method) for row in rows}]
     made = {name: getattr(methods, name)() for name in others}
     rows += [Contender(name, method, CONTINUAL) for name, method in made.items() if method.is_continual]
     known = {row.label: row for row in rows}
     refuse_unknown("contender", only, known)
     return [row for label, row in known.items() if not only or label in ("Source", *only)]
+
+
+def _with_defaults() -> list[str]:
+    """The methods that have a default for each of their choices."""
+    return [name for name in methods.__all__ if all(f.default is not MISSING for f in fields(getattr(methods, name)))]
 
 
 def _source(protocol: Protocol) -> list[Contender]:

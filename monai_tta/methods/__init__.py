@@ -1,6 +1,7 @@
 """One paper per file. What is exported here is what the command line, the docs and the laws know."""
 
 from monai_tta.methods.careful import Careful
+from monai_tta.methods.choose_prompt import ChoosePrompt
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.grata import GraTa
@@ -14,6 +15,7 @@ from monai_tta.methods.vptta import VPTTA
 
 __all__ = [
     "Careful",
+    "ChoosePrompt",
     "Consistency",
     "DyNA",
     "GraTa",

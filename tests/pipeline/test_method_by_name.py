@@ -37,7 +37,7 @@ def test_case_and_hyphens_of_a_method_do_not_matter(name):
 
 
 def test_a_near_miss_is_suggested():
-    with pytest.raises(ValueError, match=r"no method 'grataa'\. Did you mean 'grata'\? Choose one of: careful, consistency"):
+    with pytest.raises(ValueError, match=r"no method 'grataa'\. Did you mean 'grata'\? Choose one of: careful, chooseprompt"):
         named_method("grataa")
     with pytest.raises(ValueError, match=r"no method 'xyzzy'\. Choose one of: careful"):
         named_method("xyzzy")
@@ -110,5 +110,7 @@ def test_a_field_that_no_text_can_give_is_no_choice():
 
 
 def test_every_method_is_built_by_its_name():
+    needs = {"ChoosePrompt": ["name=task", "candidates=0,1"]}
     for name in methods.__all__:
-        assert named_method(name) == getattr(methods, name)()
+        given = {"name": "task", "candidates": (0, 1)} if name in needs else {}
+        assert named_method(name, needs.get(name, ())) == getattr(methods, name)(**given)
