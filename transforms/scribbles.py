@@ -28,9 +28,9 @@ class ScribbleToSoftLabel(Transform):
     These are MaCo's continuous pseudo-labels (arXiv 2408.12814) as a reconstruction: published is that labels decay
     exponentially with the distance. The division by the sum, the weight and the half distance are ours.
 
-    The label knows distances, not edges. In an organ thinner than the half distance, it reaches over the border: take a shorter
-    one, or scribble on both sides of the border. A class without a scribble gets label 0 everywhere. Near the scribbles of
-    others that is right; far from them the weight is 0.
+    The label knows distances, not edges: where no scribble is near, its border lies halfway between the scribbles. Take a half
+    distance that is shorter than from a scribble to the organ's edge, and scribble on both sides of edges that matter. A class
+    without a scribble gets label 0 everywhere. Near the scribbles of others that is right; far from them the weight is 0.
 
     Args:
         values: the value that each class has in the scribble, in the order of the classes: ``(0, 1, 2)``, or ``(3, 1, 2)`` where
@@ -49,7 +49,7 @@ class ScribbleToSoftLabel(Transform):
     def __init__(
         self,
         values: Sequence[int],
-        half_distance: float = 5.0,
+        half_distance: float = 2.0,
         unmarked: int = 0,
         channels: Sequence[Sequence[int]] | None = None,
         spacing: Sequence[float] | None = None,
@@ -150,7 +150,7 @@ class ScribbleToSoftLabeld(MapTransform):
         self,
         keys: KeysCollection,
         values: Sequence[int],
-        half_distance: float = 5.0,
+        half_distance: float = 2.0,
         unmarked: int = 0,
         channels: Sequence[Sequence[int]] | None = None,
         spacing: Sequence[float] | None = None,

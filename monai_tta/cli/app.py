@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from monai_tta._version import __version__
-from monai_tta.cli import calibrate, compare, demo_command, methods, overlay, profile, reference, run, stream
-from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, SEGMENT, help_end
+from monai_tta.cli import calibrate, compare, demo_command, finetune, methods, overlay, profile, reference, run, stream
+from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, PREPARE_TARGET, SEGMENT, help_end
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
+app.command("finetune", rich_help_panel=PREPARE_TARGET, help=finetune.HELP, epilog=finetune.HELP_END)(finetune.finetune)
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
 app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)
