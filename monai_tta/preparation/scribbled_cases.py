@@ -116,8 +116,8 @@ def _checked(number: int, case: Mapping[str, Tensor], least_weight: float) -> Sc
     most = float(weight.max())
     if most < NEAR:
         raise ValueError(
-            f"case {number} has no scribble on its image: the largest weight is {most:g}; check that the two lie on each other, or "
-            "take a longer half distance"
+            f"case {number} has no scribble on its image: the largest weight is {most:g}; "
+            "check that the two lie on each other, or take a longer half distance"
         )
     return ScribbledCase(voxels, len(parts[1]))
 

@@ -36,6 +36,8 @@ def start(*words, **environment):
         (["-h"], 0, "Prepare at the source"),
         (["run", "--help"], 0, "--restart"),
         (["calibrate", "-h"], 0, "--harm"),
+        (["finetune", "-h"], 0, "--half-distance"),
+        (["finetune", "hippocampus_mri", "--datalist", "nowhere", "--out", "o"], 2, "nowhere is no file"),
         (["--version"], 0, "monai-tta "),
         (["methods"], 0, "viewaverage"),
         (["methods", "--json"], 0, '"summary"'),
