@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tta._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from monai_tta.core.masked_context import *  # noqa: F403
     from monai_tta.core.night import *  # noqa: F403
     from monai_tta.core.optimizers import *  # noqa: F403
     from monai_tta.core.prompt import *  # noqa: F403
@@ -36,6 +37,7 @@ _PUBLIC_MODULES = (
     "core.optimizers",
     "core.trust",
     "core.tasks",
+    "core.masked_context",
     "core.views",
     "core.restyling",
     "guards",

@@ -32,6 +32,7 @@ EXECUTED = [
     "docs/day-and-night.md",
     "docs/rehearsal.md",
     "docs/promptable.md",
+    "docs/maco.md",
 ]
 
 

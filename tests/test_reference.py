@@ -6,15 +6,30 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, ChoosePrompt, Consistency, GraTa, Prompt, Rehearsal, Statistics, Tent, ViewAverage
+from monai_tta import (
+    VPTTA,
+    AdaptiveInferer,
+    ChoosePrompt,
+    Consistency,
+    GraTa,
+    MaskedContextTask,
+    Prompt,
+    Rehearsal,
+    Statistics,
+    Tent,
+    ViewAverage,
+)
 from monai_tta.core.network_copy import network_digest
+from monai_tta.core.objectives import weighted_cross_entropy
 from monai_tta.core.optimizers import SGD, Adam
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
+from monai_tta.transforms.scribbles import ScribbleToSoftLabel
 from tests.promptable import TaskPrompted
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
+from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
 from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
@@ -171,3 +186,32 @@ def test_view_average():
     mean = sum(undo(net(view).sigmoid()) for view, undo in views) / 6
     answer, _ = adapted(ViewAverage())
     torch.testing.assert_close(answer.sigmoid(), mean.detach(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape, patch", [((12, 12), 4), ((13, 18), 5)])
+def test_masked_context(shape, patch):
+    x = torch.randn(1, 2, *shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64) + 1
+    net, affine = with_window_statistics(network())
+    seed = 7 * 1_000_003 + 1  # the first draw of a shadow with seed 7
+    chances = patch_chances(net(x).sigmoid().detach(), patch, 3.0)
+    uniform = torch.rand(chances.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    masked = blanked(x, drawn_patches(chances, round(0.3 * chances.numel()), uniform), patch)
+    loss = masked_step(net, affine, x, masked, LR)
+    task = MaskedContextTask(patch=patch, share=0.3, preference=3.0)
+    run = AdaptiveInferer(shape, method=Consistency(objective=task, optimizer=Adam(lr=LR)), head="sigmoid", seed=7)
+    torch.testing.assert_close(run(x, network()), net(x).detach(), rtol=1e-7, atol=1e-7)
+    assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("shape, spacing", [((7, 9), (0.5, 2.0)), ((5, 6, 7), (1.0, 1.5, 3.0))])
+def test_soft_labels_of_scribbles(shape, spacing):
+    scribble = torch.full(shape, 9)
+    for value, place in ((3, 0), (1, 2), (4, 4)):
+        scribble[..., place, place] = value
+        scribble[(place, *[place] * (len(shape) - 1))] = value
+    label, weight = soft_labels(scribble, (1, 3, 4), 2.5, spacing)
+    ours = ScribbleToSoftLabel((1, 3, 4), half_distance=2.5, unmarked=9, spacing=spacing)(scribble[None].float())
+    torch.testing.assert_close(ours, (label.float(), weight.float()))
+    logits = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    loss = weighted_cross_entropy(logits, label[None], weight[None] / weight.mean(), "softmax")
+    torch.testing.assert_close(loss, weighted_loss(logits, label[None], weight[None]))

@@ -14,6 +14,7 @@ from monai_tta.cli import (
     calibrate,
     compare,
     demo_command,
+    finetune,
     methods,
     night,
     overlay,
@@ -23,7 +24,7 @@ from monai_tta.cli import (
     run,
     stream,
 )
-from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, SEGMENT, help_end
+from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, PREPARE_TARGET, SEGMENT, help_end
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,10 +34,11 @@ app = typer.Typer(
 )
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
-app.command("night", rich_help_panel=SEGMENT, epilog=night.HELP_END)(night.night)
+app.command("night", rich_help_panel=PREPARE_TARGET, epilog=night.HELP_END)(night.night)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)
+app.command("finetune", rich_help_panel=PREPARE_TARGET, help=finetune.HELP, epilog=finetune.HELP_END)(finetune.finetune)
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
 app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)

@@ -13,6 +13,7 @@ from monai_tta.pipeline.shipped_bundles import shipped_bundles
 
 SEGMENT = "Segment"
 PREPARE = "Prepare at the source"
+PREPARE_TARGET = "Prepare at the target"
 EVALUATE = "Evaluate"
 INSPECT = "Inspect"
 

@@ -95,3 +95,27 @@ def cross_entropy(logits: Tensor, target: Tensor, head: Head) -> Tensor:
     if head == "sigmoid":
         return F.binary_cross_entropy_with_logits(logits, target)
     return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, head: Head) -> Tensor:
+    """The mean over voxels of ``weight`` times the cross-entropy, in nats: the loss of soft labels that are not sure everywhere.
+
+    With weights whose mean is 1 it is the weighted mean. For weights of one it is `cross_entropy`.
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        target: probabilities ``(N, K, *spatial)``.
+        weight: ``(N, 1, *spatial)``, 0 or more.
+        head: what the logits stand for.
+
+    Raises:
+        ValueError: when the shapes do not fit.
+    """
+    if logits.shape != target.shape or weight.shape != (len(logits), 1, *logits.shape[2:]):
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and target {tuple(target.shape)} must have one shape, "
+            f"and the weight one channel on the same voxels, found {tuple(weight.shape)}"
+        )
+    if head == "sigmoid":
+        return (weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")).mean()
+    return -(weight * target * logits.log_softmax(1)).sum(1).mean()

@@ -14,7 +14,21 @@ from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.quality.gain_predictor import GainPredictor
 
 BUNDLE = BUNDLES / "hippocampus_mri"
-COMMANDS = ("run", "demo", "calibrate", "reference", "rehearsal", "compare", "tables", "stream", "profile", "methods", "overlay")
+COMMANDS = (
+    "run",
+    "demo",
+    "calibrate",
+    "reference",
+    "rehearsal",
+    "night",
+    "finetune",
+    "compare",
+    "tables",
+    "stream",
+    "profile",
+    "methods",
+    "overlay",
+)
 
 
 def invoke(*words):
@@ -30,7 +44,7 @@ def test_help_has_an_example_and_the_exit_codes(command):
 
 def test_commands_stand_in_groups():
     said = invoke("--help").output
-    places = [said.index(word) for word in ("Segment", "Prepare at the source", "Evaluate", "Inspect")]
+    places = [said.index(word) for word in ("Segment", "Prepare at the source", "Prepare at the target", "Evaluate", "Inspect")]
     assert places == sorted(places) and all(f" {command} " in said for command in COMMANDS)
     assert "--install-completion" in said
 
@@ -105,6 +119,9 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
         (["stream", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o", "--device", "gpu"], "no device 'gpu'"),
         (["calibrate", "hippocampus_mri", "--dataset-dir", "empty", "--device", "gpu"], "no device 'gpu'"),
         (["profile", "hippocampus_mri", "--device", "gpu"], "no device 'gpu'"),
+        (["finetune", "hippocampus_mri", "--datalist", "nowhere", "--out", "o.pt"], "nowhere is no file"),
+        (["finetune", "hippocampus_mri", "--datalist", "file", "--out", "o.pt"], "file is not JSON"),
+        (["finetune", "hippocampus_mri", "--datalist", "file", "--out", "file"], "no checkpoint is ever replaced"),
         (["tables", "nowhere"], "nowhere"),
         (["profile", "empty"], "empty is not a MONAI bundle"),
         (["profile", "hippocampus_mri", "--choose", "steps=1.5"], "grata.steps takes a whole number"),

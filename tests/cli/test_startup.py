@@ -37,6 +37,8 @@ def start(*words, **environment):
         (["run", "--help"], 0, "--restart"),
         (["calibrate", "-h"], 0, "--harm"),
         (["rehearsal", "-h"], 0, "--device"),
+        (["finetune", "-h"], 0, "--half-distance"),
+        (["finetune", "hippocampus_mri", "--datalist", "nowhere", "--out", "o"], 2, "nowhere is no file"),
         (["--version"], 0, "monai-tta "),
         (["methods"], 0, "viewaverage"),
         (["methods", "--json"], 0, '"summary"'),
