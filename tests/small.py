@@ -23,13 +23,14 @@ from monai_tta import (
     Tent,
     ViewAverage,
 )
-from monai_tta.core.method import Descent, Wrapper
+from monai_tta.core.method import Descent
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
+from monai_tta.core.wrapper import Wrapper
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Forest, GainPredictor
 

@@ -10,9 +10,9 @@ from monai.inferers import SlidingWindowInferer
 
 import monai_tta
 from monai_tta import AdaptiveInferer, Source, Statistics, methods
-from monai_tta.core.method import Wrapper
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Everything, Matching, NormAffine
+from monai_tta.core.wrapper import Wrapper
 from monai_tta.inference.inferer import _streams
 from tests.small import (
     LEARNERS,

@@ -6,12 +6,11 @@ An `AdaptationMethod` is a value: frozen, hashable, picklable, and rebuilt from 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod, update_abstractmethods
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import wraps
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,7 +22,6 @@ from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
 
 Loss = Callable[[Shadow, Tensor], Tensor]
-_Class = TypeVar("_Class", bound=type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,58 +193,3 @@ class Descent(AdaptationMethod):
         value, gradient = shadow.gradient(loss, windows)
         shadow.step_along(gradient)
         return Step(losses={"loss": value}, lr=self.optimizer.lr)
-
-
-def pass_on(contract: type) -> Callable[[_Class], _Class]:
-    """Class decorator for wrappers: pass every public member of a contract on to ``self.inner``, unless the class overrides it.
-
-    The members are read from the contract itself, so that a new one cannot be forgotten.
-    """
-
-    def decorate(cls: _Class) -> _Class:
-        for name, member in vars(contract).items():
-            if not name.startswith("_") and name not in vars(cls):
-                setattr(cls, name, _passed_on(name, member))
-        update_abstractmethods(cls)
-        return cls
-
-    return decorate
-
-
-def _passed_on(name: str, member: Any) -> Any:
-    """A property or a method that is the inner method's."""
-    if isinstance(member, property):
-        return property(lambda wrapper: getattr(wrapper.inner, name), doc=member.__doc__)
-
-    @wraps(member)
-    def call(wrapper: Wrapper, *args: Any, **kwargs: Any) -> Any:
-        return getattr(wrapper.inner, name)(*args, **kwargs)
-
-    call.__isabstractmethod__ = False  # type: ignore[attr-defined]
-    return call
-
-
-@pass_on(AdaptationMethod)
-@dataclass(frozen=True, kw_only=True)
-class Wrapper(AdaptationMethod):
-    """A plug-in around another method. Override what the plug-in improves; everything else is the inner method's.
-
-    Args:
-        inner: the method around which it is put.
-    """
-
-    inner: AdaptationMethod
-
-    if TYPE_CHECKING:  # `pass_on` gives the class these, which a type checker cannot see
-        begin = AdaptationMethod.begin
-        loss = AdaptationMethod.loss
-        adapt = AdaptationMethod.adapt
-
-    @property
-    def record_name(self) -> str:
-        """Its repr, with the inner method as records call that."""
-        return repr(self).replace(repr(self.inner), self.inner.record_name)
-
-    def for_checkpoint(self, weights: Path) -> AdaptationMethod:
-        """The same plug-in around the inner method with what belongs to one checkpoint."""
-        return replace(self, inner=self.inner.for_checkpoint(weights))

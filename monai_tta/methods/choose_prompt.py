@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from monai_tta.compute.precision import each_finite
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.label_free_metrics import agreement, confidence, hard_masks, mean_entropy, structures
-from monai_tta.core.method import AdaptationMethod, Loss, Wrapper
+from monai_tta.core.method import AdaptationMethod, Loss
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Step
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import answers_of_views
 from monai_tta.core.views import Views
+from monai_tta.core.wrapper import Wrapper
 from monai_tta.methods.source import Source
 
 Value = int | float | str

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from monai_tta.core.diary import Diary
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.method import AdaptationMethod, Loss, Wrapper
+from monai_tta.core.method import AdaptationMethod, Loss
 from monai_tta.core.night import Night
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Step
 from monai_tta.core.shadow import Shadow
+from monai_tta.core.wrapper import Wrapper
 from monai_tta.methods.vptta import VPTTA
 
 

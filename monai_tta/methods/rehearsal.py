@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.method import AdaptationMethod, Wrapper
+from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import Head
 from monai_tta.core.replay import Replay
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.stored_features import StoredFeatures, StoredFeaturesError, features_file
+from monai_tta.core.wrapper import Wrapper
 from monai_tta.methods.grata import GraTa
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from monai_tta import Careful, Statistics, Tent
-from monai_tta.core.method import AdaptationMethod, Wrapper, pass_on
+from monai_tta.core.method import AdaptationMethod
+from monai_tta.core.wrapper import Wrapper, pass_on
 from monai_tta.quality.features import CANDIDATE_FEATURES
 from tests.small import ROWS
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from monai_tta import AdaptiveInferer, Careful, GraTa, Statistics, Tent
-from monai_tta.core.method import Wrapper
+from monai_tta.core.wrapper import Wrapper
 from tests.small import TENT, image, network, run
 
 
