@@ -105,7 +105,7 @@ class LoadSeriesd(MapTransform):
             if image is not None:
                 check_same_grid(_grid(there), _grid(image), (_short(next(f for f in files if f)), _short(file)))
         pair = torch.stack([torch.full_like(there, _AIR) if image is None else image for image in loaded])
-        out = with_meta_of(pair.as_subclass(Tensor), there)
+        out = MetaTensor(pair.as_subclass(Tensor)).copy_meta_from(there)
         out.meta |= {"filename_or_obj": name, "missing_series": " ".join(map(str, missing)), "original_channel_dim": 0}
         return out
 

@@ -28,7 +28,8 @@ def masks_in_file(
     """
     invert = Invertd(str(key), transform=transform, orig_keys=orig_key, nearest_interp=False)
     for channel in data[key]:
-        back = invert({orig_key: data[orig_key], str(key): torch.as_tensor(channel).as_subclass(Tensor)[None].clone()})[str(key)]
+        alone = MetaTensor(torch.as_tensor(channel).as_subclass(Tensor)[None].clone())
+        back = invert({orig_key: data[orig_key], str(key): alone})[str(key)]
         yield back > threshold
 
 

@@ -40,10 +40,10 @@ def dice_and_nsd(pred: Tensor, label: Tensor, spacing: Sequence[float], toleranc
         agree = float(bool(pred.any()) == bool(label.any()))
         return agree, agree
     dice = 2 * int((pred & label).sum()) / (int(pred.sum()) + int(label.sum()))
-    masks = [mask[None, None].float() for mask in _around_both(pred, label)]
+    found, truth = (mask[None, None].float() for mask in _around_both(pred, label))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)  # of MONAI 1.6's calls to itself
-        nsd = compute_surface_dice(*masks, [tolerance], include_background=True, spacing=list(spacing), use_subvoxels=True)
+        nsd = compute_surface_dice(found, truth, [tolerance], include_background=True, spacing=list(spacing), use_subvoxels=True)
     return round(dice, DIGITS), round(float(nsd), DIGITS)
 
 
