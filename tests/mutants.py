@@ -178,6 +178,10 @@ MUTANTS = {
     "a candidate runs in the caller's precision": ("core/shadow.py", "self.precision = other.precision", "pass"),
     "windows by twos in the papers' order": ("core/shadow.py", "voxels_at_once=self.voxels_at_once,", ""),
     "a gain concluded from an interval around zero": ("reporting/conclusion.py", "and self.line.interval[0] > 0", ""),
+    "a structure read from its neighbour's bit": ("transforms/headneck.py", ">> place % _BITS", ">> (place + 1) % _BITS"),
+    "a missing series not zero": ("transforms/headneck.py", "    scores[missing] = 0\n", ""),
+    "series beside each other": ("transforms/headneck_files.py", "if not apart < 0.1:", "if False:"),
+    "nothing found where nothing is scores nothing": ("evaluation/structure_scores.py", "agree = float(bool(pred.any()) == bool(label.any()))", "agree = 0.0"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -218,6 +222,8 @@ OWN = {
     "evaluation/answer_cases.py": ["evaluation/test_compare"],
     "evaluation/compare.py": ["evaluation/test_compare"],
     "evaluation/plan.py": ["evaluation/test_compare"],
+    "transforms/headneck": ["transforms/test_headneck"],
+    "evaluation/structure_scores.py": ["evaluation/test_structure_scores"],
     "evaluation/scoring.py": ["evaluation/test_scoring"],
     "reporting/rows.py": ["reporting/test_tables"],
     "reporting/summary.py": ["reporting/test_tables"],

@@ -23,9 +23,9 @@ inside = sys.argv[1] == "editable"
 assert inside or "site-packages" in str(home), home
 assert (home / "py.typed").is_file() and (home / "reporting" / "tables.html").is_file()
 root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
-ours = {"abdomen_ct", "disc_cup_fundus", "hippocampus_mri", "vessel_fundus"}
+ours = {"abdomen_ct", "disc_cup_fundus", "headneck_ct", "hippocampus_mri", "vessel_fundus"}
 assert {p.parent.name for p in root.parent.glob("*/configs")} == ours
-assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == ours - {"disc_cup_fundus"}
+assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == ours - {"disc_cup_fundus", "headneck_ct"}
 for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", "models/model_instance.pt", "models/judge.npz"):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()

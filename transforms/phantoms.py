@@ -134,6 +134,35 @@ def fundus_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str
     return Phantom(image, torch.stack([disc | cup, cup]).float())
 
 
+def headneck_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
+    """A head and neck in two registered CT series, without and with contrast, in HU, ``(2, x, y, z)``.
+
+    The label is SegRap2023's two maps, parts 1 to 54 and tumours 1 and 2: blocks side by side, left ones at low x, which is the
+    patient's left in RAS. All parts are there. Contrast brightens the tumours and, by a little, all soft tissue.
+    """
+    sides = (0.16, 0.13, 0.16)  # half of a block's
+    draw, grid = _start(size, sides, seed)
+    hu = torch.full(tuple(size), -1000.0)
+    hu[_ball(grid, (0, 0, 0), (0.95, 0.95, 5))] = 40.0
+    parts, tumours = torch.zeros(2, *size)
+    parts[_ball(grid, (0, 0, 0.72), (0.8, 0.8, 0.26))] = 1
+    midline = (2, 3, 34, 35, 46, 47, 48, 49, 50, 51, 52, 53, 54)
+    left = tuple(n for n in range(4, 46, 2) if n not in midline)
+    rows, columns = 5, 4
+    for numbers, centre in ((midline, 0.0), (left, -0.42), (tuple(n + 1 for n in left), 0.42)):
+        for place, number in enumerate(numbers):
+            at = (centre, -0.6 + 1.2 * (place % rows) / (rows - 1), -0.8 + 1.15 * (place // rows) / (columns - 1))
+            block = torch.stack([(g - a).abs() / r for g, a, r in zip(grid, at, sides, strict=True)]).amax(0) <= 1
+            parts[block] = number
+    for number, at in ((1, (0.1, 0.15, -0.3)), (2, (-0.4, 0.3, -0.6))):
+        tumours[_ball(grid, [a + draw(0.1) for a in at], (0.2, 0.2, 0.25))] = number
+    inside = parts > 0
+    hu[inside] = 20 + 37 * (parts[inside] * 7 % 11) + draw(10)  # neighbours differ, both sides are alike
+    series = torch.stack([hu, hu + 60 * (tumours > 0) + 15 * (hu > 0)])
+    unit = (series + 1000) / 1600
+    return Phantom((_scan(unit, seed, scanner) * 1600 - 1000).clamp_min(-1024), torch.stack([parts, tumours]))
+
+
 def lesion_phantom(size: Sequence[int] = (128, 128), seed: int = 0, scanner: str | Scanner = "reference") -> Phantom:
     """Mucosa in colour, values in [0, 1], uneven and folded, with one lesion.
 

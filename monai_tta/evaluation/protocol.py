@@ -39,7 +39,7 @@ class Protocol:
         mirrors: the axes along which training images were mirrored, or None where that is unknown.
         before: the simulated scanner stands before the first of these transforms of the bundle's preprocessing.
         labels: the names of the structures, in the order of the scores.
-        tolerance: NSD counts a border as right up to this distance, in the unit of lengths.
+        tolerance: NSD counts a border as right up to this distance, in the unit of lengths; one, or one for each structure.
         unit: of lengths: "mm", or "pixels" where images have no spacing.
     """
 
@@ -48,7 +48,7 @@ class Protocol:
     mirrors: tuple[int, ...] | None = None
     before: tuple[str, ...] = ("NormalizeIntensityd", "ScaleIntensityRanged")
     labels: tuple[str, ...] = ()
-    tolerance: float = 1.0
+    tolerance: float | tuple[float, ...] = 1.0
     unit: str = "mm"
 
 

@@ -16,7 +16,9 @@ from monai_tta.core.geometry import voxel_spacing
 from monai_tta.reporting.rows import METRICS, Score
 
 
-def scores_of(data: dict[str, Any], metrics: Sequence[str] = METRICS, tolerance: float = 1.0) -> tuple[Score, ...]:
+def scores_of(
+    data: dict[str, Any], metrics: Sequence[str] = METRICS, tolerance: float | Sequence[float] = 1.0
+) -> tuple[Score, ...]:
     """Score each structure of a case after the bundle's postprocessing.
 
     One-hot channels begin with the background, which is left out. Distances are in the spacing of the label, else of the image:
@@ -28,10 +30,10 @@ def scores_of(data: dict[str, Any], metrics: Sequence[str] = METRICS, tolerance:
     Args:
         data: "pred" and "label", binary, ``(channels, *spatial)`` each; maybe "image".
         metrics: which of "dice", "nsd", "hd95", "assd" are computed; the others are NaN.
-        tolerance: NSD counts a border as right up to this distance, in the unit of the spacing.
+        tolerance: NSD counts a border as right up to this distance, in the unit of the spacing; one, or one for each structure.
 
     Raises:
-        ValueError: for an answer and a label of different shapes.
+        ValueError: for an answer and a label of different shapes, or tolerances of another number than structures.
     """
     pred = _plain_tensor(data["pred"])
     label = _plain_tensor(data["label"])
@@ -41,7 +43,12 @@ def scores_of(data: dict[str, Any], metrics: Sequence[str] = METRICS, tolerance:
         pred, label = pred[1:], label[1:]
     dims = pred.ndim - 1
     spacing = voxel_spacing(data["label"], dims) or voxel_spacing(data.get("image"), dims) or (1.0,) * dims
-    return tuple(_score(p[None, None], t[None, None], metrics, tolerance, spacing) for p, t in zip(pred, label, strict=True))
+    tolerances = [tolerance] * len(pred) if isinstance(tolerance, int | float) else list(tolerance)
+    if len(tolerances) != len(pred):
+        raise ValueError(f"there are {len(tolerances)} tolerances for {len(pred)} structures")
+    return tuple(
+        _score(p[None, None], t[None, None], metrics, up_to, spacing) for p, t, up_to in zip(pred, label, tolerances, strict=True)
+    )
 
 
 def is_one_hot(masks: Tensor) -> bool:
