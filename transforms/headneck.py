@@ -125,6 +125,9 @@ def pack_structures(masks: Mapping[str, Tensor]) -> Tensor:
 
     A structure without a mask is nowhere.
 
+    Args:
+        masks: tensors ``(x, y, z)``, by the structures' names.
+
     Raises:
         ValueError: for an unknown name, masks of different shapes, or none at all.
     """
@@ -152,6 +155,9 @@ def structure_mask(codes: Tensor, place: int) -> Tensor:
 def unpack_structures(codes: Tensor) -> Tensor:
     """Masks ``(47, *spatial)`` of 0 and 1, float32, of codes ``(2, *spatial)``.
 
+    Args:
+        codes: two channels of whole numbers.
+
     Raises:
         ValueError: for another number of channels.
     """
@@ -161,7 +167,12 @@ def unpack_structures(codes: Tensor) -> Tensor:
 
 
 class UnpackStructuresd(KeyedTransform):
-    """`unpack_structures` for the given keys; meta data stay."""
+    """`unpack_structures` for the given keys; meta data stay.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
+    """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, _unpacked, allow_missing_keys)
@@ -202,6 +213,10 @@ class NormalizeSeriesd(KeyedTransform):
 
     The challenge's baseline normalises so, too, instead of clipping Hounsfield units. Which series are missing stands in the
     image's meta data, where `LoadSeriesd` wrote it.
+
+    Args:
+        keys: which entries of the dictionary to transform.
+        allow_missing_keys: whether a dictionary may lack some of the keys.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:

@@ -23,6 +23,13 @@ def masks_in_file(
 ) -> Iterator[MetaTensor]:
     """Bring probabilities ``(K, *spatial)`` back to their image's own grid, channel by channel, so that memory has one at a time.
 
+    Args:
+        data: a case after inference.
+        key: of the probabilities.
+        orig_key: of the image whose transforms are undone.
+        transform: the preprocessing.
+        threshold: above which a voxel is inside, in [0, 1].
+
     Yields:
         a mask ``(1, x, y, z)`` of truth values for each channel. What preprocessing cut away is outside of every structure.
     """

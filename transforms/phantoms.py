@@ -139,6 +139,11 @@ def headneck_phantom(size: Sequence[int] = (64, 64, 32), seed: int = 0, scanner:
 
     The label is SegRap2023's two maps, parts 1 to 54 and tumours 1 and 2: blocks side by side, left ones at low x, which is the
     patient's left in RAS. All parts are there. Contrast brightens the tumours and, by a little, all soft tissue.
+
+    Args:
+        size: voxels along each axis, or height and width in pixels.
+        seed: of anatomy and noise.
+        scanner: how it is seen, a `Scanner` or the name of one: "reference" or "other".
     """
     sides = (0.16, 0.13, 0.16)  # half of a block's
     draw, grid = _start(size, sides, seed)

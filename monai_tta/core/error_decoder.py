@@ -67,12 +67,20 @@ class ErrorDecoder(nn.Module):
 
 
 def save_error_decoder(decoder: ErrorDecoder, file: str | PathLike[str]) -> None:
-    """Write a decoder to a file, which holds numbers alone."""
+    """Write a decoder to a file, which holds numbers alone.
+
+    Args:
+        decoder: a trained decoder.
+        file: where to write.
+    """
     torch.save({"format": _FORMAT, "choices": decoder.choices, "state": decoder.state_dict()}, file)
 
 
 def load_error_decoder(file: str | PathLike[str]) -> ErrorDecoder:
     """Read a decoder that `save_error_decoder` wrote. Nothing in the file is executed.
+
+    Args:
+        file: what was written.
 
     Raises:
         ValueError: for a file that is none.

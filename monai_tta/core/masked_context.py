@@ -75,6 +75,10 @@ class MaskedContextTask(Task):
     def __call__(self, shadow: Shadow, windows: Tensor) -> Tensor:
         """Cross-entropy of the blanked windows' answers to the whole windows' probabilities, in nats.
 
+        Args:
+            shadow: the network that adapts.
+            windows: ``(N, C, *spatial)``.
+
         Raises:
             CannotAdapt: for windows of a single patch, or with another number of axes than ``patch``.
         """
@@ -89,6 +93,11 @@ class MaskedContextTask(Task):
 
         Patches are drawn one after the other without replacement, by their chance among those that are left (the exponential
         keys of Efraimidis and Spirakis 2006).
+
+        Args:
+            target: the answer to the whole windows, in [0, 1].
+            head: what the channels stand for, "softmax" or "sigmoid".
+            seeds: one for each window.
 
         Raises:
             CannotAdapt: as `__call__`.
@@ -110,7 +119,13 @@ class MaskedContextTask(Task):
         return chosen.to(target.device)
 
     def blank(self, windows: Tensor, chosen: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Windows ``(N, C, *spatial)`` with the chosen voxels ``(N, 1, *spatial)`` filled."""
+        """Windows ``(N, C, *spatial)`` with the chosen voxels ``(N, 1, *spatial)`` filled.
+
+        Args:
+            windows: ``(N, C, *spatial)``.
+            chosen: which voxels, booleans.
+            seeds: one for each window.
+        """
         if self.fill == "zero":
             return windows.masked_fill(chosen, 0)
         axes = list(range(2, windows.ndim))
@@ -125,6 +140,9 @@ class MaskedContextTask(Task):
 
     def sides(self, shape: Sequence[int]) -> list[int]:
         """The sides of a patch in windows of this spatial shape, in voxels.
+
+        Args:
+            shape: voxels of a window along each axis.
 
         Raises:
             CannotAdapt: when ``patch`` has another number of axes.

@@ -50,7 +50,12 @@ class UnitWatcher:
             )
 
     def pieces(self, window: Tensor, seed: int) -> dict[str, Tensor]:
-        """For each unit a piece ``(1, C, *piece)`` of what it is given for a window, at a place that the seed draws."""
+        """For each unit a piece ``(1, C, *piece)`` of what it is given for a window, at a place that the seed draws.
+
+        Args:
+            window: ``(1, C, *spatial)``.
+            seed: of the place.
+        """
         place = torch.rand(window.ndim - 2, generator=torch.Generator().manual_seed(seed)).tolist()
         return self._watch(window, partial(_piece, place=place))
 

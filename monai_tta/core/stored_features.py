@@ -39,6 +39,9 @@ class StoredFeatures:
 
         Values are rounded to 8 bits between the smallest and the largest of each channel.
 
+        Args:
+            path: the file.
+
         Raises:
             StoredFeaturesError: for features that are not finite.
         """
@@ -58,6 +61,9 @@ class StoredFeatures:
     @classmethod
     def load(cls, path: Path) -> StoredFeatures:
         """Read `save` back. Nothing in the file is executed.
+
+        Args:
+            path: the file.
 
         Raises:
             StoredFeaturesError: for a file that is not there, cannot be read, or was written by another version.
@@ -82,6 +88,9 @@ class StoredFeatures:
 
 def features_file(weights: Path) -> Path:
     """Where the stored features of a checkpoint are kept: beside its file of weights.
+
+    Args:
+        weights: the checkpoint's file of weights.
 
     >>> features_file(Path("models/model.pt")).name, features_file(Path("models/model_instance.pt")).name
     ('rehearsal.npz', 'rehearsal_model_instance.npz')

@@ -56,6 +56,10 @@ class PromptArguments:
     def check(self, network: nn.Module, kinds: Sequence[str]) -> None:
         """Refuse a network that does not take these prompts.
 
+        Args:
+            network: the promptable network.
+            kinds: of "points", "box" and "mask".
+
         Raises:
             ValueError: with the keyword that is missing, and those that there are.
         """
@@ -73,6 +77,9 @@ class PromptArguments:
     def without_prompts(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The keywords of the first answer.
 
+        Args:
+            kwargs: what the caller gives the network by keyword.
+
         Raises:
             ValueError: when the caller gives prompts of their own.
         """
@@ -82,7 +89,13 @@ class PromptArguments:
         return dict(kwargs)
 
     def with_prompts(self, kwargs: Mapping[str, Any], prompts: Prompts, window: Tensor) -> dict[str, Any]:
-        """The keywords of an answer with prompts, for a window ``(1, C, *spatial)``."""
+        """The keywords of an answer with prompts, for a window ``(1, C, *spatial)``.
+
+        Args:
+            kwargs: what the caller gives the network by keyword.
+            prompts: what this round made of the last mask.
+            window: the window that they belong to.
+        """
         asked = dict(kwargs)
         if prompts.points is not None:
             asked[self.points] = prompts.points.flip(-1) if self.reversed_axes else prompts.points
@@ -95,7 +108,11 @@ class PromptArguments:
         return asked
 
     def positional_with_prompts(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What else than the window is given by position with prompts: what is given without."""
+        """What else than the window is given by position with prompts: what is given without.
+
+        Args:
+            args: what the caller gives the network by position.
+        """
         return args
 
     def _keywords(self, kind: str) -> tuple[str, ...]:

@@ -97,6 +97,11 @@ class PromptedNetwork(nn.Module):
 
         ``args`` and ``kwargs`` are what else the network takes. Meta data of the windows stay where the network keeps them.
 
+        Args:
+            windows: ``(N, C, *spatial)``.
+            args: what else the network takes.
+            kwargs: what else the network takes.
+
         Raises:
             ValueError: when ``kwargs`` has prompts of the caller's own.
         """

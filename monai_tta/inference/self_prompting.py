@@ -64,6 +64,12 @@ class SelfPrompting(Inferer):
     def __call__(self, inputs: Tensor, network: Network, *args: Any, **kwargs: Any) -> Any:
         """Answer images ``(N, C, *spatial)``.
 
+        Args:
+            inputs: images.
+            network: a promptable network; never changed.
+            args: what else the network takes.
+            kwargs: what else the network takes.
+
         Returns:
             what the inner inferer returns for the network's main output of the last round.
 
@@ -76,6 +82,9 @@ class SelfPrompting(Inferer):
         """The network with its rounds around it: the same object for the same network, so that a continual stream goes on.
 
         It is kept, and the network with it, until another network comes.
+
+        Args:
+            network: a promptable network.
         """
         try:
             source = unwrap(network)

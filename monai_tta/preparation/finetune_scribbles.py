@@ -155,6 +155,13 @@ def check_finetuning(
     It takes as long as fine-tuning once for each case. Arguments and errors are those of `finetune_on_scribbles`; there must be
     two cases.
 
+    Args:
+        network: the source; never changed.
+        cases: preprocessed images with their scribbles.
+        head: what the channels stand for, "softmax" or "sigmoid".
+        roi_size: of windows, in voxels.
+        settings: how to fine-tune.
+
     Yields:
         for each case, how it was answered before and after.
     """

@@ -98,6 +98,14 @@ def rehearsal_of_bundle(
 
     Each image gives one window, the one that `AdaptiveInferer` would adapt on.
 
+    Args:
+        root: the folder of the bundle.
+        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        checkpoint: a file in the bundle's ``models`` folder.
+        keys: entries of the evaluate config to set, as ``--set`` does.
+        seed: of places and of k-means.
+        device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+
     Yields:
         after each image, how many are done; at last the features.
 
