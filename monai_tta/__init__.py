@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tta._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from monai_tta.core.added_parameters import *  # noqa: F403
     from monai_tta.core.optimizers import *  # noqa: F403
     from monai_tta.core.prompt import *  # noqa: F403
     from monai_tta.core.restyling import *  # noqa: F403
@@ -29,6 +30,7 @@ _PUBLIC_MODULES = (
     "methods",
     "core.selection",
     "core.prompt",
+    "core.added_parameters",
     "core.optimizers",
     "core.trust",
     "core.tasks",

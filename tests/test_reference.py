@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
+from monai_tta import VPTTA, AdaptiveInferer, Added, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
 from monai_tta.core.optimizers import SGD, Adam
 from monai_tta.core.tasks import ConsistencyTask
+from tests.reference.added import added_steps
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
 from tests.reference.statistics import blended_answer
@@ -81,6 +82,15 @@ def test_tent():
     tent_step(net, affine, window(), LR)
     answer, _ = adapted(Tent(optimizer=Adam(lr=LR)))
     torch.testing.assert_close(answer, net(window()).detach(), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["lora", "adapter"])
+def test_added_parameters(kind):
+    net, _ = with_window_statistics(network())
+    expected = added_steps(net, window(), rank=2, seed=5, kind=kind, lr=LR, steps=3)
+    answer, case = adapted(Tent(select=Added(kind=kind, rank=2, seed=5), optimizer=Adam(lr=LR), steps=3))
+    torch.testing.assert_close(answer, expected, rtol=1e-7, atol=1e-7)
+    assert (answer - net(window())).abs().max() > 0.01 and case.n_moving == (164 if kind == "lora" else 52)
 
 
 def test_consistency():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from monai_tta.core.normalization import StatisticsFrom
 from monai_tta.core.objectives import Head
 from monai_tta.core.optimizers import Adam, OptimizerSpec
-from monai_tta.core.record import Step
+from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
 
@@ -169,6 +169,16 @@ class Descent(AdaptationMethod):
         return self.statistics == "volume"
 
     @property
+    def record_name(self) -> str:
+        """Its repr, with the selection and the optimiser as records call them."""
+        return repr_for_records(self, self.select, self.optimizer)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The selection's and the optimiser's."""
+        return (*self.select.files, *self.optimizer.files)
+
+    @property
     def candidate_features(self) -> Mapping[str, float]:
         """Its blend, and its step size: the learning rate times the number of steps."""
         return {"blend": self.blend, "step size": self.optimizer.lr * self.steps}
@@ -233,7 +243,7 @@ class Wrapper(AdaptationMethod):
     @property
     def record_name(self) -> str:
         """Its repr, with the inner method as records call that."""
-        return repr(self).replace(repr(self.inner), self.inner.record_name)
+        return repr_for_records(self, self.inner)
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
         """The same plug-in around the inner method with what belongs to one checkpoint."""

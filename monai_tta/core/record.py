@@ -21,6 +21,14 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 2**20
 
 
+def repr_for_records(value: Any, *parts: Any) -> str:
+    """The repr of a value, with these parts of it as their own ``record_name`` has them."""
+    text = repr(value)
+    for part in parts:
+        text = text.replace(repr(part), part.record_name)
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of a method: an optimiser step, or the choice that `Careful` makes.
