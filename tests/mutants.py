@@ -151,6 +151,12 @@ MUTANTS = {
     "a candidate runs in the caller's precision": ("core/shadow.py", "self.precision = other.precision", "pass"),
     "windows by twos in the papers' order": ("core/shadow.py", "voxels_at_once=self.voxels_at_once,", ""),
     "a gain concluded from an interval around zero": ("reporting/conclusion.py", "and self.line.interval[0] > 0", ""),
+    "added parameters that change the answer at once": ("core/added_parameters.py", "torch.zeros(layer.out_channels, self.rank, *ones)", "torch.ones(layer.out_channels, self.rank, *ones)"),
+    "a low-rank increment through a kernel for frozen weights": ("core/added_parameters.py", "stock._conv_forward(layer, features, layer.added_down, None)", "layer._conv_forward(features, layer.added_down.detach(), None)"),
+    "added parameters of another network": ("core/added_files.py", "if self.network != network or shapes", "if shapes"),
+    "records with the folder of added parameters": ("core/added_parameters.py", "repr(replace(self, file=Path(self.file).name))", "repr(self)"),
+    "added parameters learn from themselves": ("preparation/pretrain_added.py", "target = probabilities(teacher(windows), teacher.head)\n    return", "target = probabilities(student(windows), teacher.head)\n    return"),
+    "added parameters that see no distortion": ("preparation/pretrain_added.py", "torch.cat([distorted, windows])", "torch.cat([windows, windows])"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -171,6 +177,8 @@ OWN = {
     "methods/image_edit.py": ["core/test_image_edits"],
     "methods/vptta.py": ["test_reference", "test_golden"],
     "core/prompt.py": ["core/test_prompt"],
+    "core/added_": ["core/test_added_parameters"],
+    "preparation/pretrain_added.py": ["preparation/test_pretrain_added"],
     "inference/stream_files.py": ["inference/test_stream_files"],
     "evaluation/answer_cases.py": ["evaluation/test_compare"],
     "evaluation/compare.py": ["evaluation/test_compare"],

@@ -41,10 +41,11 @@ def pretrain_added(
     rank: Annotated[int, typer.Option(help="channels of its bottleneck", min=1)] = 2,
     where: Annotated[str, typer.Option(help="a regular expression that a convolution's name must match; all if not given")] = "",
     statistics: Annotated[
-        str, typer.Option(help="source or window: whose normalisation statistics; as the method will use them")
-    ] = "source",
+        str, typer.Option(help="window or source: whose normalisation statistics; as the method will use them")
+    ] = "window",
     steps: Annotated[int, typer.Option(help="how many optimiser steps", min=1)] = 200,
     budget: Annotated[int, typer.Option(help="how many windows of an image a step sees", min=1)] = 2,
+    measured: Annotated[int, typer.Option(help="with how many distortions agreement is measured, before and after", min=1)] = 32,
     lr: Annotated[float, typer.Option(help="the learning rate of the first step; it falls to zero", min=0)] = 1e-3,
     seed: Seed = 0,
     device: Device = None,
@@ -57,7 +58,8 @@ def pretrain_added(
 
         from monai_tta.core.added_parameters import Added
         from monai_tta.core.optimizers import Adam
-        from monai_tta.preparation.pretrain_added import PretrainingSettings, pretrain_bundle
+        from monai_tta.preparation.pretrain_added import PretrainingSettings
+        from monai_tta.preparation.pretrain_bundle import pretrain_bundle
 
         added = Added(kind=kind, rank=rank, where=where, seed=seed)  # type: ignore[arg-type]
         settings = PretrainingSettings(
@@ -66,6 +68,7 @@ def pretrain_added(
             optimizer=Adam(lr=lr),
             steps=steps,
             budget=budget,
+            measured=measured,
             seed=seed,
         )
         failed = False
@@ -81,6 +84,8 @@ def pretrain_added(
                     trained = done
         trained.save(out)
     _print_trained(trained, out, as_json)
+    if trained.about["agreement, distorted, after"] <= trained.about["agreement, distorted, before"]:
+        say("with these parameters distorted images are answered no better than without: do not use them", "yellow")
     if failed:
         raise typer.Exit(3)
 

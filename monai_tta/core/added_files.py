@@ -46,7 +46,7 @@ class AddedFile:
         text = np.frombuffer(json.dumps(description).encode(), np.uint8)
         try:
             with aside.open("wb") as file:
-                np.savez_compressed(file, description=text, **self.arrays)
+                np.savez_compressed(file, **{"description": text, **self.arrays})  # type: ignore[arg-type]
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Parameters that are added to a network for test-time adaptation, while all of its own stay: low-rank increments and adapters."""
+"""Parameters that are added to a network and move in place of its own: low-rank increments and adapters."""
 
 from __future__ import annotations
 

@@ -28,10 +28,7 @@ _Class = TypeVar("_Class", bound=type)
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationMethod(ABC):
-    """How to adapt: five functions that work on a shadow, and what other packages need to know of a method.
-
-    See `docs/add-a-method.md`.
-    """
+    """How to adapt (docs/add-a-method.md): functions that work on a shadow, and what other packages need to know of a method."""
 
     @property
     def pools_statistics(self) -> bool:
@@ -64,8 +61,8 @@ class AdaptationMethod(ABC):
 
     @property
     def record_name(self) -> str:
-        """What records call it: its repr, unless that holds a path."""
-        return repr(self)
+        """What records call it: its repr, without the folders of files."""
+        return repr_for_records(self)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -88,7 +85,13 @@ class AdaptationMethod(ABC):
         )
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
-        """This method with what belongs to one checkpoint, such as the gain predictor beside the file of weights."""
+        """This method with what belongs to one checkpoint, such as the gain predictor beside the file of weights.
+
+        Raises:
+            FileNotFoundError: when one of its `files` is not there: at once, rather than once per case.
+        """
+        if missing := [file for file in self.files if not file.is_file()]:
+            raise FileNotFoundError(f"{missing[0]} does not exist")
         return self
 
     @abstractmethod
@@ -169,11 +172,6 @@ class Descent(AdaptationMethod):
         return self.statistics == "volume"
 
     @property
-    def record_name(self) -> str:
-        """Its repr, with the selection and the optimiser as records call them."""
-        return repr_for_records(self, self.select, self.optimizer)
-
-    @property
     def files(self) -> tuple[Path, ...]:
         """The selection's and the optimiser's."""
         return (*self.select.files, *self.optimizer.files)
@@ -243,7 +241,7 @@ class Wrapper(AdaptationMethod):
     @property
     def record_name(self) -> str:
         """Its repr, with the inner method as records call that."""
-        return repr_for_records(self, self.inner)
+        return repr_for_records(self)
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
         """The same plug-in around the inner method with what belongs to one checkpoint."""

@@ -21,11 +21,12 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 2**20
 
 
-def repr_for_records(value: Any, *parts: Any) -> str:
-    """The repr of a value, with these parts of it as their own ``record_name`` has them."""
+def repr_for_records(value: Any) -> str:
+    """The repr of a dataclass, in which each part, and each member of a tuple, that has a ``record_name`` goes by that."""
     text = repr(value)
-    for part in parts:
-        text = text.replace(repr(part), part.record_name)
+    for part in vars(value).values():
+        for member in part if isinstance(part, tuple) else (part,):
+            text = text.replace(repr(member), getattr(member, "record_name", repr(member)))
     return text
 
 

@@ -91,7 +91,7 @@ class Careful(AdaptationMethod):
     @property
     def record_name(self) -> str:
         """With the name of the predictor's file alone. Its folder is nobody's business. Candidates are as records call them."""
-        return repr_for_records(replace(self, predictor=Path(self.predictor).name), *self.candidates)
+        return repr_for_records(replace(self, predictor=Path(self.predictor).name))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,15 +19,10 @@ from monai_tta.core.objectives import Head, cross_entropy, probabilities
 from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
-from monai_tta.pipeline.bundle import describe_error, load_bundle
-from monai_tta.pipeline.find_images import find_images
-from monai_tta.pipeline.input_checks import check_input_file
-from monai_tta.pipeline.output_head import head_of
 from monai_tta.preparation.collect_cases import HeadOrAuto, paired_windows, plain_tensor, preserved_by
 from monai_tta.preparation.distortions import Distortion
 
 UNSEEN = 2**40  # seeds from here on measure; the smaller ones train
-MEASURED = 8  # on how many images, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +31,12 @@ class PretrainingSettings:
 
     Args:
         select: which parameters are added; with a file, training goes on from there.
-        statistics: whose normalisation statistics the network uses meanwhile, "source" or "window". Choose what the method will
-            use afterwards; it matters for networks with running statistics.
+        statistics: whose normalisation statistics the network uses meanwhile, "window" or "source". Choose what the method will
+            use afterwards; "window" is the methods' default. It matters for networks with running statistics.
         optimizer: the optimiser. Its learning rate falls in a straight line, to zero after the last step.
         steps: how many, 1 or more.
         budget: how many windows of an image a step sees at most.
+        measured: with how many distortions agreement is measured, before and after.
         seed: of all random draws, but for the parameters' initial weights, whose seed ``select`` holds.
 
     Raises:
@@ -50,17 +44,18 @@ class PretrainingSettings:
     """
 
     select: Added = Added()
-    statistics: Literal["source", "window"] = "source"
+    statistics: Literal["window", "source"] = "window"
     optimizer: OptimizerSpec = Adam(lr=1e-3)
     steps: int = 200
     budget: int = 2
+    measured: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.statistics not in ("source", "window"):
-            raise ValueError(f"statistics must be 'source' or 'window', found {self.statistics!r}")
-        if self.steps < 1 or self.budget < 1:
-            raise ValueError(f"steps and budget are 1 or more, found {self.steps} and {self.budget}")
+            raise ValueError(f"statistics must be 'window' or 'source', found {self.statistics!r}")
+        if min(self.steps, self.budget, self.measured) < 1:
+            raise ValueError(f"steps, budget and measured are 1 or more, found {self.steps}, {self.budget}, {self.measured}")
 
 
 def pretrain_added(
@@ -70,7 +65,7 @@ def pretrain_added(
     head: HeadOrAuto = "auto",
     roi_size: Any = -1,
     inferer: Callable[..., Any] | None = None,
-    settings: PretrainingSettings = PretrainingSettings(),  # noqa: B008
+    settings: PretrainingSettings = PretrainingSettings(),
     progress: Callable[[int, int], None] | None = None,
 ) -> AddedFile:
     """Train added parameters on unlabelled images of a network's source, while all that the network has stays as it is.
@@ -94,8 +89,8 @@ def pretrain_added(
 
     Returns:
         the trained parameters. ``.about`` has the agreement (soft Dice, in [0, 1]) with the network's answers to the images as
-        they are: of what it answers to distortions that it was not trained on, before and after, and to the images as they are,
-        after.
+        they are, before and after: of answers to distortions that it was not trained on, and to the images as they are. With
+        statistics="window" these differ before, too.
 
     Raises:
         ValueError: for no images, or images without a window to learn from.
@@ -125,54 +120,27 @@ def training_steps(
     teacher = Shadow(pairs.source, pairs.head, None)
     student = Shadow(pairs.source, pairs.head, settings.select, settings.statistics)
     student.optimizer = settings.optimizer.build(student.moving)
-    before, _ = _agreements(teacher, student, pairs)
+    before = _agreements(teacher, student, pairs, settings.measured)
     for number in range(settings.steps):
         with torch.enable_grad():
             _, gradient = student.gradient(lambda shadow, some: _loss(teacher, shadow, some), pairs.of(number))
             student.step_along(gradient, 1 - number / settings.steps)
         yield number + 1
-    after, unshifted = _agreements(teacher, student, pairs)
+    after = _agreements(teacher, student, pairs, settings.measured)
     about = {
         "images": len(images),
         "steps": settings.steps,
         "statistics": settings.statistics,
         "numbers": sum(tensor.numel() for tensor in student.moving),
-        "agreement, distorted, before": before,
-        "agreement, distorted, after": after,
-        "agreement, as it is, after": unshifted,
+        "agreement, distorted, before": before[0].mean().item(),
+        "agreement, distorted, after": after[0].mean().item(),
+        "share of distorted that came nearer": (after[0] > before[0]).float().mean().item(),
+        "agreement, as it is, before": before[1].mean().item(),
+        "agreement, as it is, after": after[1].mean().item(),
     }
     named = zip(student.names, student.moving, strict=True)
     arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in named}
     yield AddedFile(settings.select.choices, network_digest(pairs.source), arrays, about)
-
-
-def pretrain_bundle(
-    root: Path,
-    dataset_dir: Path,
-    checkpoint: str = "model.pt",
-    settings: PretrainingSettings = PretrainingSettings(),  # noqa: B008
-    device: str | None = None,
-) -> Iterator[str | int | AddedFile]:
-    """Train added parameters on a folder of unlabelled images of a bundle's source, read by its inference config.
-
-    Yields:
-        why an image cannot be read, for each such image; after each step, how many are done; at last the trained parameters.
-
-    Raises:
-        BundleError: for a bundle that cannot be used.
-        ValueError: for a folder without images, or for one of which none can be read.
-    """
-    bundle = load_bundle(root, checkpoint, device)
-    images: list[Tensor] = []
-    with tempfile.TemporaryDirectory() as folder:
-        preprocessing, postprocessing = bundle.transforms(Path(folder))
-        for file in find_images([dataset_dir]):
-            try:
-                check_input_file(file.absolute())
-                images.append(plain_tensor(preprocessing({"image": str(file.absolute())})["image"]))
-            except Exception as error:  # one bad image must not end the run
-                yield f"{file.name}: {describe_error(error)}"
-    yield from training_steps(bundle.network, images, head_of(postprocessing), bundle.inferer, settings)
 
 
 class _Pairs:
@@ -202,7 +170,7 @@ class _Pairs:
     def of(self, number: int) -> Tensor:
         """The pairs of a step: windows as they are, and distorted, as channels of one tensor ``(N, 2 C, *spatial)``.
 
-        Images take turns. One without a window that can be learnt from is passed over.
+        Images take turns. One that is not finite, or has no window that can be learnt from, is passed over.
 
         Raises:
             ValueError: when no image has such a window.
@@ -210,6 +178,8 @@ class _Pairs:
         seed = self._settings.seed * 1_000_003 + number
         for turn in range(len(self.images)):
             image = self.images[(number + turn) % len(self.images)]
+            if not bool(image.isfinite().all()):
+                continue
             distorted = self._distort.look(image, seed)
             cut = paired_windows(self.source, self._cut, image[None], distorted[None], self.head, self._settings.budget)
             if cut is not None and bool(cut[1].isfinite().all()):
@@ -235,12 +205,15 @@ def _loss(teacher: Shadow, student: Shadow, pairs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _agreements(teacher: Shadow, student: Shadow, pairs: _Pairs) -> tuple[float, float]:
-    """Agreement of the student's answers with the teacher's to the windows as they are: for distorted ones, and for these."""
-    distorted, unshifted = [], []
-    for number in range(min(MEASURED, len(pairs.images))):
-        windows, other = pairs.of(UNSEEN + number).chunk(2, 1)
+def _agreements(teacher: Shadow, student: Shadow, pairs: _Pairs, measured: int) -> Tensor:
+    """Agreement of the student's answers with the teacher's to the windows as they are.
+
+    Returns:
+        ``(2, measured)``: for distorted windows, and for these themselves.
+    """
+    found = []
+    for number in range(measured):
+        windows, distorted = pairs.of(UNSEEN + number).chunk(2, 1)
         target = probabilities(teacher(windows), teacher.head)
-        for found, some in ((distorted, other), (unshifted, windows)):
-            found.append(agreement(probabilities(student(some), student.head), target, student.head))
-    return sum(distorted) / len(distorted), sum(unshifted) / len(unshifted)
+        found.append([agreement(probabilities(student(x), student.head), target, student.head) for x in (distorted, windows)])
+    return torch.tensor(found).T

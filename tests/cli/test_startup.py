@@ -36,6 +36,8 @@ def start(*words, **environment):
         (["-h"], 0, "Prepare at the source"),
         (["run", "--help"], 0, "--restart"),
         (["calibrate", "-h"], 0, "--harm"),
+        (["pretrain-added", "-h"], 0, "--rank"),
+        (["pretrain-added", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o"], 2, "folder of the images"),
         (["--version"], 0, "monai-tta "),
         (["methods"], 0, "viewaverage"),
         (["methods", "--json"], 0, '"summary"'),

@@ -11,7 +11,7 @@ from monai.networks.nets import AttentionUnet, BasicUNet, DynUNet, SegResNet, UN
 from torch import nn
 
 import monai_tta
-from monai_tta import Added, AdaptiveInferer, AdamW, Careful, Consistency, GraTa, Tent
+from monai_tta import AdamW, AdaptiveInferer, Added, Careful, Consistency, GraTa, Tent
 from monai_tta.core.added_files import AddedFile, AddedFileError, network_digest
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import Wrapper
@@ -48,16 +48,17 @@ def answers(net, x, *selections, **settings):
     return found
 
 
-def saved(net, tmp_path, select=Added(), name="added.npz", scale=0.1):
+def saved(net, tmp_path, kind="lora"):
     """A file of random added parameters that fit a network, and the selection that reads it."""
+    select = Added(kind=kind)
     shadow = Shadow(net, "softmax", select)
     generator = torch.Generator().manual_seed(7)
     arrays = {
-        key: (scale * torch.randn(tensor.shape, generator=generator)).numpy()
+        key: (0.1 * torch.randn(tensor.shape, generator=generator)).numpy()
         for key, tensor in zip(shadow.names, shadow.moving, strict=True)
     }
-    AddedFile(select.choices, network_digest(net), arrays).save(tmp_path / name)
-    return replace(select, file=str(tmp_path / name))
+    AddedFile(select.choices, network_digest(net), arrays).save(tmp_path / "added.npz")
+    return replace(select, file=str(tmp_path / "added.npz"))
 
 
 @EACH_KIND
@@ -187,7 +188,7 @@ def test_choices_out_of_range_are_refused(choices):
 @EACH_KIND
 def test_a_file_is_where_they_start(kind, tmp_path):
     net, x = network(), image(size=8)
-    select = saved(net, tmp_path, Added(kind=kind))
+    select = saved(net, tmp_path, kind)
     unadapted, from_file, again = answers(net, x, None, select, select)
     assert torch.equal(from_file, again) and not torch.allclose(from_file, unadapted)
     shadow = Shadow(net, "softmax", select)
