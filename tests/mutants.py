@@ -177,7 +177,7 @@ OWN = {
     "methods/image_edit.py": ["core/test_image_edits"],
     "methods/vptta.py": ["test_reference", "test_golden"],
     "core/prompt.py": ["core/test_prompt"],
-    "core/added_": ["core/test_added_parameters"],
+    "core/added_": ["core/test_added_parameters", "test_reference"],
     "preparation/pretrain_added.py": ["preparation/test_pretrain_added"],
     "inference/stream_files.py": ["inference/test_stream_files"],
     "evaluation/answer_cases.py": ["evaluation/test_compare"],

@@ -13,6 +13,7 @@ from torch import nn
 import monai_tta
 from monai_tta import AdamW, AdaptiveInferer, Added, Careful, Consistency, GraTa, Tent
 from monai_tta.core.added_files import AddedFile, AddedFileError, network_digest
+from monai_tta.core.auxiliary_heads import attach_heads
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import Wrapper
 from monai_tta.core.shadow import Shadow
@@ -159,6 +160,8 @@ def test_what_is_left_alone():
     net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, groups=2), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(4, 2, 1))
     assert Shadow(net, "softmax", Added()).names == ["3.added_down", "3.added_up"]
     assert Shadow(net, "softmax", Added(kind="adapter")).names[:2] == ["0.added_down", "0.added_up"]
+    with_heads = attach_heads(of_monai("UNet", 2), "model.1", features=8, in_channels=1, spatial_dims=2)
+    assert Shadow(with_heads, "softmax", Added()).names == Shadow(of_monai("UNet", 2), "softmax", Added()).names
     with pytest.raises(CannotAdapt, match="has nothing to adapt: Added"):
         Shadow(net, "softmax", Added(where="^0$"))
 
