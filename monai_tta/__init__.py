@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tta._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from monai_tta.core.added_parameters import *  # noqa: F403
     from monai_tta.core.masked_context import *  # noqa: F403
     from monai_tta.core.night import *  # noqa: F403
     from monai_tta.core.optimizers import *  # noqa: F403
@@ -34,6 +35,7 @@ _PUBLIC_MODULES = (
     "core.selection",
     "core.prompt",
     "core.night",
+    "core.added_parameters",
     "core.optimizers",
     "core.trust",
     "core.tasks",

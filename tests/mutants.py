@@ -182,6 +182,12 @@ MUTANTS = {
     "a missing series not zero": ("transforms/headneck.py", "    scores[missing] = 0\n", ""),
     "series beside each other": ("transforms/headneck_files.py", "if not apart < 0.1:", "if False:"),
     "nothing found where nothing is scores nothing": ("evaluation/structure_scores.py", "agree = float(bool(pred.any()) == bool(label.any()))", "agree = 0.0"),
+    "added parameters that change the answer at once": ("core/added_parameters.py", "torch.zeros(layer.out_channels, self.rank, *ones)", "torch.ones(layer.out_channels, self.rank, *ones)"),
+    "a low-rank increment through a kernel for frozen weights": ("core/added_parameters.py", "stock._conv_forward(layer, features, layer.added_down, None)", "layer._conv_forward(features, layer.added_down.detach(), None)"),
+    "added parameters of another network": ("core/added_files.py", "if self.network != network or shapes", "if shapes"),
+    "records with the folder of added parameters": ("core/added_parameters.py", "repr(replace(self, file=Path(self.file).name))", "repr(self)"),
+    "added parameters learn from themselves": ("preparation/pretrain_added.py", "target = probabilities(teacher(windows), teacher.head)\n    return", "target = probabilities(student(windows), teacher.head)\n    return"),
+    "added parameters that see no distortion": ("preparation/pretrain_added.py", "torch.cat([distorted, windows])", "torch.cat([windows, windows])"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -218,6 +224,8 @@ OWN = {
     "core/masked_context.py": ["core/test_masked_context", "test_reference"],
     "transforms/scribbles.py": ["transforms/test_scribbles", "test_reference"],
     "preparation/finetune_": ["preparation/test_finetune_scribbles"],
+    "core/added_": ["core/test_added_parameters", "test_reference"],
+    "preparation/pretrain_added.py": ["preparation/test_pretrain_added"],
     "inference/stream_files.py": ["inference/test_stream_files"],
     "evaluation/answer_cases.py": ["evaluation/test_compare"],
     "evaluation/compare.py": ["evaluation/test_compare"],

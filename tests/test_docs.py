@@ -33,6 +33,7 @@ EXECUTED = [
     "docs/rehearsal.md",
     "docs/promptable.md",
     "docs/maco.md",
+    "docs/added-parameters.md",
 ]
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from monai_tta import (
     VPTTA,
     AdaptiveInferer,
+    Added,
     ChoosePrompt,
     Consistency,
     GraTa,
@@ -26,6 +27,7 @@ from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.transforms.scribbles import ScribbleToSoftLabel
 from tests.promptable import TaskPrompted
+from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
@@ -101,6 +103,15 @@ def test_tent():
     tent_step(net, affine, window(), LR)
     answer, _ = adapted(Tent(optimizer=Adam(lr=LR)))
     torch.testing.assert_close(answer, net(window()).detach(), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["lora", "adapter"])
+def test_added_parameters(kind):
+    net, _ = with_window_statistics(network())
+    expected = added_steps(net, window(), rank=2, seed=5, kind=kind, lr=LR, steps=3)
+    answer, case = adapted(Tent(select=Added(kind=kind, rank=2, seed=5), optimizer=Adam(lr=LR), steps=3))
+    torch.testing.assert_close(answer, expected, rtol=1e-7, atol=1e-7)
+    assert (answer - net(window())).abs().max() > 0.01 and case.n_moving == (164 if kind == "lora" else 52)
 
 
 def test_consistency():

@@ -18,6 +18,7 @@ from monai_tta.cli import (
     methods,
     night,
     overlay,
+    pretrain_added,
     profile,
     reference,
     rehearsal,
@@ -39,6 +40,9 @@ app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(cal
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)
 app.command("finetune", rich_help_panel=PREPARE_TARGET, help=finetune.HELP, epilog=finetune.HELP_END)(finetune.finetune)
+app.command("pretrain-added", rich_help_panel=PREPARE, help=pretrain_added.HELP, epilog=pretrain_added.HELP_END)(
+    pretrain_added.pretrain_added
+)
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
 app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)

@@ -92,11 +92,11 @@ def parse_budget(given: int | None) -> Literal["auto"] | int | None:
     return "auto" if given is None else given or None
 
 
-def check_dataset_dir(folder: Path) -> None:
+def check_dataset_dir(folder: Path, holds: str = "labelled data") -> None:
     """Refuse a folder of data that is not there, before torch is imported.
 
     Raises:
         NotADirectoryError: when it is no folder.
     """
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder; --dataset-dir is the folder of the labelled data")
+        raise NotADirectoryError(f"{folder} is no folder; --dataset-dir is the folder of the {holds}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_tta.core.normalization import StatisticsFrom
 from monai_tta.core.objectives import Head
 from monai_tta.core.optimizers import Adam, OptimizerSpec
-from monai_tta.core.record import Step
+from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
 
@@ -64,8 +64,8 @@ class AdaptationMethod(ABC):
 
     @property
     def record_name(self) -> str:
-        """What records call it: its repr, unless that holds a path."""
-        return repr(self)
+        """What records call it: its repr, without the folders of files."""
+        return repr_for_records(self)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -88,7 +88,13 @@ class AdaptationMethod(ABC):
         )
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
-        """This method with what belongs to one checkpoint, such as the gain predictor beside the file of weights."""
+        """This method with what belongs to one checkpoint, such as the gain predictor beside the file of weights.
+
+        Raises:
+            FileNotFoundError: when one of its `files` is not there: at once, rather than once per case.
+        """
+        if missing := [file for file in self.files if not file.is_file()]:
+            raise FileNotFoundError(f"{missing[0]} does not exist")
         return self
 
     @abstractmethod
@@ -172,6 +178,11 @@ class Descent(AdaptationMethod):
     def pools_statistics(self) -> bool:
         """True for statistics="volume"."""
         return self.statistics == "volume"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The selection's and the optimiser's."""
+        return (*self.select.files, *self.optimizer.files)
 
     @property
     def candidate_features(self) -> Mapping[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +21,16 @@ class OptimizerSpec(ABC):
     """
 
     lr: float
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that it reads."""
+        return ()
+
+    @property
+    def record_name(self) -> str:
+        """What records call it: its repr, unless that holds a path."""
+        return repr(self)
 
     @abstractmethod
     def build(self, moving: Sequence[Tensor]) -> torch.optim.Optimizer:

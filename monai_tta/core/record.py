@@ -33,6 +33,15 @@ def reasons_on_record_alone() -> Iterator[None]:
         yield
 
 
+def repr_for_records(value: Any) -> str:
+    """The repr of a dataclass, in which each part, and each member of a tuple, that has a ``record_name`` goes by that."""
+    text = repr(value)
+    for part in vars(value).values():
+        for member in part if isinstance(part, tuple) else (part,):
+            text = text.replace(repr(member), getattr(member, "record_name", repr(member)))
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of a method: an optimiser step, or the choice that `Careful` makes.

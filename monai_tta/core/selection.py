@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -32,6 +33,16 @@ class Selection(ABC):
     def alternatives(self) -> tuple[Selection, ...]:
         """The selections to try, in order. The first that finds anything is used, and the case's record names it."""
         return (self,)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that it reads."""
+        return ()
+
+    @property
+    def record_name(self) -> str:
+        """What records call it: its repr, unless that holds a path."""
+        return repr(self)
 
     @abstractmethod
     def __call__(self, network: nn.Module) -> list[str]:

@@ -67,11 +67,11 @@ class Shadow:
         for selection in select.alternatives if select else ():
             if names := selection(self.module):
                 self.names = names
-                self.selected = repr(selection)
+                self.selected = selection.record_name
                 break
         if select and not self.names:
             raise CannotAdapt(
-                f"{self.kind} has nothing to adapt: {select!r} finds none of its parameters; "
+                f"{self.kind} has nothing to adapt: {select.record_name} finds none of its parameters; "
                 "choose select=Auto(), Biases(), Everything() or Matching(regex)"
             )
         self._copy_moving()

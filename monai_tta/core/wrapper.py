@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from monai_tta.core.method import AdaptationMethod
+from monai_tta.core.record import repr_for_records
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -62,7 +63,7 @@ class Wrapper(AdaptationMethod):
     @property
     def record_name(self) -> str:
         """Its repr, with the inner method as records call that."""
-        return repr(self).replace(repr(self.inner), self.inner.record_name)
+        return repr_for_records(self)
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
         """The same plug-in around the inner method with what belongs to one checkpoint."""

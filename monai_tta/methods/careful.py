@@ -16,7 +16,7 @@ from monai_tta.core.method import AdaptationMethod, Loss
 from monai_tta.core.normalization import TooFewVoxels, has_running_stats
 from monai_tta.core.objectives import Head
 from monai_tta.core.optimizers import Adam
-from monai_tta.core.record import Step
+from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import view_average
 from monai_tta.core.views import Views
@@ -90,8 +90,8 @@ class Careful(AdaptationMethod):
 
     @property
     def record_name(self) -> str:
-        """With the name of the predictor's file alone. Its folder is nobody's business."""
-        return repr(replace(self, predictor=Path(self.predictor).name))
+        """With the name of the predictor's file alone. Its folder is nobody's business. Candidates are as records call them."""
+        return repr_for_records(replace(self, predictor=Path(self.predictor).name))
 
     @property
     def files(self) -> tuple[Path, ...]:

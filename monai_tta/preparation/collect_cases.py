@@ -73,7 +73,7 @@ def collect_cases(
         after each distorted image, how many are done.
     """
     source = in_eval_mode(unwrap(network))
-    pairs = [(_plain_tensor(image).float(), _plain_tensor(label).float()) for image, label in _paired(images, labels)]
+    pairs = [(plain_tensor(image).float(), plain_tensor(label).float()) for image, label in _paired(images, labels)]
     resolved_head = _check_fit(source, inferer, head, pairs)
     distort = Distortion(preserve=preserved_by([image for image, _ in pairs]))
     for number in range(settings.size):
@@ -148,7 +148,7 @@ def paired_windows(
 
     def keep(windows: Tensor, *_: Any, **__: Any) -> Tensor:
         """Take the network's place: note every window with its label, and answer anything."""
-        own = _plain_tensor(windows).detach().clone()
+        own = plain_tensor(windows).detach().clone()
         with_labels.extend(own.split(1))
         selector.offer(own[:, :channels].contiguous())
         return windows[:, :1]
@@ -229,6 +229,6 @@ def _check_fit(network: nn.Module, inferer: Callable[..., Any], head: HeadOrAuto
     return resolved
 
 
-def _plain_tensor(x: Tensor) -> Tensor:
+def plain_tensor(x: Tensor) -> Tensor:
     """Without meta data, with which networks are several times slower."""
     return torch.as_tensor(x.as_tensor() if isinstance(x, MetaTensor) else x)

@@ -109,13 +109,27 @@ class Distortion:
             raise ValueError(f"no distortion {sorted(unknown)}; there are {', '.join(FAMILIES)}")
 
     def __call__(self, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Distort an image ``(C, *spatial)`` and its label ``(K, *spatial)``. The same seed distorts the same way."""
-        generator = torch.Generator().manual_seed(seed)
+        """Distort an image ``(C, *spatial)`` and its label ``(K, *spatial)``. The same seed distorts the same way.
 
-        def draw(low: float, high: float) -> float:
-            return low + (high - low) * float(torch.rand((), generator=generator))
-
+        Args:
+            image: in the units that the network takes.
+            label: one channel per structure.
+            seed: of all draws.
+        """
+        draw, generator = _seeded(seed)
         image, label = _reframe(image, label, draw)
+        return self._change_look(image, draw, generator), label
+
+    def look(self, image: Tensor, seed: int) -> Tensor:
+        """Change how an image ``(C, *spatial)`` looks and not where anything is, so without another field of view.
+
+        Args:
+            image: in the units that the network takes.
+            seed: of all draws.
+        """
+        return self._change_look(image, *_seeded(seed))
+
+    def _change_look(self, image: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
         order = torch.randperm(len(self.families), generator=generator).tolist()
         low, high = image.min(), image.max()
         mean, std = image.mean(), image.std()
@@ -125,7 +139,17 @@ class Distortion:
                 image = image.clamp(low, high)
             else:
                 image = (image - image.mean()) / (image.std() + 1e-8) * std + mean
-        return image, label
+        return image
+
+
+def _seeded(seed: int) -> tuple[Draw, torch.Generator]:
+    """Draws of numbers between two, and the generator that they come from."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    return draw, generator
 
 
 def _reframe(image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:

@@ -73,10 +73,11 @@ def try_candidate(candidate: AdaptationMethod, pool: CandidatePool, windows: Ten
     """
     shadow = _adapted_shadow(candidate, pool, windows)
     row = candidate_row(candidate.candidate_features)
+    name = candidate.record_name
     unaugmented, averaged = candidate_answers(shadow, windows, views, row)
     if not bool(each_finite(averaged.probabilities).all()):
-        raise FloatingPointError(f"the answer of {candidate!r} is not finite, so it cannot be compared")
-    return [Trial(shadow, averaged, f"{candidate!r}, averaged over views"), Trial(shadow, unaugmented, repr(candidate))]
+        raise FloatingPointError(f"the answer of {name} is not finite, so it cannot be compared")
+    return [Trial(shadow, averaged, f"{name}, averaged over views"), Trial(shadow, unaugmented, name)]
 
 
 def _adapted_shadow(candidate: AdaptationMethod, pool: CandidatePool, windows: Tensor) -> Shadow:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from monai_tta import methods
 from monai_tta.cli.app import app
 from monai_tta.cli.console import print_json
+from monai_tta.core.added_files import AddedFile
 from monai_tta.evaluation.cost_job import WAYS
 from monai_tta.evaluation.costs import Cost, Profile
 from monai_tta.pipeline.shipped_bundles import BUNDLES
@@ -22,6 +23,7 @@ COMMANDS = (
     "rehearsal",
     "night",
     "finetune",
+    "pretrain-added",
     "compare",
     "tables",
     "stream",
@@ -91,6 +93,21 @@ def test_a_calibration_in_json_is_what_the_file_says(tmp_path, monkeypatch):
     assert f"{predictor.margin:g} spreads" in invoke(*words).stdout
 
 
+def test_trained_parameters_that_do_not_help_are_told(tmp_path, monkeypatch):
+    about = {"agreement, distorted, before": 0.9, "agreement, distorted, after": 0.8}
+    trained = AddedFile({"kind": "lora", "rank": 2, "where": ""}, "", {}, about)
+    steps = ["a.nii.gz: damaged", 1, 200, trained]
+    monkeypatch.setattr("monai_tta.preparation.pretrain_bundle.pretrain_bundle", lambda *settings: iter(steps))
+    words = ["pretrain-added", "hippocampus_mri", "--dataset-dir", tmp_path, "--out", tmp_path / "new" / "added.npz"]
+    result = invoke(*words)
+    assert result.exit_code == 3 and "0.800" in result.stdout and "200/200 steps" in result.stderr
+    assert "not read: a.nii.gz: damaged" in result.stderr and "do not use them" in result.stderr
+    steps[:] = [200, AddedFile(trained.choices, "", {}, {name: 1 - value for name, value in about.items()})]
+    result = invoke(*words, "--json")
+    assert result.exit_code == 0 and "do not use them" not in result.stderr
+    assert json.loads(result.stdout)["written"].endswith("added.npz") and (tmp_path / "new" / "added.npz").is_file()
+
+
 def test_numbers_that_json_has_no_word_for_are_null(capsys):
     print_json({"a": [float("nan"), 1.5], 2: (float("inf"), None)})
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "2": [None, None]}
@@ -102,6 +119,10 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
         (["calibrate", "nowhere", "--dataset-dir", "."], "nowhere is not a MONAI bundle"),
         (["calibrate", "hippocampus_mri", "--dataset-dir", "nowhere"], "nowhere is no folder"),
         (["calibrate", "hippocampus_mri", "--dataset-dir", "empty"], "empty/split.csv"),
+        (["pretrain-added", "nowhere", "--dataset-dir", ".", "--out", "o.npz"], "nowhere is not a MONAI bundle"),
+        (["pretrain-added", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.npz"], "nowhere is no folder"),
+        (["pretrain-added", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o.npz"], "empty holds no image"),
+        (["pretrain-added", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o", "--kind", "x"], "'lora' or 'adapter'"),
         (["reference", "hippocampus_mri", "--out", "o.json"], "give either images of the source, or --dataset-dir"),
         (["reference", "hippocampus_mri", "nowhere", "--out", "o.json"], ""),
         (["reference", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.json"], "nowhere is no folder"),

@@ -39,6 +39,8 @@ def start(*words, **environment):
         (["rehearsal", "-h"], 0, "--device"),
         (["finetune", "-h"], 0, "--half-distance"),
         (["finetune", "hippocampus_mri", "--datalist", "nowhere", "--out", "o"], 2, "nowhere is no file"),
+        (["pretrain-added", "-h"], 0, "--rank"),
+        (["pretrain-added", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o"], 2, "folder of the images"),
         (["--version"], 0, "monai-tta "),
         (["methods"], 0, "viewaverage"),
         (["methods", "--json"], 0, '"summary"'),
