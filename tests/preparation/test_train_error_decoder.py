@@ -33,6 +33,7 @@ def test_it_learns_where_the_mask_is_wrong(decoder):
         corrected = p * (1 - error) + (1 - p) * error
     assert dice(p - 0.5, truth) < 0.4 and dice(corrected - 0.5, truth) > 0.9
     assert error.shape == p.shape and 0 <= error.min() and error.max() <= 1
+    assert error[p > 0.5].mean() < 0.3 and error[truth & (p < 0.5)].mean() > 0.7  # the core is right, and the rest is missed
 
 
 def test_it_says_where_to_click(decoder):
