@@ -23,7 +23,10 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md", "docs/guards.md", "docs/streams.md", "docs/rehearsal.md"])
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("add-a-method", "pipelines", "guards", "streams", "rehearsal")))
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what a page writes is not left in the repository
     with torch.random.fork_rng():
