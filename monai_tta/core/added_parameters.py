@@ -41,8 +41,8 @@ class Added(Selection):
     because its increment would mix groups, and so are the auxiliary heads. Where a network uses a convolution's weight without
     calling the layer, nothing is added.
 
-    Each of these layers computes a small convolution more, in each pass. For 32 channels on a CPU, answer and gradient took
-    about twice as long with "lora" (docs/added-parameters.md).
+    Each of these layers computes a small convolution more in each pass. With "lora", answer and gradient of one of 32 channels
+    took about twice as long on a CPU (docs/added-parameters.md).
 
     Args:
         kind: "lora" or "adapter".
