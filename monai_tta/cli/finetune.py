@@ -85,7 +85,7 @@ def finetune(
                 settings,
                 check=check,
                 device=device,
-                progress=lambda done, total: progress.move_to(done, total, "steps") if done % 20 in (0, total % 20) else None,
+                progress=lambda done, total: progress.move_to(done, total, "steps") if done % 20 == 0 or done == total else None,
             )
     found = {"first loss": made.losses[0], "last loss": made.losses[-1], "moving": made.n_moving, "moved": made.weight_distance}
     if as_json:

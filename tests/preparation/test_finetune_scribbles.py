@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from monai_tta import SGD, AttachedAffine, Biases, Everything, MaskedContextTask, Prompt
 from monai_tta.cli.app import app
 from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.objectives import weighted_cross_entropy
 from monai_tta.preparation.finetune_bundle import ScribbleValues, on_grid_of, read_scribble_list
 from monai_tta.preparation.finetune_scribbles import FinetuneSettings, check_finetuning, finetune_on_scribbles
 from monai_tta.preparation.scribbled_cases import checked_cases
@@ -122,9 +123,11 @@ def test_leaving_one_out_learns_from_the_others_alone():
     tuned = copy.deepcopy(net)
     tuned.load_state_dict(finetune_on_scribbles(net, CASES[:2], roi_size=8, settings=QUICK).state)
     with torch.no_grad():
-        said = SlidingWindowInferer(8, overlap=0.5)(CASES[2]["image"][None], tuned).argmax(1)[0]
-    near = CASES[2]["weight"][0] >= 0.5
-    right = (said == CASES[2]["soft_label"].argmax(0))[near].float().mean()
+        said = SlidingWindowInferer(8, overlap=0.5)(CASES[2]["image"][None], tuned)
+    weight = torch.where(CASES[2]["weight"] < 0.5, 0, CASES[2]["weight"])[None]
+    loss = weighted_cross_entropy(said, CASES[2]["soft_label"][None], weight / weight.mean(), "softmax")
+    assert found[2].loss_after == pytest.approx(float(loss), rel=1e-4)
+    right = (said.argmax(1) == CASES[2]["soft_label"].argmax(0))[weight[:, 0] > 0].float().mean()
     assert found[2].agreement_after == pytest.approx(float(right))
 
 
