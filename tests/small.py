@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
+from monai_tta import MGG, VPTTA, AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
+from monai_tta.core.learned_optimizer import untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.method import Descent
-from monai_tta.core.optimizers import Adam
+from monai_tta.core.optimizers import Adam, Learned
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.quality.features import FEATURES
@@ -42,6 +44,13 @@ def saved_stump(name, **choices):
     return str(file)
 
 
+def saved_optimizer(name, **choices):
+    """A file with a learned optimiser that is untrained and, unless told otherwise, of any network."""
+    file = Path(_FOLDER.name) / f"{name}.npz"
+    TrainedOptimizer(untrained_weights(0), **choices).save(file)
+    return str(file)
+
+
 BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
 ROWS = {
     "Careful": Careful(predictor=saved_stump("hopeful"), candidates=BLENDED),
@@ -52,6 +61,7 @@ ROWS = {
     "ViewAverage": ViewAverage(),
     "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
+    "MGG": MGG(optimizer=Learned(file=saved_optimizer("of any network"), lr=0.05), discrepancy=0.0),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
 }
 NEEDS_RUNNING_STATS = {"VPTTA"}  # these refuse networks without BatchNorm

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from monai_tta._version import __version__
-from monai_tta.cli import calibrate, compare, demo_command, methods, overlay, profile, reference, run, stream
+from monai_tta.cli import calibrate, compare, demo_command, methods, overlay, profile, reference, run, stream, train_optimizer
 from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, SEGMENT, help_end
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
+app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
 app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)

@@ -40,10 +40,8 @@ class AdaptationMethod(ABC):
 
     @property
     def default_budget(self) -> int:
-        """How many windows of a volume to adapt on with budget="auto".
-
-        To learn from, one window was as good as all of them, on the real and simulated volumes that we measured. Pooled
-        statistics get better with each further window; four is a compromise (docs/performance.md).
+        """How many windows of a volume to adapt on with budget="auto". To learn from, one was as good as all, on the real and
+        simulated volumes that we measured. Pooled statistics get better with each; four is a compromise (docs/performance.md).
         """
         return 4 if self.pools_statistics else 1
 
@@ -173,6 +171,20 @@ class Descent(AdaptationMethod):
         """Its blend, and its step size: the learning rate times the number of steps."""
         return {"blend": self.blend, "step size": self.optimizer.lr * self.steps}
 
+    @property
+    def record_name(self) -> str:
+        """Its repr, with the optimiser as records call that."""
+        return repr(self).replace(repr(self.optimizer), self.optimizer.record_name)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The optimiser's."""
+        return self.optimizer.files
+
+    def for_checkpoint(self, weights: Path) -> AdaptationMethod:
+        """The same method with the optimiser that belongs to a checkpoint."""
+        return replace(self, optimizer=self.optimizer.for_checkpoint(weights))
+
     def begin(self, source: nn.Module, head: Head) -> Shadow:
         """A shadow with the selected tensors moving, and an optimiser over them."""
         shadow = Shadow(source, head, self.select, self.statistics, self.blend)
@@ -192,9 +204,7 @@ class Descent(AdaptationMethod):
 
 def pass_on(contract: type) -> Callable[[_Class], _Class]:
     """Class decorator for wrappers: pass every public member of a contract on to ``self.inner``, unless the class overrides it.
-
-    The members are read from the contract itself, so that a new one cannot be forgotten.
-    """
+    The members are read from the contract itself, so that a new one cannot be forgotten."""
 
     def decorate(cls: _Class) -> _Class:
         for name, member in vars(contract).items():
