@@ -8,13 +8,27 @@ from typer.testing import CliRunner
 from monai_tta import methods
 from monai_tta.cli.app import app
 from monai_tta.cli.console import print_json
+from monai_tta.core.learned_optimizer import untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.evaluation.cost_job import WAYS
 from monai_tta.evaluation.costs import Cost, Profile
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.quality.gain_predictor import GainPredictor
 
 BUNDLE = BUNDLES / "hippocampus_mri"
-COMMANDS = ("run", "demo", "calibrate", "reference", "compare", "tables", "stream", "profile", "methods", "overlay")
+COMMANDS = (
+    "run",
+    "demo",
+    "calibrate",
+    "train-optimizer",
+    "reference",
+    "compare",
+    "tables",
+    "stream",
+    "profile",
+    "methods",
+    "overlay",
+)
 
 
 def invoke(*words):
@@ -77,6 +91,25 @@ def test_a_calibration_in_json_is_what_the_file_says(tmp_path, monkeypatch):
     assert f"{predictor.margin:g} spreads" in invoke(*words).stdout
 
 
+def test_a_trained_optimizer_in_json_is_what_the_file_says(tmp_path, monkeypatch):
+    made = TrainedOptimizer(untrained_weights(0), "UNet", "abc", about={"epochs": 3})
+    given = []
+    monkeypatch.setattr(
+        "monai_tta.preparation.train_optimizer.train_bundle_optimizer",
+        lambda *settings: given.append(settings) or iter([1, 2, made]),
+    )
+    file = tmp_path / "new" / "optimizer.npz"
+    words = ["train-optimizer", "hippocampus_mri", "--dataset-dir", tmp_path, "--out", file, "--size", "5", "--epochs", "3"]
+    result = invoke(*words, "--set", "split=source_train", "--images", "4", "--seed", "9", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"found": {"epochs": 3}, "written": str(file)} and "2/15 steps" in result.stderr
+    _, folder, checkpoint, settings, keys, device = given[0]
+    assert (folder, checkpoint, keys, device) == (tmp_path, "model.pt", {"split": "source_train"}, None)
+    assert (settings.images, settings.size, settings.epochs, settings.seed) == (4, 5, 3, 9)
+    assert TrainedOptimizer.load(file).tensors == "abc"
+    assert "--choose optimizer.file=FILE" in invoke(*words).stdout
+
+
 def test_numbers_that_json_has_no_word_for_are_null(capsys):
     print_json({"a": [float("nan"), 1.5], 2: (float("inf"), None)})
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "2": [None, None]}
@@ -88,6 +121,11 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
         (["calibrate", "nowhere", "--dataset-dir", "."], "nowhere is not a MONAI bundle"),
         (["calibrate", "hippocampus_mri", "--dataset-dir", "nowhere"], "nowhere is no folder"),
         (["calibrate", "hippocampus_mri", "--dataset-dir", "empty"], "empty/split.csv"),
+        (["train-optimizer", "nowhere", "--dataset-dir", "."], "nowhere is not a MONAI bundle"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "nowhere"], "nowhere is no folder"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "empty"], "empty/split.csv"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "empty", "--device", "gpu"], "no device 'gpu'"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "empty", "--set", "x"], "KEY=VALUE"),
         (["reference", "hippocampus_mri", "--out", "o.json"], "give either images of the source, or --dataset-dir"),
         (["reference", "hippocampus_mri", "nowhere", "--out", "o.json"], ""),
         (["reference", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.json"], "nowhere is no folder"),

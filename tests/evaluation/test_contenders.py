@@ -31,7 +31,7 @@ LABELS = [
     "GraTa, trained mirrors",
     "GraTa, trained mirrors, 10 beta, 4 steps",
 ]
-OTHERS = ["ImageEdit", "VPTTA", "VPTTA, continual"]
+OTHERS = ["ImageEdit", "MGG", "MGG, continual", "VPTTA", "VPTTA, continual"]
 STREAM_LABELS = [
     "Source",
     "Statistics",
@@ -42,6 +42,7 @@ STREAM_LABELS = [
     "GraTa, episodic",
     "Tent, 1000 beta",
     "Tent, 1000 beta, never restarted",
+    "MGG",
     "VPTTA",
 ]
 
