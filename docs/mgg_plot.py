@@ -28,8 +28,8 @@ STEPS = (0, 1, 2, 4, 8)
 WINDOWS = 4
 CHOSEN_ON = 3
 GRIDS: dict[str, list[OptimizerSpec]] = {
-    "Learned": [Learned(file=FILE, lr=rate) for rate in (1e-3, 3e-3, 1e-2, 3e-2)],
-    "Adam": [Adam(lr=rate) for rate in (1e-3, 3e-3, 1e-2, 3e-2)],
+    "Learned": [Learned(file=FILE, lr=rate) for rate in (3e-3, 1e-2, 3e-2, 1e-1)],
+    "Adam": [Adam(lr=rate) for rate in (3e-3, 1e-2, 3e-2, 1e-1)],
     "SGD": [SGD(lr=rate, momentum=0.0) for rate in (1e-3, 1e-2, 1e-1, 1.0)],
 }
 PUBLISHED_LR = 1e-3

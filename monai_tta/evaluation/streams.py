@@ -114,11 +114,12 @@ def follow_streams(
     counts = {name: len(domain.cases) for name, domain in loaded.items()}
     options = {"head": head_of(loaded[domains[0].label].postprocessing), **(choices or {}), **contender.choices}
     keeps_nothing = options.get("reset", "volume") != "never" or not contender.method.learns
+    method = contender.method.for_checkpoint(root / "models" / checkpoint)
     rows: list[StreamRow] = []
     answered: dict[tuple[str, int], StreamRow] = {}
     for kind in KINDS:
         for order in plan.orders:
-            inferer = AdaptiveInferer(method=contender.method, inferer=bundle.inferer, seed=order, **options)
+            inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, seed=order, **options)
             for position, case in enumerate(stream_cases(counts, kind, order, plan.rounds)):
                 row = answered.get((case.domain, case.case)) if keeps_nothing else None
                 if row is None:

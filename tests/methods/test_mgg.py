@@ -10,7 +10,11 @@ from monai_tta import MGG, SGD, Adam, Careful, Everything, GraTa, Learned, NormA
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.learned_optimizer import digest_of
 from monai_tta.core.shadow import Shadow
+from monai_tta.evaluation.cost_job import CostJob
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.methods.mgg import logits_and_features
+from monai_tta.pipeline.bundle import load_bundle
+from monai_tta.pipeline.shipped_bundles import BUNDLES
 from tests.small import NORMS, image, inferer, network, saved_optimizer, saved_stump
 
 FEATURES = {"feature_mean": torch.zeros(8), "feature_std": torch.ones(8)}  # of the two layers of four channels
@@ -133,6 +137,20 @@ def test_for_checkpoint_finds_both_files(tmp_path):
     assert given.files == () and given.for_checkpoint(weights) == replace(given, source_file=str(file))
     careful = Careful(candidates=(Statistics(), Tent(optimizer=Learned())))
     assert careful.for_checkpoint(weights).candidates[1] == Tent(optimizer=Learned(file=str(file)))
+
+
+@pytest.mark.parametrize("bundle", ["hippocampus_mri"])
+def test_a_shipped_file_belongs_to_its_checkpoint_and_is_found(bundle):
+    job = CostJob(BUNDLES / bundle, MGG(), None)
+    (file,) = job.method.files
+    assert file == BUNDLES / bundle / "models" / "learned_optimizer.npz" and file.stat().st_size < 20_000
+    shadow = job.method.begin(job.source.network, "softmax")
+    size = (2, *job.image.shape[1:2], *[32] * (job.image.ndim - 2))
+    (step,) = job.method.adapt(shadow, torch.rand(size, generator=torch.Generator().manual_seed(0)), job.method.loss)
+    assert step.losses["loss"] > 0 and shadow.weight_distance > 0
+    assert ComparisonPlan(BUNDLES / bundle, Path(".")).settings()["checkpoints"].keys() >= {"model.pt", "learned_optimizer.npz"}
+    with pytest.raises(CannotAdapt, match="other tensors, of a UNet"):
+        job.method.begin(load_bundle(BUNDLES / "abdomen_ct").network, "softmax")
 
 
 def test_a_negative_weight_is_refused():
