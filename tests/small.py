@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    MGG,
     VPTTA,
     AdaptiveInferer,
     Careful,
@@ -23,9 +24,11 @@ from monai_tta import (
     Tent,
     ViewAverage,
 )
+from monai_tta.core.learned_optimizer import untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.method import Descent
 from monai_tta.core.network_copy import network_digest
-from monai_tta.core.optimizers import Adam
+from monai_tta.core.optimizers import Adam, Learned
 from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.stored_features import StoredFeatures
@@ -58,6 +61,13 @@ def saved_stump(name, **choices):
     """A file with a stump, named without its suffix."""
     file = Path(_FOLDER.name) / f"{name}.npz"
     stump(**choices).save(file)
+    return str(file)
+
+
+def saved_optimizer(name, **choices):
+    """A file with a learned optimiser that is untrained and, unless told otherwise, of any network."""
+    file = Path(_FOLDER.name) / f"{name}.npz"
+    TrainedOptimizer(untrained_weights(0), **choices).save(file)
     return str(file)
 
 
@@ -133,6 +143,7 @@ ROWS = {
     "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
     "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
     "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
+    "MGG": MGG(optimizer=Learned(file=saved_optimizer("of any network"), lr=0.05), discrepancy=0.0),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
 }
 NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm

@@ -34,6 +34,7 @@ EXECUTED = [
     "docs/promptable.md",
     "docs/maco.md",
     "docs/added-parameters.md",
+    "docs/mgg.md",
 ]
 
 

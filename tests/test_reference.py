@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    MGG,
     VPTTA,
     AdaptiveInferer,
     Added,
@@ -20,9 +21,11 @@ from monai_tta import (
     Tent,
     ViewAverage,
 )
+from monai_tta.core.learned_optimizer import LearnedOptimizer, untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import weighted_cross_entropy
-from monai_tta.core.optimizers import SGD, Adam
+from monai_tta.core.optimizers import SGD, Adam, Learned
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.transforms.scribbles import ScribbleToSoftLabel
@@ -32,6 +35,7 @@ from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
+from tests.reference.mgg import mgg_loss, mgg_steps
 from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
@@ -186,6 +190,60 @@ def test_choose_prompt():
     notes = run.cases[-1].steps[0].notes
     assert best == notes["chosen task_id"] == 2
     assert [notes[f"entropy, task_id={k}"] for k in range(3)] == pytest.approx(figures, rel=1e-9)
+
+
+def odd_weights():
+    """Weights of a learned optimiser, none of them at a special value."""
+    generator = torch.Generator().manual_seed(6)
+    weights = {name: torch.randn(w.shape, generator=generator) for name, w in untrained_weights(0).items()}
+    return weights | {"rate_offset": torch.tensor(0.7)}
+
+
+def test_mgg_moves_each_number_as_the_paper_says():
+    weights = odd_weights()
+    exact = {name: w.double() for name, w in weights.items()}
+    gradients = torch.randn(5, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    gradients *= torch.tensor([1e-6, 1e-3, 1.0, 1.0, 1e3, 1.0])
+    gradients[2:4, 3] = 0
+    gradients[:, 5] = 0
+    tensor = torch.zeros(1, 2, 3, dtype=torch.float64)
+    optimizer = LearnedOptimizer([tensor], weights, lr=LR)
+    places = []
+    for gradient in gradients:
+        tensor.grad = gradient.view(1, 2, 3)
+        optimizer.step()
+        places.append(tensor.flatten().clone())
+    expected = [mgg_steps(exact, [float(g) for g in gradients[:, k]], LR) for k in range(6)]
+    torch.testing.assert_close(torch.stack(places).T, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+    assert tensor.flatten()[:5].abs().min() > 0 and tensor.flatten()[5] == 0
+
+
+@pytest.mark.parametrize("n_windows", [1, 3])
+def test_mgg(n_windows, tmp_path):
+    net = network()
+    x = torch.randn(n_windows, 2, 12, 12, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    affine = [tensor for layer in (net[1], net[4]) for tensor in (layer.weight, layer.bias)]
+    generator = torch.Generator().manual_seed(9)
+    mean, std = torch.randn(11, generator=generator), torch.rand(11, generator=generator)
+    file = tmp_path / "learned.npz"
+    weights = odd_weights()
+    TrainedOptimizer(weights, feature_mean=mean, feature_std=std).save(file)
+    shadow = (method := MGG(optimizer=Learned(file=str(file), lr=LR), steps=3)).begin(net, "sigmoid")
+    optimizer = LearnedOptimizer(affine, weights, lr=LR)
+    losses = []
+    for _ in range(3):
+        # A single window has no deviation: as if there were two alike, and a source without any.
+        seen, deviation = (x, std.double()) if n_windows > 1 else (x.repeat(2, 1, 1, 1), std.double() * 0)
+        loss = mgg_loss(net, seen, mean.double(), deviation, 0.4)
+        losses.append(float(loss.detach()))
+        for tensor, gradient in zip(affine, torch.autograd.grad(loss, affine), strict=True):
+            tensor.grad = gradient
+        optimizer.step()
+    steps = method.adapt(shadow, x, method.loss)
+    assert [step.losses["loss"] for step in steps] == pytest.approx(losses, rel=1e-9)
+    assert [step.notes["windows in deviations"] for step in steps] == [3 if n_windows > 1 else 0] * 3
+    for moved, expected in zip(shadow.moving, affine, strict=True):
+        torch.testing.assert_close(moved, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_view_average():

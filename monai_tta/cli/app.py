@@ -24,6 +24,7 @@ from monai_tta.cli import (
     rehearsal,
     run,
     stream,
+    train_optimizer,
 )
 from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, PREPARE_TARGET, SEGMENT, help_end
 
@@ -37,6 +38,7 @@ app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("night", rich_help_panel=PREPARE_TARGET, epilog=night.HELP_END)(night.night)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
+app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)
 app.command("finetune", rich_help_panel=PREPARE_TARGET, help=finetune.HELP, epilog=finetune.HELP_END)(finetune.finetune)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,8 @@ class AdaptationMethod(ABC):
 
     @property
     def default_budget(self) -> int:
-        """How many windows of a volume to adapt on with budget="auto".
-
-        To learn from, one window was as good as all of them, on the real and simulated volumes that we measured. Pooled
-        statistics get better with each further window; four is a compromise (docs/performance.md).
+        """How many windows of a volume to adapt on with budget="auto". To learn from, one was as good as all, on the real and
+        simulated volumes that we measured. Pooled statistics get better with each; four is a compromise (docs/performance.md).
         """
         return 4 if self.pools_statistics else 1
 
@@ -188,6 +186,10 @@ class Descent(AdaptationMethod):
     def candidate_features(self) -> Mapping[str, float]:
         """Its blend, and its step size: the learning rate times the number of steps."""
         return {"blend": self.blend, "step size": self.optimizer.lr * self.steps}
+
+    def for_checkpoint(self, weights: Path) -> AdaptationMethod:
+        """The same method with the optimiser that belongs to a checkpoint; raises as `AdaptationMethod.for_checkpoint`."""
+        return AdaptationMethod.for_checkpoint(replace(self, optimizer=self.optimizer.for_checkpoint(weights)), weights)
 
     def begin(self, source: nn.Module, head: Head) -> Shadow:
         """A shadow with the selected tensors moving, and an optimiser over them."""

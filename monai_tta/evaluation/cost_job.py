@@ -52,6 +52,8 @@ class CostJob:
 
     def __post_init__(self) -> None:
         self.source: SourceBundle = load_bundle(self.root, self.checkpoint, self.device)
+        if self.checkpoint is not None:
+            self.method = self.method.for_checkpoint(self.root / "models" / self.checkpoint)
         convolutions = [m for m in self.source.network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
         if not convolutions:
             raise BundleError(f"{self.root}: the network has no 2D or 3D convolution, so an image for it cannot be made up")

@@ -52,7 +52,7 @@ class Profile:
 
     Args:
         bundle: its name.
-        method: its repr.
+        method: as records call it.
         shape: of the image, ``(1, C, *spatial)``.
         windows: how many windows the inferer cuts the image into.
         threads: of torch.
@@ -107,7 +107,7 @@ def profile(job: CostJob, repeats: int = 3) -> Iterator[Profile | str]:
         costs.append(Cost(way, tuple(seconds[way]), _memory(job, way), operations, share))
     yield Profile(
         bundle=job.root.resolve().name,
-        method=repr(job.method),
+        method=job.method.record_name,
         shape=tuple(job.image.shape),
         windows=_count_windows(job),
         threads=torch.get_num_threads(),

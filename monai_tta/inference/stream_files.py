@@ -79,7 +79,10 @@ def load_stream(inferer: AdaptiveInferer, network: Any, file: str | PathLike[str
         raise StreamFileError(f"{file} is a stream of a network with other weights than this {type(source).__name__}")
     with torch.inference_mode(False):
         shadow = method.begin(source, content["head"])
-        shadow.load_state(content["state"])
+        try:
+            shadow.load_state(content["state"])
+        except ValueError as error:  # such as the state of an optimiser that was trained anew since, under the same name
+            raise StreamFileError(f"{file} does not fit {method.record_name}: {error}") from error
     with lock:
         stream = streams.setdefault(inferer, Stream())
         inferer._begun = int(content["n_cases"])

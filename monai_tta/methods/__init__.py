@@ -6,6 +6,7 @@ from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
+from monai_tta.methods.mgg import MGG
 from monai_tta.methods.rehearsal import Rehearsal
 from monai_tta.methods.source import Source
 from monai_tta.methods.statistics import Statistics
@@ -20,6 +21,7 @@ __all__ = [
     "DyNA",
     "GraTa",
     "ImageEdit",
+    "MGG",
     "Rehearsal",
     "Source",
     "Statistics",

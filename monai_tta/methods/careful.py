@@ -105,13 +105,14 @@ class Careful(AdaptationMethod):
         return True
 
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
-        """For "auto", the gain predictor beside a file of weights, where there is one.
+        """For "auto", the gain predictor beside a file of weights, where there is one; the candidates likewise.
 
         Raises:
             PredictorError: when a named file cannot be read: at once, rather than once per case.
         """
         beside = predictor_file(weights)
-        found = replace(self, predictor=str(beside)) if self.predictor == "auto" and beside.is_file() else self
+        found = replace(self, candidates=tuple(candidate.for_checkpoint(weights) for candidate in self.candidates))
+        found = replace(found, predictor=str(beside)) if self.predictor == "auto" and beside.is_file() else found
         if found.predictor not in ("auto", "universal"):
             read_predictor(Path(found.predictor))
         return found

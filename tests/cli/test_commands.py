@@ -9,6 +9,8 @@ from monai_tta import methods
 from monai_tta.cli.app import app
 from monai_tta.cli.console import print_json
 from monai_tta.core.added_files import AddedFile
+from monai_tta.core.learned_optimizer import untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.evaluation.cost_job import WAYS
 from monai_tta.evaluation.costs import Cost, Profile
 from monai_tta.pipeline.shipped_bundles import BUNDLES
@@ -24,6 +26,7 @@ COMMANDS = (
     "night",
     "finetune",
     "pretrain-added",
+    "train-optimizer",
     "compare",
     "tables",
     "stream",
@@ -108,6 +111,25 @@ def test_trained_parameters_that_do_not_help_are_told(tmp_path, monkeypatch):
     assert json.loads(result.stdout)["written"].endswith("added.npz") and (tmp_path / "new" / "added.npz").is_file()
 
 
+def test_a_trained_optimizer_in_json_is_what_the_file_says(tmp_path, monkeypatch):
+    made = TrainedOptimizer(untrained_weights(0), "UNet", "abc", about={"epochs": 3})
+    given = []
+    monkeypatch.setattr(
+        "monai_tta.preparation.train_optimizer.train_bundle_optimizer",
+        lambda *settings: given.append(settings) or iter([1, 2, made]),
+    )
+    file = tmp_path / "new" / "optimizer.npz"
+    words = ["train-optimizer", "hippocampus_mri", "--dataset-dir", tmp_path, "--out", file, "--size", "5", "--epochs", "3"]
+    result = invoke(*words, "--set", "split=source_train", "--images", "4", "--seed", "9", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"found": {"epochs": 3}, "written": str(file)} and "2/15 steps" in result.stderr
+    _, folder, checkpoint, settings, keys, device = given[0]
+    assert (folder, checkpoint, keys, device) == (tmp_path, "model.pt", {"split": "source_train"}, None)
+    assert (settings.images, settings.size, settings.epochs, settings.seed) == (4, 5, 3, 9)
+    assert TrainedOptimizer.load(file).tensors == "abc"
+    assert "--choose optimizer.file=FILE" in invoke(*words).stdout
+
+
 def test_numbers_that_json_has_no_word_for_are_null(capsys):
     print_json({"a": [float("nan"), 1.5], 2: (float("inf"), None)})
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "2": [None, None]}
@@ -123,6 +145,11 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys):
         (["pretrain-added", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.npz"], "nowhere is no folder"),
         (["pretrain-added", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o.npz"], "empty holds no image"),
         (["pretrain-added", "hippocampus_mri", "--dataset-dir", "empty", "--out", "o", "--kind", "x"], "'lora' or 'adapter'"),
+        (["train-optimizer", "nowhere", "--dataset-dir", "."], "nowhere is not a MONAI bundle"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "nowhere"], "nowhere is no folder"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "empty"], "empty/split.csv"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "empty", "--device", "gpu"], "no device 'gpu'"),
+        (["train-optimizer", "hippocampus_mri", "--dataset-dir", "empty", "--set", "x"], "KEY=VALUE"),
         (["reference", "hippocampus_mri", "--out", "o.json"], "give either images of the source, or --dataset-dir"),
         (["reference", "hippocampus_mri", "nowhere", "--out", "o.json"], ""),
         (["reference", "hippocampus_mri", "--dataset-dir", "nowhere", "--out", "o.json"], "nowhere is no folder"),

@@ -35,6 +35,8 @@ OTHERS = [
     "DyNA",
     "DyNA, continual",
     "ImageEdit",
+    "MGG",
+    "MGG, continual",
     "Rehearsal",
     "Rehearsal, continual",
     "VPTTA",
@@ -54,6 +56,7 @@ STREAM_LABELS = [
     "Tent, 1000 beta",
     "Tent, 1000 beta, never restarted",
     "DyNA",
+    "MGG",
     "VPTTA",
 ]
 

@@ -3,15 +3,17 @@
 import json
 from collections import Counter
 from math import nan
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from monai_tta import Source
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.evaluation.contenders import stream_contenders
+from monai_tta.evaluation.contenders import Contender, stream_contenders
 from monai_tta.evaluation.protocol import protocol_of
 from monai_tta.evaluation.streams import StreamCase, StreamPlan, follow_streams, stream_cases
 from monai_tta.pipeline.bundle import BundleError
@@ -47,6 +49,18 @@ class TestOrder:
 def row(contender, dice, position=0, order=0, **named):
     place = {"kind": "apart", "round": 1, "domain": "a", "case": position} | named
     return StreamRow(contender=contender, order=order, position=position, dice=dice, **place)
+
+
+def test_a_contender_gets_what_belongs_to_the_checkpoint(monkeypatch, tmp_path):
+    class Asked(Source):
+        def for_checkpoint(self, weights):
+            raise RuntimeError(f"asked for {weights.relative_to(BUNDLE)}")
+
+    domain = SimpleNamespace(cases=[], postprocessing=None)
+    monkeypatch.setattr("monai_tta.evaluation.streams._LoadedDomain", lambda *_: domain)
+    monkeypatch.setattr("monai_tta.evaluation.streams.head_of", lambda _: "softmax")
+    with pytest.raises(RuntimeError, match="asked for models/model_instance.pt"):
+        follow_streams(BUNDLE, tmp_path, "model_instance.pt", Contender("Asked", Asked()), StreamPlan())
 
 
 @given(st.lists(st.floats(0, 1), max_size=3), st.none() | st.text())

@@ -5,7 +5,9 @@ import pickle
 import pytest
 import torch
 
-from monai_tta import Source
+from monai_tta import Learned, Source, Tent
+from monai_tta.core.learned_optimizer import untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.inference.stream_files import StreamFileError, load_stream, save_stream
 from tests.small import LEARNERS, ROWS, image, inferer, network
 
@@ -35,6 +37,21 @@ def test_the_bank_of_prompts_is_saved_and_bank_size_0_keeps_no_amplitudes(tmp_pa
             run(image(seed=seed), net)
         save_stream(run, net, tmp_path / "stream.pt")
         assert len(torch.load(tmp_path / "stream.pt", weights_only=True)["state"]["bank"]) == kept
+
+
+def test_a_stream_of_a_learned_optimizer_that_was_trained_anew_is_refused(tmp_path):
+    net = network()
+    optimizer = TrainedOptimizer(untrained_weights(0))
+    optimizer.save(file := tmp_path / "learned.npz")
+    method = Tent(optimizer=Learned(file=str(file)))
+    run = inferer(method, reset="never")
+    run(image(), net)
+    save_stream(run, net, tmp_path / "stream.pt")
+    load_stream(inferer(method, reset="never"), net, tmp_path / "stream.pt")
+    (tmp_path / "other").mkdir()
+    TrainedOptimizer(untrained_weights(1)).save(other := tmp_path / "other" / "learned.npz")
+    with pytest.raises(StreamFileError, match="does not fit .*of another learned optimiser"):
+        load_stream(inferer(Tent(optimizer=Learned(file=str(other))), reset="never"), net, tmp_path / "stream.pt")
 
 
 class Hostile:

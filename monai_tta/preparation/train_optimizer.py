@@ -1,0 +1,151 @@
+"""Train the learned optimiser of MGG for one network, on unlabelled source images that look as if they were of other scanners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor, nn
+
+from monai_tta.compute.containers import main_output
+from monai_tta.core.learned_optimizer import digest_of, untrained_weights
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
+from monai_tta.core.network_copy import in_eval_mode
+from monai_tta.core.objectives import Head
+from monai_tta.core.shadow import Shadow
+from monai_tta.evaluation.labelled_data import LabelledDomain
+from monai_tta.evaluation.protocol import Domain, Protocol
+from monai_tta.inference.inferer import AdaptiveInferer
+from monai_tta.inference.network import unwrap
+from monai_tta.methods.mgg import logits_and_features
+from monai_tta.methods.source import Source
+from monai_tta.pipeline.bundle import load_bundle
+from monai_tta.pipeline.output_head import head_of
+from monai_tta.preparation.collect_cases import HeadOrAuto, paired_windows, preserved_by
+from monai_tta.preparation.distortions import Distortion
+from monai_tta.preparation.optimizer_trainer import SHIFTS, OptimizerTrainer, OptimizerTraining
+
+__all__ = ["OptimizerTraining", "train_bundle_optimizer", "train_network_optimizer"]
+
+
+def train_network_optimizer(
+    network: nn.Module,
+    images: Sequence[Tensor],
+    *,
+    head: HeadOrAuto = "auto",
+    roi_size: Any = -1,
+    inferer: Callable[..., Any] | None = None,
+    settings: OptimizerTraining = OptimizerTraining(),  # noqa: B008
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedOptimizer:
+    """Train a learned optimiser for a network on its source's images, without labels and without a bundle.
+
+    Save it by ``trained.save(Path("learned_optimizer.npz"))`` and use it by ``Learned(file="learned_optimizer.npz")``.
+
+    Args:
+        network: the trained network. It is never changed.
+        images: ``(C, *spatial)`` each, preprocessed as the network needs them.
+        head: what the logits stand for. "auto": one channel is "sigmoid", more are "softmax".
+        roi_size: the size of the windows; the whole image unless told otherwise.
+        inferer: a MONAI inferer that cuts images into windows, in place of ``roi_size``.
+        settings: how long, and for which moving tensors.
+        progress: called with the number of steps that are done, and of all.
+
+    Returns:
+        the learned optimiser. ``trained.about`` says how the loss went.
+
+    Raises:
+        ValueError: without an image that can be adapted on.
+        CannotAdapt: for a network in which nothing can move.
+        FloatingPointError: when the loss is not finite.
+    """
+    cutter = SlidingWindowInferer(roi_size) if inferer is None else inferer
+    for done in _training(network, images, head, cutter, settings):
+        if isinstance(done, TrainedOptimizer):
+            return done
+        if progress is not None:
+            progress(done, settings.steps)
+    raise AssertionError("training yields its result")
+
+
+def train_bundle_optimizer(
+    root: Path,
+    dataset_dir: Path,
+    checkpoint: str = "model.pt",
+    settings: OptimizerTraining = OptimizerTraining(),  # noqa: B008
+    keys: dict[str, Any] | None = None,
+    device: str | None = None,
+) -> Iterator[int | TrainedOptimizer]:
+    """The same for a bundle, on the images that its evaluate config (with ``keys`` set) lists. Their labels are not used.
+
+    Yields:
+        after each step, how many are done; at last the learned optimiser.
+
+    Raises:
+        BundleError: for a bundle without such images.
+        ValueError: see `train_network_optimizer`.
+    """
+    bundle = load_bundle(root, checkpoint, device)
+    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
+    head = head_of(domain.postprocessing())
+    images = [domain.case(number)["image"] for number in range(min(len(domain), settings.images))]
+    yield from _training(bundle.network, images, head, bundle.inferer, settings)
+
+
+def _training(
+    network: nn.Module,
+    images: Sequence[Tensor],
+    head: HeadOrAuto,
+    inferer: Callable[..., Any],
+    settings: OptimizerTraining,
+) -> Iterator[int | TrainedOptimizer]:
+    source = in_eval_mode(unwrap(network))
+    plain = [_plain_tensor(image).float() for image in images[: settings.images]]
+    if not plain:
+        raise ValueError("give at least one image")
+    resolved = _resolve_head(head, source, inferer, plain[0])
+    method = settings.method
+    shadow = Shadow(source, resolved, method.select, method.statistics, method.blend)
+
+    def windows_of(image: Tensor, budget: int) -> list[Tensor]:
+        cut = paired_windows(source, inferer, image[None], torch.zeros_like(image[None, :1]), resolved, budget)
+        return [] if cut is None else [cut[0]]
+
+    clean = [windows for image in plain for windows in windows_of(image, method.default_budget)]
+    distort = Distortion(preserve=preserved_by(plain), families=SHIFTS)
+    batches: list[Tensor] = []
+    for number in range(settings.size):
+        image = plain[number % len(plain)]
+        distorted, _ = distort(image, torch.zeros_like(image[:1]), settings.seed + number)
+        batches += windows_of(distorted, settings.windows)
+    if not clean or not batches:
+        raise ValueError(f"none of {len(plain)} images can be adapted on: each is constant or not finite")
+    mean, std = _feature_statistics(shadow, clean)
+    start = TrainedOptimizer(untrained_weights(settings.seed), shadow.kind, digest_of(shadow.start), mean.cpu(), std.cpu())
+    yield from OptimizerTrainer(shadow, start, settings).run(batches, len(plain))
+
+
+def _resolve_head(head: HeadOrAuto, source: nn.Module, inferer: Callable[..., Any], image: Tensor) -> Head:
+    """What the logits stand for. For "auto" the source answers the first image."""
+    if head != "auto":
+        return head
+    device = next((p.device for p in source.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        answer = AdaptiveInferer(method=Source(), inferer=inferer)(image[None].to(device), source)
+    return "sigmoid" if main_output(answer).shape[1] == 1 else "softmax"
+
+
+@torch.no_grad()
+def _feature_statistics(shadow: Shadow, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation ``(F,)`` over the windows of all batches."""
+    features = torch.cat([logits_and_features(shadow, windows)[1] for windows in batches])
+    return features.mean(0), features.std(0) if len(features) > 1 else torch.zeros_like(features[0])
+
+
+def _plain_tensor(x: Tensor) -> Tensor:
+    """Without meta data, with which networks are several times slower."""
+    return torch.as_tensor(x.as_tensor() if isinstance(x, MetaTensor) else x)
