@@ -47,6 +47,10 @@ class TrainedOptimizer:
     def check_fits(self, moving: Sequence[Tensor], file: str) -> None:
         """Refuse tensors of another network, or another selection of them. They must still have the source's values.
 
+        Args:
+            moving: the tensors that it is to move.
+            file: what the error calls it.
+
         Raises:
             CannotAdapt: for these.
         """
@@ -57,7 +61,11 @@ class TrainedOptimizer:
             )
 
     def save(self, path: Path) -> None:
-        """Write arrays and JSON (.npz), to a temporary name first and then in one move."""
+        """Write arrays and JSON (.npz), to a temporary name first and then in one move.
+
+        Args:
+            path: the file.
+        """
         said = {"format": FORMAT, "network": self.network, "tensors": self.tensors, "about": dict(self.about)}
         text = np.frombuffer(json.dumps(said).encode(), np.uint8)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.weights.items()}
@@ -70,6 +78,9 @@ class TrainedOptimizer:
     @classmethod
     def load(cls, path: Path) -> TrainedOptimizer:
         """Read `save` back.
+
+        Args:
+            path: the file.
 
         Raises:
             OptimizerFileError: for a file that is not there, cannot be read, or was written by another version.
@@ -96,6 +107,9 @@ class TrainedOptimizer:
 
 def optimizer_file(weights: Path) -> Path:
     """Where the learned optimiser of a checkpoint is kept: beside its file of weights.
+
+    Args:
+        weights: the checkpoint's file of weights.
 
     >>> optimizer_file(Path("models/model.pt")).name, optimizer_file(Path("models/model_instance.pt")).name
     ('learned_optimizer.npz', 'learned_optimizer_model_instance.npz')

@@ -82,6 +82,14 @@ def train_bundle_optimizer(
 ) -> Iterator[int | TrainedOptimizer]:
     """The same for a bundle, on the images that its evaluate config (with ``keys`` set) lists. Their labels are not used.
 
+    Args:
+        root: the folder of the bundle.
+        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        checkpoint: a file in the bundle's ``models`` folder.
+        settings: how many images, epochs and steps.
+        keys: entries of the evaluate config to set, as ``--set`` does.
+        device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+
     Yields:
         after each step, how many are done; at last the learned optimiser.
 
