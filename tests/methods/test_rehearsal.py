@@ -20,6 +20,7 @@ from monai_tta.core.shadow import Shadow
 from monai_tta.core.stored_features import StoredFeatures, StoredFeaturesError, features_file
 from monai_tta.evaluation.contenders import CONTINUAL, Contender
 from monai_tta.evaluation.streams import StreamPlan, follow_streams
+from monai_tta.inference.stream_files import load_stream, save_stream
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.rehearsal import choose_features, choose_samples
 from tests.small import FAST, image, network, run, saved_features
@@ -137,7 +138,7 @@ class TestDistance:
         replay = Replay(shadow, net, stored)
         with torch.no_grad():
             shadow.moving[0].mul_(2)
-        normalised = net[1](stored.units["1"])  # scale 1 and shift 0: twice the scale adds as much again
+        normalised = net[1](stored.units["1"]).detach()  # scale 1 and shift 0: twice the scale adds as much again
         expected = float(normalised.square().mean() / normalised.var(correction=0))
         assert float(replay.distance(None).detach()) == pytest.approx(expected, rel=1e-4)
 
@@ -298,3 +299,13 @@ def test_a_method_around_it_keeps_its_own_features_apart():
     both = Rehearsal(inner=inner, file=inner.file, weight=2.0)
     shadow = both.begin(net, "softmax")
     assert set(shadow.kept) == {inner, both}
+
+
+def test_a_saved_stream_goes_on_with_rehearsal(tmp_path):
+    net = network()
+    method = Rehearsal(inner=Tent(optimizer=FAST), file=saved_features(net))
+    first, second = (AdaptiveInferer(8, 2, 0.5, method=method, head="softmax", reset="never") for _ in range(2))
+    first(image(seed=1), net)
+    save_stream(first, net, tmp_path / "stream.pt")
+    load_stream(second, net, tmp_path / "stream.pt")
+    torch.testing.assert_close(second(image(seed=2), net), first(image(seed=2), net))
