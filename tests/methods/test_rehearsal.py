@@ -288,9 +288,8 @@ def test_a_stream_rehearses_with_the_file_beside_the_checkpoint(phantom_set, bun
     rows = follow_streams(bundle_copy, phantom_set, "model.pt", contender, plan)
     assert all(row.reason is None and row.weight_distance > 0 for row in rows)
     features_file(bundle_copy / "models" / "model.pt").unlink()
-    with pytest.warns(UserWarning, match="monai-tta rehearsal"):
-        rows = follow_streams(bundle_copy, phantom_set, "model.pt", contender, plan)
-    assert all("none beside it" in row.reason for row in rows)
+    rows = follow_streams(bundle_copy, phantom_set, "model.pt", contender, plan)
+    assert all("none beside it: make them by `monai-tta rehearsal" in row.reason for row in rows)
 
 
 def test_a_method_around_it_keeps_its_own_features_apart():
