@@ -114,14 +114,15 @@ def test_voxels_of_little_weight_are_not_learnt_from():
 
 def test_leaving_one_out_learns_from_the_others_alone():
     net = network()
-    found = list(check_finetuning(net, CASES, roi_size=8, settings=QUICK))
+    far_steps = replace(QUICK, optimizer=SGD(lr=0.3, momentum=0.0))
+    found = list(check_finetuning(net, CASES, roi_size=8, settings=far_steps))
     assert len(found) == 3 and all(0 <= each.agreement_after <= 1 and each.loss_before > 0 for each in found)
     other = [*CASES[:2], case(seed=9)]
-    changed = list(check_finetuning(net, other, roi_size=8, settings=QUICK))
+    changed = list(check_finetuning(net, other, roi_size=8, settings=far_steps))
     assert changed[2].loss_before != found[2].loss_before and changed[0].loss_before == found[0].loss_before
     assert changed[0].loss_after != found[0].loss_after, "case 2 is learnt from where another one is left out"
     tuned = copy.deepcopy(net)
-    tuned.load_state_dict(finetune_on_scribbles(net, CASES[:2], roi_size=8, settings=QUICK).state)
+    tuned.load_state_dict(finetune_on_scribbles(net, CASES[:2], roi_size=8, settings=far_steps).state)
     with torch.no_grad():
         said = SlidingWindowInferer(8, overlap=0.5)(CASES[2]["image"][None], tuned)
     weight = torch.where(CASES[2]["weight"] < 0.5, 0, CASES[2]["weight"])[None]
