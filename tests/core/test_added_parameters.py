@@ -19,7 +19,23 @@ from monai_tta.core.network_copy import network_digest
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.wrapper import Wrapper
 from monai_tta.inference.inferer import _streams
-from tests.small import CON, FAST, LEARNERS, NORMS, ROWS, around, image, inferer, network, run, same, saved_stump, state
+from tests.small import (
+    CON,
+    FAST,
+    LEARNERS,
+    NEEDS_RUNNING_STATS,
+    NORMS,
+    ROWS,
+    around,
+    changed,
+    image,
+    inferer,
+    network,
+    run,
+    same,
+    saved_stump,
+    state,
+)
 
 EACH_KIND = pytest.mark.parametrize("kind", ["lora", "adapter"])
 MONAI = {
@@ -93,7 +109,7 @@ def test_their_number_and_shapes(dims, kind):
 def test_they_alone_move_by_any_method(row, kind):
     net, x = network(), image()
     before, rng = state(net), torch.get_rng_state()
-    ran = inferer(replace(ROWS[row], select=Added(kind=kind)), reset="never")
+    ran = inferer(changed(ROWS[row], select=Added(kind=kind)), reset="never")
     ran(x, net)
     case = ran.cases[-1]
     assert case.reason is None and case.weight_distance > 0 and case.selected == repr(Added(kind=kind))
@@ -101,7 +117,9 @@ def test_they_alone_move_by_any_method(row, kind):
     shadow = _streams[ran].shadows[net][1]
     start = Shadow(net, "softmax", Added(kind=kind))
     moved = [not torch.equal(a, b) for a, b in zip(shadow.moving, start.moving, strict=True)]
-    assert all(moved[1:4:2]) and (moved[5] or row == "VPTTA"), "second convolutions move first; VPTTA looks at norms alone"
+    assert all(moved[1:4:2]) and (moved[5] or row in NEEDS_RUNNING_STATS), (
+        "second convolutions move first; VPTTA looks at norms alone"
+    )
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
         now = dict(shadow.module.named_parameters()) | dict(shadow.module.named_buffers())
         assert now[name].data_ptr() == tensor.data_ptr()
@@ -197,7 +215,6 @@ def test_a_file_is_where_they_start(kind, tmp_path):
     assert torch.equal(from_file, again) and not torch.allclose(from_file, unadapted)
     shadow = Shadow(net, "softmax", select)
     assert shadow.weight_distance == 0 and shadow.selected == repr(replace(select, file="added.npz"))
-    torch.testing.assert_close(*answers(net.double(), x.double(), select, select))
 
 
 def test_records_and_files_of_methods_that_read_one(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_tta import Careful, Statistics, Tent
+from monai_tta import Careful, ChoosePrompt, Statistics, Tent
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.wrapper import Wrapper, pass_on
 from monai_tta.quality.features import CANDIDATE_FEATURES
@@ -90,7 +90,7 @@ def test_a_wrapper_overrides_members_and_reaches_the_inner_method_by_super():
 @pytest.mark.parametrize("row", ROWS)
 def test_a_method_describes_itself_to_gain_predictors_or_refuses(row):
     method = ROWS[row]
-    if isinstance(method, Careful):
+    if isinstance(method, Careful | ChoosePrompt):
         with pytest.raises(NotImplementedError, match="cannot be a candidate"):
             dict(method.candidate_features)
     else:

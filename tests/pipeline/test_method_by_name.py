@@ -90,7 +90,7 @@ def test_choices_reach_the_values_inside_a_method(name, choices, expected):
         ("optimizer.lr=fast", "tent.optimizer.lr takes a number, found 'fast'"),
         ("optimizer.betas=0.8", "tent.optimizer.betas takes numbers between commas, 2 of them, found '0.8'"),
         ("statistics=windows", "tent.statistics takes one of source, window, volume, found 'windows'"),
-        ("optimizer=Adamw2", "no OptimizerSpec 'Adamw2'. Did you mean 'AdamW'? Choose one of: Adam, AdamW, SGD"),
+        ("optimizer=Adamw2", "no OptimizerSpec 'Adamw2'. Did you mean 'AdamW'? Choose one of: Adam, AdamW, Learned, SGD"),
         ("select=LinearTrust", "no Selection 'LinearTrust'. .*Choose one of: .*Biases"),
         ("select=Matching", "tent.select=Matching needs tent.select.pattern, too"),
         ("objective=__import__('os').mkdir('x')", 'no Task "__import__'),
