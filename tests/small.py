@@ -1,14 +1,15 @@
 """What tests of adaptation share: one setting of each method, small networks and images, and a network's whole state."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
-from monai_tta.core.method import Descent
+from monai_tta import STAG, VPTTA, AdaptiveInferer, Careful, Consistency, GraTa, ImageEdit, Source, Statistics, Tent, ViewAverage
+from monai_tta.core.method import Descent, Wrapper
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.tasks import ConsistencyTask
@@ -53,10 +54,18 @@ ROWS = {
     "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
+    "STAG": STAG(inner=TENT, weight=1.0, reading="row"),
 }
 NEEDS_RUNNING_STATS = {"VPTTA"}  # these refuse networks without BatchNorm
-LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent)]
+LEARNERS = [name for name, method in ROWS.items() if isinstance(method, Descent | Wrapper)]
 NORMS = ["batch", "group", "instance", "layer"]
+
+
+def with_choices(method, **choices):
+    """A method with other choices; of a plug-in, the method inside gets them."""
+    if isinstance(method, Wrapper):
+        return replace(method, inner=with_choices(method.inner, **choices))
+    return replace(method, **choices)
 
 
 def norm(kind, dims, channels, size):

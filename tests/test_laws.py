@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from monai_tta.core.method import Wrapper
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Everything, Matching, NormAffine
 from monai_tta.inference.inferer import _streams
-from tests.small import LEARNERS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
+from tests.small import LEARNERS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state, with_choices
 
 EACH_METHOD = pytest.mark.parametrize("row", ROWS)
 EACH_LEARNER = pytest.mark.parametrize("row", LEARNERS)
@@ -54,7 +54,7 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
 
 @EACH_LEARNER
 def test_a_learning_rate_of_zero_leaves_the_statistics_alone(row):
-    unmoving = replace(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
+    unmoving = with_choices(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
     net, x = network(), image()
     run = inferer(unmoving)
     alone = Statistics(blend=unmoving.candidate_features["blend"])
@@ -90,7 +90,7 @@ def test_the_callers_grad_mode_changes_nothing(row):
 @pytest.mark.parametrize("learn", ["volume", "window"])
 def test_autocast_answers_with_the_moved_weights(row, learn):
     net, x = network(), image()
-    method = replace(ROWS[row], select=Matching(r"^6\.|weight"))
+    method = with_choices(ROWS[row], select=Matching(r"^6\.|weight"))
     exact = inferer(method, learn=learn)(x, net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = inferer(method, learn=learn)(x, net)
@@ -138,7 +138,7 @@ def test_a_continual_run_starts_again_when_the_source_gets_new_weights(row):
 @pytest.mark.parametrize("select", [NormAffine(), Matching(r"^3\."), Everything()])
 def test_only_selected_tensors_move(row, select):
     net, x = network(), image()
-    run = inferer(replace(ROWS[row], select=select), reset="never")
+    run = inferer(with_choices(ROWS[row], select=select), reset="never")
     run(x, net)
     shadow = _streams[run].shadows[net][1]
     names = [name for name, _ in net.named_parameters()]
@@ -152,8 +152,8 @@ def test_only_selected_tensors_move(row, select):
 @pytest.mark.parametrize("statistics", ["window", "volume"])
 def test_the_batch_size_of_windows_changes_rounding_only(row, statistics):
     method = ROWS[row]
-    if hasattr(method, "statistics"):
-        method = replace(method, statistics=statistics)
+    if row in LEARNERS or row == "Statistics":
+        method = with_choices(method, statistics=statistics)
     net, x = network(), image()
     answers = [AdaptiveInferer(8, n, 0.5, method=method, head="softmax")(x, net) for n in (1, 3, 8)]
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-4)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from monai_tta import VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
+from monai_tta import STAG, VPTTA, AdaptiveInferer, Consistency, GraTa, Prompt, Statistics, Tent, ViewAverage
 from monai_tta.core.optimizers import SGD, Adam
 from monai_tta.core.tasks import ConsistencyTask
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
+from tests.reference.stag import stag_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
 from tests.reference.vptta import bank_start, forward, prompted, vptta_step
@@ -124,6 +125,25 @@ def test_vptta_starts_from_the_prompts_of_similar_images():
         bank.append((key, prompt))
         torch.testing.assert_close(run(x, net), forward(net, prompted(x, prompt), 1 / (number**0.5 / 5 + 1))[0].detach())
     assert not torch.equal(start, torch.ones_like(start))
+
+
+@pytest.mark.parametrize("equal_classes", [True, False])
+@pytest.mark.parametrize("reading", ["feature", "term", "row"])
+def test_stag(reading, equal_classes):
+    net = network()
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net[-1] = nn.Conv2d(6, 4, 1).double().requires_grad_(False)
+    run = AdaptiveInferer(
+        12,
+        method=STAG(inner=Tent(optimizer=Adam(lr=LR)), weight=0.7, reading=reading, equal_classes=equal_classes),
+        head="softmax",
+    )
+    answer = run(window(), net)
+    adapted_net, affine = with_window_statistics(net)
+    loss = stag_step(adapted_net, affine, window(), LR, 0.7, reading, equal_classes)
+    torch.testing.assert_close(answer, adapted_net(window()).detach(), rtol=1e-7, atol=1e-7)
+    assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9)
 
 
 def test_view_average():

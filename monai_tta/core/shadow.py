@@ -79,6 +79,7 @@ class Shadow:
         self.layout: Callable[[Tensor], Tensor] = in_fast_layout
         self.optimizer: torch.optim.Optimizer | None = None
         self.suspicious_cases = 0  # in a row, of a continual stream that may have collapsed
+        self.plug_ins: dict[Any, Any] = {}  # what each plug-in keeps with a shadow that another method began, by the plug-in
         self._seed = 0
         self._drawn = 0
 

@@ -5,9 +5,10 @@ from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.source import Source
+from monai_tta.methods.stag import STAG
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
 from monai_tta.methods.vptta import VPTTA
 
-__all__ = ["Careful", "Consistency", "GraTa", "ImageEdit", "Source", "Statistics", "Tent", "VPTTA", "ViewAverage"]
+__all__ = ["Careful", "Consistency", "GraTa", "ImageEdit", "STAG", "Source", "Statistics", "Tent", "VPTTA", "ViewAverage"]
