@@ -151,6 +151,11 @@ MUTANTS = {
     "a candidate runs in the caller's precision": ("core/shadow.py", "self.precision = other.precision", "pass"),
     "windows by twos in the papers' order": ("core/shadow.py", "voxels_at_once=self.voxels_at_once,", ""),
     "a gain concluded from an interval around zero": ("reporting/conclusion.py", "and self.line.interval[0] > 0", ""),
+    "passes without gradient looked at": ("methods/stag.py", "if torch.is_grad_enabled() == is_recording:", "if True:"),
+    "anchors of another classifier": ("methods/stag.py", "class_anchors(weight.detach(), bias.detach(), head, reading)", "class_anchors(weight.detach() + 1, bias.detach(), head, reading)"),
+    "background outweighs": ("core/entropy_gradients.py", "    if equal_classes:\n", "    if False:\n"),
+    "certain voxels lose their direction": ("core/entropy_gradients.py", "logits.scatter(1, classes, -torch.inf).softmax(1)", "logits.softmax(1)"),
+    "features pushed away from their prototypes": ("core/entropy_gradients.py", "return -torch.einsum", "return torch.einsum"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -170,6 +175,8 @@ OWN = {
     "methods/careful.py": ["methods/test_careful"],
     "methods/image_edit.py": ["core/test_image_edits"],
     "methods/vptta.py": ["test_reference", "test_golden"],
+    "methods/stag.py": ["methods/test_stag", "test_reference"],
+    "core/entropy_gradients.py": ["core/test_entropy_gradients"],
     "core/prompt.py": ["core/test_prompt"],
     "inference/stream_files.py": ["inference/test_stream_files"],
     "evaluation/answer_cases.py": ["evaluation/test_compare"],

@@ -23,7 +23,10 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/add-a-method.md", "docs/pipelines.md", "docs/guards.md", "docs/streams.md"])
+PAGES = ["README.md", "docs/add-a-method.md", "docs/pipelines.md", "docs/guards.md", "docs/streams.md", "docs/stag.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_code_on_a_page_runs(page):
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -31,7 +31,7 @@ LABELS = [
     "GraTa, trained mirrors",
     "GraTa, trained mirrors, 10 beta, 4 steps",
 ]
-OTHERS = ["ImageEdit", "VPTTA", "VPTTA, continual"]
+OTHERS = ["ImageEdit", "STAG", "VPTTA", "VPTTA, continual"]
 STREAM_LABELS = [
     "Source",
     "Statistics",
