@@ -155,7 +155,7 @@ MUTANTS = {
     "anchors of another classifier": ("methods/stag.py", "class_anchors(weight.detach(), bias.detach(), head, reading)", "class_anchors(weight.detach() + 1, bias.detach(), head, reading)"),
     "background outweighs": ("core/entropy_gradients.py", "    if equal_classes:\n", "    if False:\n"),
     "certain voxels lose their direction": ("core/entropy_gradients.py", "logits.scatter(1, classes, -torch.inf).softmax(1)", "logits.softmax(1)"),
-    "features pushed away from their prototypes": ("core/entropy_gradients.py", "return -torch.einsum", "return torch.einsum"),
+    "features pushed away from their prototypes": ("core/entropy_gradients.py", "return -(anchors @ features)", "return (anchors @ features)"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
