@@ -194,6 +194,11 @@ MUTANTS = {
     "records with the folder of added parameters": ("core/added_parameters.py", "repr(replace(self, file=Path(self.file).name))", "repr(self)"),
     "added parameters learn from themselves": ("preparation/pretrain_added.py", "target = probabilities(teacher(windows), teacher.head)\n    return", "target = probabilities(student(windows), teacher.head)\n    return"),
     "added parameters that see no distortion": ("preparation/pretrain_added.py", "torch.cat([distorted, windows])", "torch.cat([windows, windows])"),
+    "passes without gradient looked at": ("methods/stag.py", "if torch.is_grad_enabled() == is_recording:", "if True:"),
+    "anchors of another classifier": ("methods/stag.py", "class_anchors(weight.detach(), bias.detach(), head, reading)", "class_anchors(weight.detach() + 1, bias.detach(), head, reading)"),
+    "background outweighs": ("core/entropy_gradients.py", "    if equal_classes:\n", "    if False:\n"),
+    "certain voxels lose their direction": ("core/entropy_gradients.py", "logits.scatter(1, classes, -torch.inf).softmax(1)", "logits.softmax(1)"),
+    "features pushed away from their prototypes": ("core/entropy_gradients.py", "return -(anchors @ features)", "return (anchors @ features)"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -219,6 +224,8 @@ OWN = {
     "core/diary.py": ["methods/test_dyna"],
     "core/night.py": ["methods/test_dyna"],
     "pipeline/night.py": ["cli/test_night"],
+    "methods/stag.py": ["methods/test_stag", "test_reference"],
+    "core/entropy_gradients.py": ["core/test_entropy_gradients"],
     "core/prompt.py": ["core/test_prompt"],
     "core/replay.py": ["methods/test_rehearsal"],
     "core/stored_features.py": ["methods/test_rehearsal"],

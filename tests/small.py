@@ -10,6 +10,7 @@ from torch import nn
 
 from monai_tta import (
     MGG,
+    STAG,
     VPTTA,
     AdaptiveInferer,
     Careful,
@@ -144,6 +145,7 @@ ROWS = {
     "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
     "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
     "MGG": MGG(optimizer=Learned(file=saved_optimizer("of any network"), lr=0.05), discrepancy=0.0),
+    "STAG": STAG(inner=TENT, weight=1.0, reading="row"),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
 }
 NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm

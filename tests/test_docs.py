@@ -35,6 +35,7 @@ EXECUTED = [
     "docs/maco.md",
     "docs/added-parameters.md",
     "docs/mgg.md",
+    "docs/stag.md",
 ]
 
 

@@ -41,7 +41,7 @@ def test_nothing_below_the_inferer_names_it(name):
 @pytest.mark.parametrize("name", TREES)
 def test_no_method_is_told_by_its_type(name):
     """What others need to know of a method is a member of the contract."""
-    methods = ("Careful", "GraTa", "Tent", "Consistency", "Statistics", "ImageEdit", "ViewAverage", "Source")
+    methods = ("Careful", "GraTa", "Tent", "Consistency", "Statistics", "ImageEdit", "ViewAverage", "STAG", "Source")
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
             told = {n.id for argument in node.args[1:] for n in ast.walk(argument) if isinstance(n, ast.Name)}

@@ -8,6 +8,7 @@ from torch import nn
 
 from monai_tta import (
     MGG,
+    STAG,
     VPTTA,
     AdaptiveInferer,
     Added,
@@ -37,6 +38,7 @@ from tests.reference.grata import grata_step
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
 from tests.reference.mgg import mgg_loss, mgg_steps
 from tests.reference.rehearsal import rehearsal_steps
+from tests.reference.stag import stag_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
 from tests.reference.vptta import bank_start, forward, prompted, vptta_step
@@ -244,6 +246,25 @@ def test_mgg(n_windows, tmp_path):
     assert [step.notes["windows in deviations"] for step in steps] == [3 if n_windows > 1 else 0] * 3
     for moved, expected in zip(shadow.moving, affine, strict=True):
         torch.testing.assert_close(moved, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("equal_classes", [True, False])
+@pytest.mark.parametrize("reading", ["feature", "term", "row"])
+def test_stag(reading, equal_classes):
+    net = network()
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net[-1] = nn.Conv2d(6, 4, 1).double().requires_grad_(False)
+    run = AdaptiveInferer(
+        12,
+        method=STAG(inner=Tent(optimizer=Adam(lr=LR)), weight=0.7, reading=reading, equal_classes=equal_classes),
+        head="softmax",
+    )
+    answer = run(window(), net)
+    adapted_net, affine = with_window_statistics(net)
+    loss = stag_step(adapted_net, affine, window(), LR, 0.7, reading, equal_classes)
+    torch.testing.assert_close(answer, adapted_net(window()).detach(), rtol=1e-7, atol=1e-7)
+    assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9)
 
 
 def test_view_average():

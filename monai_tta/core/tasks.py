@@ -101,19 +101,20 @@ class StatisticsTask(Task):
         Raises:
             CannotAdapt: for a network without running statistics.
         """
-        distances: list[Tensor] = []
-
-        def compare(layer: AdaptiveNorm, inputs: tuple[Tensor, ...]) -> None:
-            features = inputs[0] if inputs[0].dtype == torch.float64 else inputs[0].float()
-            mean, var = layer.statistics_of(inputs[0])
-            flat = features.flatten(2)
-            distances.append((mean - flat.mean(2)).abs().mean() + (var.sqrt() - flat.std(2)).abs().mean())
-
-        with shadow.before_norms(compare):
+        found: list[tuple[AdaptiveNorm, Tensor]] = []
+        # Distances are computed after the pass: inside it they would be part of what a recomputed block does.
+        with shadow.before_norms(lambda layer, inputs: found.append((layer, inputs[0]))):
             shadow(windows)
-        if not distances:
+        if not found:
             raise CannotAdapt(f"{shadow.kind} keeps no running statistics of its training, to which features could be brought")
-        return torch.stack(distances).mean()
+        return torch.stack([_distance_of_statistics(layer, features) for layer, features in found]).mean()
+
+
+def _distance_of_statistics(layer: AdaptiveNorm, features: Tensor) -> Tensor:
+    """How far the means and deviations of features ``(N, C, *spatial)`` are from those by which the layer normalises them."""
+    mean, var = layer.statistics_of(features)
+    flat = (features if features.dtype == torch.float64 else features.float()).flatten(2)
+    return (mean - flat.mean(2)).abs().mean() + (var.sqrt() - flat.std(2)).abs().mean()
 
 
 class HeadTask(Task):

@@ -9,6 +9,7 @@ from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.mgg import MGG
 from monai_tta.methods.rehearsal import Rehearsal
 from monai_tta.methods.source import Source
+from monai_tta.methods.stag import STAG
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
 from monai_tta.methods.view_average import ViewAverage
@@ -23,6 +24,7 @@ __all__ = [
     "ImageEdit",
     "MGG",
     "Rehearsal",
+    "STAG",
     "Source",
     "Statistics",
     "Tent",

@@ -241,9 +241,9 @@ def test_a_file_fits_one_network_with_its_weights_and_its_choices(tmp_path):
     other = network()
     with torch.no_grad():
         other[1].running_var.mul_(2)
-    for changed in (other, network("group"), network(dims=2)):
+    for another in (other, network("group"), network(dims=2)):
         with pytest.raises(CannotAdapt, match=r"^added.npz was made for another network, or for other weights"):
-            Shadow(changed, "softmax", select)
+            Shadow(another, "softmax", select)
     for choices in ({"rank": 3}, {"kind": "adapter"}, {"where": "0"}):
         with pytest.raises(CannotAdapt, match=r"was made with Added\(kind='lora', rank=2, where=''\)"):
             Shadow(net, "softmax", replace(select, **choices))

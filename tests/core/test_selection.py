@@ -1,7 +1,5 @@
 """What may move in a network without scale and shift: selections are tried in the documented order."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -10,7 +8,7 @@ from torch import nn
 from monai_tta import Tent
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Auto
-from tests.small import DESCENTS, NEEDS_RUNNING_STATS, NORMS, ROWS, image, inferer, network, same, state
+from tests.small import DESCENTS, NEEDS_RUNNING_STATS, NORMS, ROWS, changed, image, inferer, network, same, state
 
 WITHOUT_AFFINE = {
     "AttachedAffine()": lambda: nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 3, 1)),
@@ -26,7 +24,7 @@ def test_networks_without_scale_and_shift_start_at_the_source_and_move(row, sele
         net = WITHOUT_AFFINE[selected]().eval()
     before = state(net)
     x = image()
-    unmoved = inferer(replace(ROWS[row], optimizer=SGD(lr=0.0, momentum=0)))(x, net)
+    unmoved = inferer(changed(ROWS[row], optimizer=SGD(lr=0.0, momentum=0)))(x, net)
     torch.testing.assert_close(unmoved, SlidingWindowInferer(8, 2, 0.5)(x, net).detach())
     run = inferer(ROWS[row], budget=4)
     answer = run(x, net)

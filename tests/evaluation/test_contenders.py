@@ -39,6 +39,7 @@ OTHERS = [
     "MGG, continual",
     "Rehearsal",
     "Rehearsal, continual",
+    "STAG",
     "VPTTA",
     "VPTTA, continual",
 ]

@@ -9,7 +9,7 @@ from monai_tta import AdaptiveInferer, Statistics, Tent
 from monai_tta.core.optimizers import Adam
 from monai_tta.guards.collapse import Collapse
 from monai_tta.inference.inferer import _streams
-from tests.small import DESCENTS, NEEDS_RUNNING_STATS, ROWS, image, inferer, network
+from tests.small import DESCENTS, NEEDS_RUNNING_STATS, ROWS, changed, image, inferer, network
 
 STRICT = Collapse(patience=1, foreground=1.5, entropy=1.5)
 UNSTABLE = Tent(optimizer=Adam(lr=0.3))
@@ -54,9 +54,7 @@ def test_a_stream_that_degenerates_restarts_with_a_fresh_shadow(dims, head, lear
 
 @pytest.mark.parametrize("row", DESCENTS)
 def test_a_stream_with_a_usual_learning_rate_does_not_restart(row):
-    import dataclasses
-
-    method = dataclasses.replace(ROWS[row], optimizer=Adam(lr=1e-3))
+    method = changed(ROWS[row], optimizer=Adam(lr=1e-3))
     cases, _, shadow = stream(method, collapse=Collapse())
     assert not any(case.restarted for case in cases)
     if row not in NEEDS_RUNNING_STATS:  # their prompts start anew with each image
