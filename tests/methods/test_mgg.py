@@ -148,7 +148,10 @@ def test_a_shipped_file_belongs_to_its_checkpoint_and_is_found(bundle):
     size = (2, *job.image.shape[1:2], *[32] * (job.image.ndim - 2))
     (step,) = job.method.adapt(shadow, torch.rand(size, generator=torch.Generator().manual_seed(0)), job.method.loss)
     assert step.losses["loss"] > 0 and shadow.weight_distance > 0
-    assert ComparisonPlan(root=BUNDLES / bundle, dataset_dir=Path(".")).settings()["checkpoints"].keys() >= {"model.pt", "learned_optimizer.npz"}
+    assert ComparisonPlan(root=BUNDLES / bundle, dataset_dir=Path(".")).settings()["checkpoints"].keys() >= {
+        "model.pt",
+        "learned_optimizer.npz",
+    }
     with pytest.raises(CannotAdapt, match="other tensors, of a UNet"):
         job.method.begin(load_bundle(BUNDLES / "abdomen_ct").network, "softmax")
 
