@@ -14,6 +14,7 @@ from monai.engines import IterationEvents
 from monai_tta import AdaptiveInferer, GraTa
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.auxiliary_heads import heads_of
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.tasks import RotationTask
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
@@ -87,8 +88,11 @@ def test_network_is_as_metadata_says(bundle, config):
 def test_every_checkpoint_is_small_and_documented(bundle):
     page = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     for file in (bundle / "models").glob("*"):
-        predictor = file.suffix == ".npz" and GainPredictor.load(file).features == FEATURES
-        assert (file.suffix == ".pt" or predictor) and file.stat().st_size < 10_000_000 and file.name in page
+        if file.name.startswith("learned_optimizer"):
+            assert TrainedOptimizer.load(file).tensors and file.stat().st_size < 20_000
+        elif file.suffix == ".npz":
+            assert GainPredictor.load(file).features == FEATURES
+        assert file.suffix in (".pt", ".npz") and file.stat().st_size < 10_000_000 and file.name in page
     for word in ("icence", "Research use only", "Limits"):
         assert word in page
 
