@@ -89,7 +89,7 @@ def choose(network: torch.nn.Module, chosen_on: list[tuple[Tensor, Tensor]]) -> 
 
 
 def summarise(courses: list[dict[int, tuple[float, float]]]) -> list[dict[str, float]]:
-    """Mean and standard deviation over images of the loss in shares of the unadapted one, and the change of Dice in points."""
+    """Mean and standard deviation over images of the loss in shares of the first, and the change of Dice in points."""
     rows = []
     for step in STEPS:
         ratios = [one[step][0] / one[0][0] for one in courses]
@@ -111,7 +111,7 @@ def draw(found: dict[str, list[dict[str, float]]], file: Path) -> None:
         places = [row["step"] + 0.08 * (shift - len(found) / 2) for row in rows]
         axis.errorbar(places, [r["loss"] for r in rows], [r["spread"] for r in rows], fmt="o-", capsize=3, label=name)
     axis.set_xlabel("steps")
-    axis.set_ylabel("loss, in shares of the unadapted one")
+    axis.set_ylabel("loss, in shares of the loss before the first step")
     axis.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})

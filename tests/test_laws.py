@@ -68,7 +68,6 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
 @EACH_LEARNER
 def test_a_learning_rate_of_zero_leaves_the_statistics_alone(row):
     unmoving = changed(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
-    unmoving = changed(ROWS[row], optimizer=SGD(lr=0.0, momentum=0))
     net, x = network(), image()
     run = inferer(unmoving)
     alone = Statistics(blend=unmoving.candidate_features["blend"])
@@ -104,7 +103,6 @@ def test_the_callers_grad_mode_changes_nothing(row):
 @pytest.mark.parametrize("learn", ["volume", "window"])
 def test_autocast_answers_with_the_moved_weights(row, learn):
     net, x = network(), image()
-    method = changed(ROWS[row], select=Matching(r"^6\.|weight"))
     method = changed(ROWS[row], select=Matching(r"^6\.|weight"))
     exact = inferer(method, learn=learn)(x, net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -153,7 +151,6 @@ def test_a_continual_run_starts_again_when_the_source_gets_new_weights(row):
 @pytest.mark.parametrize("select", [NormAffine(), Matching(r"^3\."), Everything()])
 def test_only_selected_tensors_move(row, select):
     net, x = network(), image()
-    run = inferer(changed(ROWS[row], select=select), reset="never")
     run = inferer(changed(ROWS[row], select=select), reset="never")
     run(x, net)
     shadow = _streams[run].shadows[net][1]

@@ -20,10 +20,11 @@ from monai_tta.core.entropy_gradients import (
     voxel_shares,
 )
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.method import AdaptationMethod, Loss, Wrapper
+from monai_tta.core.method import AdaptationMethod, Loss
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Step
 from monai_tta.core.shadow import Shadow
+from monai_tta.core.wrapper import Wrapper
 from monai_tta.methods.grata import GraTa
 
 NO_CLASSIFIER = (

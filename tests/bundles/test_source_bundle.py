@@ -14,6 +14,7 @@ from monai.engines import IterationEvents
 from monai_tta import AdaptiveInferer, GraTa
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.auxiliary_heads import heads_of
+from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import RotationTask
 from monai_tta.quality.features import FEATURES
@@ -90,6 +91,8 @@ def test_every_checkpoint_is_small_and_documented(bundle):
     for file in (bundle / "models").glob("*"):
         if file.suffix == ".npz" and file.name.startswith("rehearsal"):
             assert StoredFeatures.load(file).units
+        elif file.name.startswith("learned_optimizer"):
+            assert TrainedOptimizer.load(file).tensors and file.stat().st_size < 20_000
         elif file.suffix == ".npz":
             assert GainPredictor.load(file).features == FEATURES
         else:

@@ -139,7 +139,7 @@ def test_for_checkpoint_finds_both_files(tmp_path):
     assert careful.for_checkpoint(weights).candidates[1] == Tent(optimizer=Learned(file=str(file)))
 
 
-@pytest.mark.parametrize("bundle", ["hippocampus_mri"])
+@pytest.mark.parametrize("bundle", ["hippocampus_mri", "vessel_fundus"])
 def test_a_shipped_file_belongs_to_its_checkpoint_and_is_found(bundle):
     job = CostJob(BUNDLES / bundle, MGG(), None)
     (file,) = job.method.files
