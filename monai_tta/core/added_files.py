@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from monai_tta.compute.number_files import load_numbers, save_numbers
 
 FORMAT = 1
 
@@ -39,15 +40,8 @@ class AddedFile:
 
     def save(self, path: Path) -> None:
         """Write arrays and JSON (.npz), to a temporary name first and then in one move."""
-        aside = path.with_name(f".{path.name}.partial")
         description = {"format": FORMAT, "choices": self.choices, "network": self.network, "about": self.about}
-        text = np.frombuffer(json.dumps(description).encode(), np.uint8)
-        try:
-            with aside.open("wb") as file:
-                np.savez_compressed(file, **{"description": text, **self.arrays})  # type: ignore[arg-type]
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        save_numbers(path, description, self.arrays)
 
     @classmethod
     def load(cls, path: Path) -> AddedFile:
@@ -59,11 +53,7 @@ class AddedFile:
         if not path.is_file():
             raise AddedFileError(f"{path} does not exist: `monai-tta pretrain-added BUNDLE` makes one")
         try:
-            with np.load(path, allow_pickle=False) as content:
-                said = json.loads(content["description"].tobytes().decode())
-                if said["format"] != FORMAT:
-                    raise ValueError(f"format {said['format']}, this version reads {FORMAT}: make it again")
-                arrays = {name: content[name] for name in content.files if name != "description"}
+            said, arrays = load_numbers(path, FORMAT)
             if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
                 raise ValueError("its numbers are not finite float32")
             return cls(dict(said["choices"]), str(said["network"]), arrays, dict(said["about"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_tta.compute.number_files import beside_checkpoint, load_numbers, save_numbers
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.learned_optimizer import WEIGHT_SHAPES, check_weights, digest_of
 
@@ -67,13 +67,9 @@ class TrainedOptimizer:
             path: the file.
         """
         said = {"format": FORMAT, "network": self.network, "tensors": self.tensors, "about": dict(self.about)}
-        text = np.frombuffer(json.dumps(said).encode(), np.uint8)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.weights.items()}
         features = {"feature_mean": self.feature_mean.numpy(), "feature_std": self.feature_std.numpy()}
-        aside = path.with_name(f".{path.name}.partial")
-        with aside.open("wb") as file:
-            np.savez_compressed(file, description=text, **features, **arrays)  # type: ignore[arg-type]
-        aside.replace(path)
+        save_numbers(path, said, {**features, **arrays})
 
     @classmethod
     def load(cls, path: Path) -> TrainedOptimizer:
@@ -88,14 +84,9 @@ class TrainedOptimizer:
         if not path.is_file():
             raise OptimizerFileError(f"{path} does not exist: `monai-tta train-optimizer BUNDLE` makes a learned optimiser")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                said = json.loads(arrays["description"].tobytes().decode())
-                if said["format"] != FORMAT:
-                    raise ValueError(f"format {said['format']}, this version reads {FORMAT}: train again")
-                numbers = {
-                    name: torch.from_numpy(np.array(arrays[name], np.float32))
-                    for name in (*WEIGHT_SHAPES, "feature_mean", "feature_std")
-                }
+            said, arrays = load_numbers(path, FORMAT)
+            names = (*WEIGHT_SHAPES, "feature_mean", "feature_std")
+            numbers = {name: torch.from_numpy(np.array(arrays[name], np.float32)) for name in names}
             mean, std = numbers.pop("feature_mean"), numbers.pop("feature_std")
             check_weights(numbers)
             if mean.ndim != 1 or mean.shape != std.shape or not bool((mean + std).isfinite().all()):
@@ -114,7 +105,7 @@ def optimizer_file(weights: Path) -> Path:
     >>> optimizer_file(Path("models/model.pt")).name, optimizer_file(Path("models/model_instance.pt")).name
     ('learned_optimizer.npz', 'learned_optimizer_model_instance.npz')
     """
-    return weights.with_name("learned_optimizer.npz" if weights.stem == "model" else f"learned_optimizer_{weights.stem}.npz")
+    return beside_checkpoint(weights, "learned_optimizer")
 
 
 def file_for_checkpoint(file: str, weights: Path) -> str:

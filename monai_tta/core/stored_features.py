@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from monai_tta.compute.number_files import beside_checkpoint, load_numbers, save_numbers
 
 _FORMAT = 1
 _CODES = 255  # the largest code of a stored value; values are stored in 8 bits
@@ -52,11 +53,7 @@ class StoredFeatures:
             codes, low, step = _encode(pieces)
             arrays |= {f"codes_{number}": codes, f"low_{number}": low, f"step_{number}": step}
         description = {"format": _FORMAT, "units": list(self.units), "network": self.network, "about": dict(self.about)}
-        text = np.frombuffer(json.dumps(description).encode(), np.uint8)
-        aside = path.with_name(f".{path.name}.partial")
-        with aside.open("wb") as file:
-            np.savez_compressed(file, description=text, **arrays)
-        aside.replace(path)
+        save_numbers(path, description, arrays)
 
     @classmethod
     def load(cls, path: Path) -> StoredFeatures:
@@ -71,14 +68,11 @@ class StoredFeatures:
         if not path.is_file():
             raise StoredFeaturesError(f"{path} does not exist: `monai-tta rehearsal BUNDLE --dataset-dir DATA` makes one")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                said = json.loads(arrays["description"].tobytes().decode())
-                if said["format"] != _FORMAT:
-                    raise ValueError(f"format {said['format']}, this version reads {_FORMAT}: make it again")
-                units = {
-                    str(name): _decode(*(arrays[f"{part}_{number}"] for part in ("codes", "low", "step")))
-                    for number, name in enumerate(said["units"])
-                }
+            said, arrays = load_numbers(path, _FORMAT)
+            units = {
+                str(name): _decode(*(arrays[f"{part}_{number}"] for part in ("codes", "low", "step")))
+                for number, name in enumerate(said["units"])
+            }
             if not units or any(not len(pieces) or not bool(pieces.isfinite().all()) for pieces in units.values()):
                 raise ValueError("it holds no features, or some that are not finite")
             return cls(units, str(said["network"]), said["about"])
@@ -95,7 +89,7 @@ def features_file(weights: Path) -> Path:
     >>> features_file(Path("models/model.pt")).name, features_file(Path("models/model_instance.pt")).name
     ('rehearsal.npz', 'rehearsal_model_instance.npz')
     """
-    return weights.with_name("rehearsal.npz" if weights.stem == "model" else f"rehearsal_{weights.stem}.npz")
+    return beside_checkpoint(weights, "rehearsal")
 
 
 def _encode(pieces: Tensor) -> tuple[Any, Any, Any]:

@@ -8,13 +8,14 @@ pickle. Trees: Geurts et al. 2006.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monai_tta.compute.number_files import load_numbers, save_numbers
 
 Floats = NDArray[np.float64]
 FORMAT = 3
@@ -103,7 +104,6 @@ class GainPredictor:
 
     def save(self, path: Path) -> None:
         """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move."""
-        aside = path.with_name(f".{path.name}.partial")
         description = {
             "format": FORMAT,
             "features": self.features,
@@ -112,11 +112,8 @@ class GainPredictor:
             "temperature": self.temperature,
             "about": self.about,
         }
-        text = np.frombuffer(json.dumps(description).encode(), np.uint8)
         prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
-        with aside.open("wb") as file:
-            np.savez_compressed(file, **vars(self.forest), **prefilter, description=text)
-        aside.replace(path)
+        save_numbers(path, description, {**vars(self.forest), **prefilter})
 
     @classmethod
     def load(cls, path: Path) -> GainPredictor:
@@ -130,13 +127,10 @@ class GainPredictor:
                 f"{path} does not exist: `monai-tta calibrate BUNDLE` makes a gain predictor, or choose predictor='universal'"
             )
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                said = json.loads(arrays["description"].tobytes().decode())
-                if said["format"] != FORMAT:
-                    raise ValueError(f"format {said['format']}, this version reads {FORMAT}: calibrate again")
-                forest, prefilter = (
-                    Forest(**{name: arrays[prefix + name] for name in Forest.__annotations__}) for prefix in ("", "prefilter_")
-                )
+            said, arrays = load_numbers(path, FORMAT)
+            forest, prefilter = (
+                Forest(**{name: arrays[prefix + name] for name in Forest.__annotations__}) for prefix in ("", "prefilter_")
+            )
             features = tuple(said["features"])
             _check_forest(forest, len(features))
             _check_forest(prefilter, 2 * len(features))

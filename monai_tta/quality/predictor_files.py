@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from monai_tta.compute.number_files import beside_checkpoint
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor, PredictorError
@@ -21,7 +22,7 @@ def predictor_file(weights: Path) -> Path:
     >>> predictor_file(Path("models/model.pt")).name, predictor_file(Path("models/model_instance.pt")).name
     ('gain_predictor.npz', 'gain_predictor_model_instance.npz')
     """
-    return weights.with_name("gain_predictor.npz" if weights.stem == "model" else f"gain_predictor_{weights.stem}.npz")
+    return beside_checkpoint(weights, "gain_predictor")
 
 
 def load_predictor(name: str) -> GainPredictor:

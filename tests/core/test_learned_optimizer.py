@@ -182,7 +182,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ({"description": {"format": 99}}, "format 99, this version reads 1: train again"),
+            ({"description": {"format": 99}}, "format 99, this version reads 1: make it again"),
             ({"query": np.zeros((3, 2), np.float32)}, "other weights than these: query"),
             ({"feature_std": np.zeros(2, np.float32)}, "do not fit each other"),
             ({"output": np.array([object()])}, "allow_pickle=False"),
