@@ -53,7 +53,6 @@ MUTANTS = {
     "a step on a gradient of zero": ("core/learned_optimizer.py", "torch.where(gradient == 0, torch.zeros_like(direction), direction)", "direction"),
     "a learned optimiser that recalls by its old memory": ("core/learned_optimizer.py", "F.layer_norm(_mapped(query, after)", "F.layer_norm(_mapped(query, memory)"),
     "a learned optimiser of any network": ("core/learned_optimizer_file.py", "digest_of(moving) != self.tensors", "False"),
-    "pickles opened in a learned optimiser's file": ("core/learned_optimizer_file.py", "allow_pickle=False) as", "allow_pickle=True) as"),
     "MGG's windows compared one by one": ("methods/mgg.py", "windows[:, 0].numel() if self.discrepancy else usual", "usual"),
     "credit up the loss": ("preparation/optimizer_trainer.py", "-self.settings.lr * direction * part", "self.settings.lr * direction * part"),
     "half entropy made whole": ("core/tasks.py", "half_entropy if self.half else", "full_entropy if self.half else"),
@@ -157,7 +156,7 @@ MUTANTS = {
     "edited windows lose their mean": ("core/image_edits.py", "change = KeepMoments([EDITS[edit]])", "change = EDITS[edit]"),
     "one edit whatever was asked": ("methods/image_edit.py", "edit_image(windows, self.edit)", 'edit_image(windows, "softer")'),
     "grey scales out of order": ("preparation/distortions.py", "lengths = torch.tensor([draw(0.05, 1.0)", "lengths = torch.tensor([draw(-1.0, 1.0)"),
-    "pickles opened in a gain predictor's file": ("quality/gain_predictor.py", "np.load(path, allow_pickle=False)", "np.load(path, allow_pickle=True)"),
+    "pickles opened in a file of numbers": ("compute/number_files.py", "np.load(path, allow_pickle=False)", "np.load(path, allow_pickle=True)"),
     "an image on both sides of a fold": ("preparation/fit.py", "[case.group % FOLDS for case in calibration.cases]", "[i % FOLDS for i, _ in enumerate(calibration.cases)]"),
     "few cases believed": ("preparation/fit.py", "(harmed + 1) / (n + 1)", "harmed / n"),
     "grave losses counted like others": ("preparation/fit.py", "and gravely / n <= harm / 4", ""),
@@ -207,6 +206,7 @@ TESTS = [
 ]  # fmt: skip
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
+    "compute/number_files.py": ["quality/test_gain_predictor", "core/test_learned_optimizer"],
     "compute/fast_kernels.py": ["compute/test_fast_kernels"],
     "core/image_edits.py": ["core/test_image_edits"],
     "pipeline/": ["pipeline/test_reliability"],

@@ -36,11 +36,11 @@ app = typer.Typer(
 )
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
-app.command("night", rich_help_panel=PREPARE_TARGET, epilog=night.HELP_END)(night.night)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)
+app.command("night", rich_help_panel=PREPARE_TARGET, epilog=night.HELP_END)(night.night)
 app.command("finetune", rich_help_panel=PREPARE_TARGET, help=finetune.HELP, epilog=finetune.HELP_END)(finetune.finetune)
 app.command("pretrain-added", rich_help_panel=PREPARE, help=pretrain_added.HELP, epilog=pretrain_added.HELP_END)(
     pretrain_added.pretrain_added

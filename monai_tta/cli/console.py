@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 _LONGEST = 2000
 
@@ -70,9 +70,9 @@ def print_line(text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table on standard output. Brackets in a cell are text, not markup."""
+    """Print a table on standard output. Brackets in a cell are text, not markup. Long cells are folded, never cut."""
     out = Console(markup=False, highlight=False)
-    table = Table(*columns, title=title)
+    table = Table(*(Column(name, overflow="fold") for name in columns), title=title)
     for row in rows:
         table.add_row(*(make_printable(cell, out.encoding) for cell in row))
     out.print(table)

@@ -98,8 +98,9 @@ def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Cont
 
 
 def _with_defaults() -> list[str]:
-    """The methods that have a default for each of their choices."""
-    return [name for name in methods.__all__ if all(f.default is not MISSING for f in fields(getattr(methods, name)))]
+    """The methods that do something of their own by default: DyNA without a diary is the method inside it."""
+    names = [name for name in methods.__all__ if name != "DyNA"]
+    return [name for name in names if all(f.default is not MISSING for f in fields(getattr(methods, name)))]
 
 
 def _source(protocol: Protocol) -> list[Contender]:

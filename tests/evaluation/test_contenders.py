@@ -32,8 +32,6 @@ LABELS = [
     "GraTa, trained mirrors, 10 beta, 4 steps",
 ]
 OTHERS = [
-    "DyNA",
-    "DyNA, continual",
     "ImageEdit",
     "MGG",
     "MGG, continual",
@@ -56,7 +54,6 @@ STREAM_LABELS = [
     "Tent, 100 beta, rehearsal",
     "Tent, 1000 beta",
     "Tent, 1000 beta, never restarted",
-    "DyNA",
     "MGG",
     "VPTTA",
 ]

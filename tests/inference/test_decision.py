@@ -6,7 +6,7 @@ from monai.inferers import SlidingWindowInferer
 
 from monai_tta.guards import Agreement, WeightDistance
 from monai_tta.inference.inferer import _streams
-from tests.small import LEARNERS, ROWS, TENT, image, inferer, network
+from tests.small import LEARNERS, TENT, fitted, image, inferer, network
 
 
 @pytest.mark.parametrize("row", LEARNERS)
@@ -14,7 +14,7 @@ from tests.small import LEARNERS, ROWS, TENT, image, inferer, network
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_refused_answer_is_replaced_bit_for_bit_and_its_shadow_is_not_kept(row, head, dims):
     net, x = network(dims=dims, head=head), image(dims)
-    run = inferer(ROWS[row], head, guard=WeightDistance(1e-9), reset="never")
+    run = inferer(fitted(row, net, dims), head, guard=WeightDistance(1e-9), reset="never")
     with torch.no_grad(), pytest.warns(UserWarning, match="the weights moved by"):
         answer = run(x, net)
         assert torch.equal(answer, SlidingWindowInferer(8, 2, 0.5)(x, net))

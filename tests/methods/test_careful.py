@@ -92,7 +92,7 @@ def test_a_missing_predictor_is_named_and_the_source_answers():
 
 
 def test_a_predictor_of_other_features_is_refused():
-    with pytest.warns(UserWarning, match="make it again"):
+    with pytest.warns(UserWarning, match="calibrate again"):
         _, case = run(network(), careful("other", features=("blend", "charm")), head="softmax")
     assert case.reason
 
