@@ -34,6 +34,11 @@ def test_each_factor_scales_one_wave_of_one_channel(shape, axis):
     answer = Prompt(frequencies=2, wavelength=4.0).apply(prompt, x)
     torch.testing.assert_close(answer[0, 0], x[0, 0])
     torch.testing.assert_close(answer[0, 1], waves[0] + 3 * waves[1] + waves[2])
+    for sign in (-2, 2):  # a factor of one sign alone acts half on each of the two frequencies
+        prompt = torch.ones_like(prompt)
+        prompt[(0, 1, *[2 + sign if k == axis else 2 for k in range(len(shape))])] = 3
+        answer = Prompt(frequencies=2, wavelength=4.0).apply(prompt, x)
+        torch.testing.assert_close(answer[0, 1], waves[0] + 2 * waves[1] + waves[2])
     prompt = torch.ones_like(prompt)
     prompt[(0, 0, *centre)] = 2
     torch.testing.assert_close(WAVES.apply(prompt, x + 1)[0, 0], x[0, 0] + 2)
