@@ -26,7 +26,8 @@ root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
 ours = {"abdomen_ct", "disc_cup_fundus", "headneck_ct", "hippocampus_mri", "vessel_fundus"}
 assert {p.parent.name for p in root.parent.glob("*/configs")} == ours
 assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == ours - {"disc_cup_fundus", "headneck_ct"}
-for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", "models/model_instance.pt", "models/judge.npz"):
+models = ("model_instance.pt", "gain_predictor.npz", "rehearsal.npz", "learned_optimizer.npz")
+for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", *(f"models/{name}" for name in models)):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()
 from monai_tta.pipeline.bundle import load_bundle
@@ -34,8 +35,8 @@ source = load_bundle(root)
 run = monai_tta.AdaptiveInferer(inferer=source.inferer)
 run(torch.randn(1, 1, 40, 40, 40), source.network)
 assert run.cases[-1].adapted
-from monai_tta.quality.predictor_files import judge_of
-assert judge_of("universal").margin > 0
+from monai_tta.quality.predictor_files import load_predictor
+assert load_predictor("universal").margin > 0
 print(sys.argv[1], "works:", monai_tta.__version__, "from", "the tree" if inside else "site-packages")
 """
 
@@ -59,7 +60,8 @@ def use(kind: str, what: str, folder: Path) -> None:
     call(str(home / "bin" / "monai-tta"), "methods", folder=here)
     if kind == "wheel":
         shutil.copytree(ROOT / "tests", here / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-        files = [f"tests/test_{name}.py" for name in ("source_bundle", "ct_bundle", "fundus_bundles", "bundle")]
+        names = ("bundles/test_source_bundle", "bundles/test_ct_bundle", "bundles/test_fundus_bundles", "pipeline/test_bundle")
+        files = [f"tests/{name}.py" for name in names]
         call(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, folder=here)
 
 
