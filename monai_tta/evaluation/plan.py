@@ -13,6 +13,7 @@ from typing import Any
 from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
 from monai_tta.core.learned_optimizer_file import optimizer_file
+from monai_tta.core.stored_features import features_file
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
 from monai_tta.pipeline.devices import usable_device
@@ -85,7 +86,7 @@ class ComparisonPlan:
         protocol = protocol_of(self.root)
         configs = [(self.root / "configs" / f"{name}.yaml").read_bytes() for name in ("inference", "evaluate")]
         files = [self.root / "models" / name for name in self.checkpoints]
-        files += [beside(file) for file in files for beside in (predictor_file, optimizer_file)]
+        files += [beside(file) for file in files for beside in (predictor_file, optimizer_file, features_file)]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,
