@@ -14,7 +14,7 @@ from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
-    from monai_tta.preparation.finetune_scribbles import HeldOut
+    from monai_tta.preparation.finetune_scribbles import Finetuned, HeldOut
 
 HELP = """Fine-tune a bundle's network on a few scribbled cases of another scanner.
 
@@ -87,6 +87,18 @@ def finetune(
                 device=device,
                 progress=lambda done, total: progress.move_to(done, total, "steps") if done % 20 == 0 or done == total else None,
             )
+    _print_result(made, held_out, out, as_json)
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    """The whole numbers of a text like "0,1,2"; none for an empty one."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError(f"{option} takes whole numbers between commas, found {text!r}") from None
+
+
+def _print_result(made: Finetuned, held_out: Sequence[HeldOut], out: Path, as_json: bool) -> None:
     found = {"first loss": made.losses[0], "last loss": made.losses[-1], "moving": made.n_moving, "moved": made.weight_distance}
     if as_json:
         print_json({"found": found, "held out": [vars(case) for case in held_out], "written": str(out)})
@@ -96,14 +108,6 @@ def finetune(
         f"loss {made.losses[0]:.3f} -> {made.losses[-1]:.3f} nats; {made.n_moving} numbers moved {made.weight_distance:.3g}"
     )
     print_line(f"written: {out}; in the bundle's models folder, `monai-tta run` takes it by --checkpoint {out.name}")
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    """The whole numbers of a text like "0,1,2"; none for an empty one."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise ValueError(f"{option} takes whole numbers between commas, found {text!r}") from None
 
 
 def _print_held_out(held_out: Sequence[HeldOut]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,23 +72,29 @@ def pretrain_added(
             measured=measured,
             seed=seed,
         )
-        failed = False
         out.parent.mkdir(parents=True, exist_ok=True)
-        with show_progress("training", steps, "steps") as progress:
-            for done in pretrain_bundle(root, dataset_dir, checkpoint, settings, device):
-                if isinstance(done, str):
-                    failed = True
-                    say(f"not read: {done}", "red")
-                elif isinstance(done, int):
-                    progress.move_to(done, steps, "steps")
-                else:
-                    trained = done
+        trained, failed = _follow(pretrain_bundle(root, dataset_dir, checkpoint, settings, device), steps)
         trained.save(out)
     _print_trained(trained, out, as_json)
     if trained.about["agreement, distorted, after"] <= trained.about["agreement, distorted, before"]:
         say("with these parameters distorted images are answered no better than without: do not use them", "yellow")
     if failed:
         raise typer.Exit(3)
+
+
+def _follow(training: Iterator[str | int | AddedFile], steps: int) -> tuple[AddedFile, bool]:
+    """Show how a training goes; what it made, and whether an image could not be read."""
+    failed = False
+    with show_progress("training", steps, "steps") as progress:
+        for done in training:
+            if isinstance(done, str):
+                failed = True
+                say(f"not read: {done}", "red")
+            elif isinstance(done, int):
+                progress.move_to(done, steps, "steps")
+            else:
+                trained = done
+    return trained, failed
 
 
 def _print_trained(trained: AddedFile, out: Path, as_json: bool) -> None:
