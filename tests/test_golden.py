@@ -58,7 +58,7 @@ RUNS = {
 
 @pytest.mark.parametrize("run", RUNS)
 def test_grata_equals_the_authors_code(run):
-    from monai_tta.inference.inferer import _streams
+    from monai_tta.inference.streams import streams
 
     lr, method = RUNS[run]
     net = network()
@@ -69,7 +69,7 @@ def test_grata_equals_the_authors_code(run):
         step = inferer.cases[-1].steps[0]
         assert step.lr / lr == pytest.approx(float(GOLDEN[f"{run}/{i}/factor"]), rel=1e-3)
         np.testing.assert_allclose(logits.numpy(), GOLDEN[f"{run}/{i}/logits"], atol=1e-4)
-        shadow = _streams[inferer].shadows[net][1]
+        shadow = streams[inferer].shadows[net][1]
         moved = torch.cat([t.detach() for t in shadow.moving])
         golden = torch.tensor(GOLDEN[f"{run}/{i}/affine"])
         if run.startswith("sgd"):
@@ -83,7 +83,7 @@ def test_vptta_equals_the_authors_code():
     On a CPU the code's bank holds views of the one live prompt, so that each neighbour it finds is the last image's prompt. Our
     bank holds copies (tests/test_reference.py compares those); here it is made to hold what theirs did.
     """
-    from monai_tta.inference.inferer import _streams
+    from monai_tta.inference.streams import streams
 
     golden = np.load(Path(__file__).parent / "golden" / "vptta.npz")
     net = network(golden)
@@ -91,7 +91,7 @@ def test_vptta_equals_the_authors_code():
     inferer = AdaptiveInferer(method=method, head="sigmoid", reset="never", collapse=None)
     for i, image in enumerate(torch.tensor(golden["images"])):
         logits = inferer(image[None], net)[0]
-        shadow = _streams[inferer].shadows[net][1]
+        shadow = streams[inferer].shadows[net][1]
         # The code shifts the spectrum along its channels, too: a channel's factors stand with the next channel.
         prompt = np.roll(golden[f"{i}/prompt"], -1, 1)
         assert inferer.cases[-1].steps[0].losses["loss"] == pytest.approx(float(golden[f"{i}/loss"]), abs=1e-5)

@@ -13,7 +13,7 @@ from monai_tta import AdaptiveInferer, Source, Statistics, methods
 from monai_tta.core.optimizers import SGD
 from monai_tta.core.selection import Everything, Matching, NormAffine
 from monai_tta.core.wrapper import Wrapper
-from monai_tta.inference.inferer import _streams
+from monai_tta.inference.streams import streams
 from tests.small import (
     LEARNERS,
     NEEDS_RUNNING_STATS,
@@ -153,7 +153,7 @@ def test_only_selected_tensors_move(row, select):
     net, x = network(), image()
     run = inferer(changed(ROWS[row], select=select), reset="never")
     run(x, net)
-    shadow = _streams[run].shadows[net][1]
+    shadow = streams[run].shadows[net][1]
     names = [name for name, _ in net.named_parameters()]
     moved = {name for name in names if not torch.equal(shadow.module.get_parameter(name), net.get_parameter(name))}
     assert moved and moved <= set(shadow.names) == set(select(net))

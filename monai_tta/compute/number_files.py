@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+_Content = TypeVar("_Content")
 
 
 def save_numbers(path: Path, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -42,6 +45,17 @@ def load_numbers(path: Path, expected_format: int) -> tuple[dict[str, Any], dict
         if description["format"] != expected_format:
             raise ValueError(f"format {description['format']}, this version reads {expected_format}: make it again")
         return description, {name: content[name] for name in content.files if name != "description"}
+
+
+def read_once(load: Callable[[Path], _Content], path: Path) -> _Content:
+    """What ``load`` makes of a file, which is read once for as long as it stays as it is."""
+    content: _Content = _read(load, path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return content
+
+
+@lru_cache(maxsize=16)
+def _read(load: Callable[[Path], Any], path: Path, when: int) -> Any:
+    return load(path)
 
 
 def beside_checkpoint(weights: Path, name: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.compute.number_files import load_numbers, read_once, save_numbers
 
 FORMAT = 1
 
@@ -86,9 +85,4 @@ def read_added(path: Path) -> AddedFile:
     Raises:
         AddedFileError: as `AddedFile.load`.
     """
-    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path, when: int) -> AddedFile:
-    return AddedFile.load(path)
+    return read_once(AddedFile.load, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_tta.compute.number_files import beside_checkpoint, load_numbers, save_numbers
+from monai_tta.compute.number_files import beside_checkpoint, load_numbers, read_once, save_numbers
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.learned_optimizer import WEIGHT_SHAPES, check_weights, digest_of
 
@@ -144,9 +143,4 @@ def read_optimizer(path: Path) -> TrainedOptimizer:
     Raises:
         OptimizerFileError: as `TrainedOptimizer.load`.
     """
-    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path, when: int) -> TrainedOptimizer:
-    return TrainedOptimizer.load(path)
+    return read_once(TrainedOptimizer.load, path)

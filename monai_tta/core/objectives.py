@@ -15,6 +15,11 @@ from torch import Tensor
 Head = Literal["softmax", "sigmoid"]
 
 
+def head_of_channels(channels: int) -> Head:
+    """What logits of so many channels stand for where nobody says: one is "sigmoid", more are "softmax"."""
+    return "sigmoid" if channels == 1 else "softmax"
+
+
 def probabilities(logits: Tensor, head: Head) -> Tensor:
     """Turn logits ``(N, C, *spatial)`` into probabilities in [0, 1] of the same shape.
 

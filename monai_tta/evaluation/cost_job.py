@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from monai_tta.compute.containers import main_output
 from monai_tta.compute.layer_mixins import FastKernels
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import head_of_channels
 from monai_tta.inference.first_pass import detached_copy
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network import NetworkProxy
@@ -100,7 +100,7 @@ class CostJob:
         if not self.method.adapts:
             return answer
         channels = main_output(answer).shape[1]
-        head: Head = ("sigmoid" if channels == 1 else "softmax") if self.head == "auto" else self.head
+        head = head_of_channels(channels) if self.head == "auto" else self.head
         shadow = self.method.begin(network, head)
         shadow.layout = lambda windows: windows
         for layer in shadow.module.modules():

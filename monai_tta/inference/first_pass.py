@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_tta.compute.containers import main_output, map_tensors
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
 from monai_tta.core.network_copy import in_fast_layout
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.inference.network import Network, NetworkProxy, explain_channels
 from monai_tta.inference.request import Request
 from monai_tta.inference.window_selection import WindowSelector
@@ -107,7 +107,7 @@ class SourceProxy:
         """Remember what the source's answers are like; ``key`` is the main output's in a dictionary."""
         main = main_output(outputs, key)
         if self.head == "auto":
-            self.head = "sigmoid" if main.shape[1] == 1 else "softmax"
+            self.head = head_of_channels(main.shape[1])
         self.key = key
         self.answers_have_meta = isinstance(main, MetaTensor)
         self.dtype = main.dtype

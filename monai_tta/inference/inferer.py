@@ -31,9 +31,7 @@ from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapt
 from monai_tta.inference.network import Network, check_input, fingerprint, unwrap
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import GuardLike, Settings
-from monai_tta.inference.streams import Stream
-from monai_tta.inference.streams import lock as _lock
-from monai_tta.inference.streams import streams as _streams
+from monai_tta.inference.streams import Stream, lock, streams
 from monai_tta.methods import GraTa
 
 __all__ = ["AdaptiveInferer"]
@@ -211,8 +209,8 @@ class AdaptiveInferer(SlidingWindowInferer):
 
     def _answer_in_stream(self, request: Request, source: nn.Module) -> Answered:
         """Answer an image with what the stream has learnt so far. Calls take turns."""
-        with _lock:
-            stream = _streams.setdefault(self, Stream())
+        with lock:
+            stream = streams.setdefault(self, Stream())
         with stream.turn:
             now = fingerprint(source)
             before, shadow = stream.shadows.pop(source, (None, None))
@@ -223,7 +221,7 @@ class AdaptiveInferer(SlidingWindowInferer):
 
     def _next_number(self) -> int:
         """The number of the next case."""
-        with _lock:
+        with lock:
             self._begun += 1
             return self._begun - 1
 
@@ -231,7 +229,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         """Keep a record; warn once for each new kind of reason not to adapt."""
         self.cases.append(case)
         if self.records is not None:
-            with _lock, Path(self.records).open("a", encoding="utf-8") as file:
+            with lock, Path(self.records).open("a", encoding="utf-8") as file:
                 file.write(case.to_json() + "\n")
         for what, why in (("answered without adaptation", case.reason), ("the stream restarted", case.restarted)):
             kind = f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why or "")  # other figures make no new kind

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from monai_tta.compute.number_files import read_once
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.network_copy import network_digest
@@ -82,7 +83,7 @@ class Rehearsal(Wrapper):
         beside = features_file(weights)
         file = str(beside) if self.file == "auto" and beside.is_file() else self.file
         if file != "auto":
-            StoredFeatures.load(Path(file))
+            read_once(StoredFeatures.load, Path(file))
         return replace(self, inner=self.inner.for_checkpoint(weights), file=file)
 
     def begin(self, source: nn.Module, head: Head) -> Shadow:
@@ -113,7 +114,7 @@ class Rehearsal(Wrapper):
             )
         path = Path(self.file)
         try:
-            stored = StoredFeatures.load(path)
+            stored = read_once(StoredFeatures.load, path)
         except StoredFeaturesError as error:
             raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
         if stored.network != network_digest(source):

@@ -10,13 +10,10 @@ import torch
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
-from monai_tta.evaluation.labelled_data import LabelledDomain
-from monai_tta.evaluation.protocol import Domain, Protocol
-from monai_tta.pipeline.bundle import load_bundle
-from monai_tta.pipeline.output_head import head_of
 from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import fit_predictor
+from monai_tta.preparation.source_data import load_source
 from monai_tta.quality.gain_predictor import GainPredictor
 
 
@@ -29,8 +26,6 @@ def calibrate(
     device: str | None = None,
 ) -> Iterator[int | GainPredictor]:
     """Calibrate a bundle's gain predictor on its labelled source data, read by its evaluate config (with ``keys`` set).
-
-    ``device`` is where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
 
     The same as `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
 
@@ -64,16 +59,15 @@ def collect_bundle_cases(
     device: str | None = None,
 ) -> Iterator[int]:
     """Add the cases of a bundle's labelled images to ``calibration``; yields and raises as `calibrate`."""
-    bundle = load_bundle(root, checkpoint, device)
-    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
-    head = head_of(domain.postprocessing())
+    source = load_source(root, dataset_dir, checkpoint, keys, device)
     images: list[Tensor] = []
     labels: list[Tensor] = []
-    for number in range(len(domain)):
-        case = domain.case(number)
+    for number in range(len(source.domain)):
+        case = source.domain.case(number)
         images.append(case["image"])
         labels.append(label_on_image_grid(case))
-    yield from collect_cases(calibration, bundle.network, images, labels, head=head, inferer=bundle.inferer, settings=settings)
+    network, inferer = source.bundle.network, source.bundle.inferer
+    yield from collect_cases(calibration, network, images, labels, head=source.head, inferer=inferer, settings=settings)
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from monai_tta.compute.containers import main_output
 from monai_tta.core.network_copy import in_eval_mode
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
@@ -216,17 +216,22 @@ def _paired(images: Sequence[Tensor], labels: Sequence[Tensor]) -> list[tuple[Te
 
 def _check_fit(network: nn.Module, inferer: Callable[..., Any], head: HeadOrAuto, pairs: Any) -> Head:
     """Segment the first image, so that whatever does not fit the network is found before the hours of work; resolve the head."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        answer = AdaptiveInferer(method=Source(), inferer=inferer, head=head)(pairs[0][0][None].to(device), network)
-    channels = main_output(answer).shape[1]
-    resolved: Head = ("sigmoid" if channels == 1 else "softmax") if head == "auto" else head
+    channels = answer_channels(network, inferer, pairs[0][0])
+    resolved = head_of_channels(channels) if head == "auto" else head
     for number, (_, label) in enumerate(pairs):
         try:
             label_structures(label[None], channels, resolved)
         except ValueError as error:
             raise ValueError(f"label {number}: {error}") from None
     return resolved
+
+
+def answer_channels(network: nn.Module, inferer: Callable[..., Any], image: Tensor) -> int:
+    """How many channels the answer to an image ``(C, *spatial)`` has."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        answer = AdaptiveInferer(method=Source(), inferer=inferer)(image[None].to(device), network)
+    return int(main_output(answer).shape[1])
 
 
 def plain_tensor(x: Tensor) -> Tensor:

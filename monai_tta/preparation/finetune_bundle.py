@@ -16,7 +16,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ResampleT
 from torch import Tensor
 
 from monai_tta.compute.containers import main_output
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.preparation.finetune_scribbles import Finetuned, FinetuneSettings, HeldOut, check_finetuning, finetune_on_scribbles
@@ -148,7 +148,7 @@ def _prepared(
     images = [preprocessing({"image": case["image"]})["image"] for case in listed]
     n_channels = _output_channels(bundle, images[0])
     told = head_of(postprocessing)
-    head: Head = ("sigmoid" if n_channels == 1 else "softmax") if told == "auto" else told
+    head = head_of_channels(n_channels) if told == "auto" else told
     read = Compose([LoadImaged("scribble"), EnsureChannelFirstd("scribble"), scribbles.transform(n_channels, head)])
     cases = []
     for number, (case, image) in enumerate(zip(listed, images, strict=True)):

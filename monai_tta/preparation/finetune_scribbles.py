@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.masked_context import MaskedContextTask
-from monai_tta.core.objectives import Head, labels, weighted_cross_entropy
+from monai_tta.core.objectives import head_of_channels, labels, weighted_cross_entropy
 from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.selection import NormAffine, Selection
 from monai_tta.core.shadow import Shadow
@@ -187,7 +187,7 @@ def _trained(
 ) -> tuple[Shadow, list[float]]:
     """A shadow of the network that has learnt, and the losses."""
     channels = cases[0].channels
-    resolved: Head = ("sigmoid" if channels == 1 else "softmax") if head == "auto" else head
+    resolved = head_of_channels(channels) if head == "auto" else head
     generator = torch.Generator().manual_seed(settings.seed)
     places = [case.places(resolved) for case in cases]
     losses: list[float] = []

@@ -10,16 +10,15 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
 from monai_tta.core.added_files import AddedFile
 from monai_tta.core.added_parameters import Added
 from monai_tta.core.label_free_metrics import agreement
 from monai_tta.core.network_copy import in_eval_mode, network_digest
-from monai_tta.core.objectives import Head, cross_entropy, probabilities
+from monai_tta.core.objectives import cross_entropy, head_of_channels, probabilities
 from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
-from monai_tta.preparation.collect_cases import HeadOrAuto, paired_windows, plain_tensor, preserved_by
+from monai_tta.preparation.collect_cases import HeadOrAuto, answer_channels, paired_windows, plain_tensor, preserved_by
 from monai_tta.preparation.distortions import Distortion
 
 UNSEEN = 2**40  # seeds from here on measure; the smaller ones train
@@ -165,7 +164,7 @@ class _Pairs:
         self._cut = inferer
         self._settings = settings
         self._distort = Distortion(preserve=preserved_by(images))
-        self.head: Head = self._resolved(head)
+        self.head = head_of_channels(answer_channels(source, inferer, images[0])) if head == "auto" else head
 
     def of(self, number: int) -> Tensor:
         """The pairs of a step: windows as they are, and distorted, as channels of one tensor ``(N, 2 C, *spatial)``.
@@ -185,15 +184,6 @@ class _Pairs:
             if cut is not None and bool(cut[1].isfinite().all()):
                 return torch.cat(cut, 1)
         raise ValueError("no image has a window to learn from: all are constant or not finite")
-
-    def _resolved(self, head: HeadOrAuto) -> Head:
-        """The head, from the answer to the first image where it is "auto"."""
-        if head != "auto":
-            return head
-        device = next((p.device for p in self.source.parameters()), torch.device("cpu"))
-        with torch.no_grad():
-            answer = self._cut(self.images[0][None].to(device), self.source)
-        return "softmax" if main_output(answer).shape[1] > 1 else "sigmoid"
 
 
 def _loss(teacher: Shadow, student: Shadow, pairs: Tensor) -> Tensor:

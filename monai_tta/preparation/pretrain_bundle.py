@@ -27,13 +27,14 @@ def pretrain_bundle(
     """Train added parameters on a folder of unlabelled images of a bundle's source, read by its inference config.
 
     It does what `monai_tta.preparation.pretrain_added.pretrain_added` does, on the bundle's network and inferer. All images are
-    held in memory. ``device`` is where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+    held in memory.
 
     Args:
         root: the folder of the bundle.
         dataset_dir: the folder of unlabelled images.
         checkpoint: a file in the bundle's ``models`` folder.
         settings: what to add, and how to train it.
+        device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
 
     Yields:
         why an image cannot be read, for each such image; after each step, how many are done; at last the trained parameters.

@@ -12,15 +12,12 @@ from torch import Tensor, nn
 from monai_tta.compute.containers import main_output
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.network_copy import in_eval_mode, network_digest
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.stored_features import StoredFeatures
-from monai_tta.evaluation.labelled_data import LabelledDomain
-from monai_tta.evaluation.protocol import Domain, Protocol
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
-from monai_tta.pipeline.bundle import load_bundle
-from monai_tta.pipeline.output_head import head_of
+from monai_tta.preparation.source_data import load_source
 
 CLUSTERS = 0.01  # of the windows, as in the paper
 KEPT = 0.05
@@ -112,13 +109,13 @@ def rehearsal_of_bundle(
     Raises:
         BundleError: for a bundle without cases. Others as `choose_features`.
     """
-    bundle = load_bundle(root, checkpoint, device)
-    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
-    head = head_of(domain.postprocessing())
+    source = load_source(root, dataset_dir, checkpoint, keys, device)
+    bundle = source.bundle
     network = in_eval_mode(unwrap(bundle.network))
     windows: list[Tensor] = []
-    for number in range(len(domain)):
-        window = _window(network, bundle.inferer, domain.case(number)["image"][None].as_tensor().to(bundle.device), head)
+    for number in range(len(source.domain)):
+        image = source.domain.case(number)["image"][None].as_tensor().to(bundle.device)
+        window = _window(network, bundle.inferer, image, source.head)
         if window is not None:
             windows.append(window.cpu())
         yield number + 1
@@ -142,5 +139,5 @@ def _window(network: nn.Module, inferer: Callable[..., Any], image: Tensor, head
         if not selector.shortlist.kept:
             return None
         if head == "auto":
-            head = "sigmoid" if main_output(network(selector.shortlist.kept[0].window)).shape[1] == 1 else "softmax"
+            head = head_of_channels(main_output(network(selector.shortlist.kept[0].window)).shape[1])
         return selector.select(lambda windows: main_output(network(windows)), head)[0]

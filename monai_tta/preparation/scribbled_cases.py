@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.data import MetaTensor
 from torch import Tensor
 
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.objectives import Head
+from monai_tta.preparation.collect_cases import plain_tensor
 
 NEAR = 0.5  # the weight from which a voxel counts as scribbled: it is half a distance away or nearer
 
@@ -102,7 +102,7 @@ def checked_cases(cases: Sequence[Mapping[str, Tensor]], least_weight: float = 0
 
 
 def _checked(number: int, case: Mapping[str, Tensor], least_weight: float) -> ScribbledCase:
-    parts = [at_least_float32(_plain_tensor(case[key])) for key in ("image", "soft_label", "weight")]
+    parts = [at_least_float32(plain_tensor(case[key]).detach()) for key in ("image", "soft_label", "weight")]
     shapes = [tuple(part.shape) for part in parts]
     if len({shape[1:] for shape in shapes}) > 1 or shapes[2][0] != 1:
         raise ValueError(
@@ -120,7 +120,3 @@ def _checked(number: int, case: Mapping[str, Tensor], least_weight: float) -> Sc
             "check that the two lie on each other, or take a longer half distance"
         )
     return ScribbledCase(voxels, len(parts[1]))
-
-
-def _plain_tensor(x: Tensor) -> Tensor:
-    return torch.as_tensor(x.as_tensor() if isinstance(x, MetaTensor) else x).detach()

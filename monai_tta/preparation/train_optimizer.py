@@ -7,27 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
 from monai_tta.core.learned_optimizer import digest_of, untrained_weights
 from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.network_copy import in_eval_mode
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import head_of_channels
 from monai_tta.core.shadow import Shadow
-from monai_tta.evaluation.labelled_data import LabelledDomain
-from monai_tta.evaluation.protocol import Domain, Protocol
-from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network import unwrap
 from monai_tta.methods.mgg import logits_and_features
-from monai_tta.methods.source import Source
-from monai_tta.pipeline.bundle import load_bundle
-from monai_tta.pipeline.output_head import head_of
-from monai_tta.preparation.collect_cases import HeadOrAuto, paired_windows, preserved_by
+from monai_tta.preparation.collect_cases import HeadOrAuto, answer_channels, paired_windows, plain_tensor, preserved_by
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.optimizer_trainer import SHIFTS, OptimizerTrainer, OptimizerTraining
+from monai_tta.preparation.source_data import load_source
 
 __all__ = ["OptimizerTraining", "train_bundle_optimizer", "train_network_optimizer"]
 
@@ -97,11 +90,9 @@ def train_bundle_optimizer(
         BundleError: for a bundle without such images.
         ValueError: see `train_network_optimizer`.
     """
-    bundle = load_bundle(root, checkpoint, device)
-    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
-    head = head_of(domain.postprocessing())
-    images = [domain.case(number)["image"] for number in range(min(len(domain), settings.images))]
-    yield from _training(bundle.network, images, head, bundle.inferer, settings)
+    source = load_source(root, dataset_dir, checkpoint, keys, device)
+    images = [source.domain.case(number)["image"] for number in range(min(len(source.domain), settings.images))]
+    yield from _training(source.bundle.network, images, source.head, source.bundle.inferer, settings)
 
 
 def _training(
@@ -112,10 +103,10 @@ def _training(
     settings: OptimizerTraining,
 ) -> Iterator[int | TrainedOptimizer]:
     source = in_eval_mode(unwrap(network))
-    plain = [_plain_tensor(image).float() for image in images[: settings.images]]
+    plain = [plain_tensor(image).float() for image in images[: settings.images]]
     if not plain:
         raise ValueError("give at least one image")
-    resolved = _resolve_head(head, source, inferer, plain[0])
+    resolved = head_of_channels(answer_channels(source, inferer, plain[0])) if head == "auto" else head
     method = settings.method
     shadow = Shadow(source, resolved, method.select, method.statistics, method.blend)
 
@@ -137,23 +128,8 @@ def _training(
     yield from OptimizerTrainer(shadow, start, settings).run(batches, len(plain))
 
 
-def _resolve_head(head: HeadOrAuto, source: nn.Module, inferer: Callable[..., Any], image: Tensor) -> Head:
-    """What the logits stand for. For "auto" the source answers the first image."""
-    if head != "auto":
-        return head
-    device = next((p.device for p in source.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        answer = AdaptiveInferer(method=Source(), inferer=inferer)(image[None].to(device), source)
-    return "sigmoid" if main_output(answer).shape[1] == 1 else "softmax"
-
-
 @torch.no_grad()
 def _feature_statistics(shadow: Shadow, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation ``(F,)`` over the windows of all batches."""
     features = torch.cat([logits_and_features(shadow, windows)[1] for windows in batches])
     return features.mean(0), features.std(0) if len(features) > 1 else torch.zeros_like(features[0])
-
-
-def _plain_tensor(x: Tensor) -> Tensor:
-    """Without meta data, with which networks are several times slower."""
-    return torch.as_tensor(x.as_tensor() if isinstance(x, MetaTensor) else x)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
-from monai_tta.compute.number_files import beside_checkpoint
+from monai_tta.compute.number_files import beside_checkpoint, read_once
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor, PredictorError
@@ -53,9 +52,4 @@ def read_predictor(path: Path) -> GainPredictor:
     Raises:
         PredictorError: as `GainPredictor.load`.
     """
-    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path, when: int) -> GainPredictor:
-    return GainPredictor.load(path)
+    return read_once(GainPredictor.load, path)

@@ -18,7 +18,7 @@ from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.wrapper import Wrapper
-from monai_tta.inference.inferer import _streams
+from monai_tta.inference.streams import streams
 from tests.small import (
     CON,
     FAST,
@@ -114,7 +114,7 @@ def test_they_alone_move_by_any_method(row, kind):
     case = ran.cases[-1]
     assert case.reason is None and case.weight_distance > 0 and case.selected == repr(Added(kind=kind))
     assert same(before, state(net)) and torch.equal(rng, torch.get_rng_state())
-    shadow = _streams[ran].shadows[net][1]
+    shadow = streams[ran].shadows[net][1]
     start = Shadow(net, "softmax", Added(kind=kind))
     moved = [not torch.equal(a, b) for a, b in zip(shadow.moving, start.moving, strict=True)]
     assert all(moved[1:4:2]) and (moved[5] or row in NEEDS_RUNNING_STATS), (

@@ -8,7 +8,7 @@ import torch
 from monai_tta import AdaptiveInferer, Statistics, Tent
 from monai_tta.core.optimizers import Adam
 from monai_tta.guards.collapse import Collapse
-from monai_tta.inference.inferer import _streams
+from monai_tta.inference.streams import streams
 from tests.small import DESCENTS, NEEDS_RUNNING_STATS, ROWS, changed, image, inferer, network
 
 STRICT = Collapse(patience=1, foreground=1.5, entropy=1.5)
@@ -22,7 +22,7 @@ def stream(method, cases=4, collapse=STRICT, dims=3, head="softmax", **choices):
     with torch.no_grad():
         for seed in range(cases):
             answer = run(image(dims, seed=seed), net)
-    return list(run.cases), answer, _streams[run].shadows.get(net, (None, None))[1]
+    return list(run.cases), answer, streams[run].shadows.get(net, (None, None))[1]
 
 
 @pytest.mark.parametrize("choice", [{"foreground": 1}, {"entropy": 0.5}, {"patience": 0}, {"weight_distance": 0}])

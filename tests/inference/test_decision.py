@@ -5,7 +5,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from monai_tta.guards import Agreement, WeightDistance
-from monai_tta.inference.inferer import _streams
+from monai_tta.inference.streams import streams
 from tests.small import LEARNERS, TENT, fitted, image, inferer, network
 
 
@@ -18,7 +18,7 @@ def test_a_refused_answer_is_replaced_bit_for_bit_and_its_shadow_is_not_kept(row
     with torch.no_grad(), pytest.warns(UserWarning, match="the weights moved by"):
         answer = run(x, net)
         assert torch.equal(answer, SlidingWindowInferer(8, 2, 0.5)(x, net))
-    assert "moved by" in run.cases[-1].reason and net not in _streams[run].shadows
+    assert "moved by" in run.cases[-1].reason and net not in streams[run].shadows
 
 
 def test_a_warning_comes_once_for_each_kind_of_reason():

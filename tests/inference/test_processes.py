@@ -9,7 +9,7 @@ import torch
 from monai_tta import AdaptiveInferer, Tent
 from monai_tta.core.gradients import gradient
 from monai_tta.core.optimizers import SGD
-from monai_tta.inference.inferer import _streams
+from monai_tta.inference.streams import streams
 from tests.bundles.test_source_bundle import BUNDLE, CONFIGS, OVERLAYS, bundle_run
 from tests.small import image, network
 
@@ -18,7 +18,7 @@ METHOD = Tent(optimizer=SGD(lr=0.1, momentum=0.0, nesterov=False))
 
 def stream(made, net):
     """The moving tensors that a continual inferer keeps."""
-    return [t.detach().clone() for t in _streams[made].shadows[net][1].moving]
+    return [t.detach().clone() for t in streams[made].shadows[net][1].moving]
 
 
 def learner(rank, folder, images):

@@ -17,7 +17,7 @@ from monai_tta import (
     Views,
 )
 from monai_tta.core.record import Case
-from monai_tta.inference.inferer import _streams
+from monai_tta.inference.streams import streams
 from tests.promptable import TaskPrompted
 from tests.small import image, network, same, state
 
@@ -89,7 +89,7 @@ def test_each_case_of_a_stream_chooses_anew():
         answer = inferer(scan(brightness), net)
         assert inferer.cases[-1].steps[0].notes["chosen task_id"] == suits
         torch.testing.assert_close(answer, net(scan(brightness), task_id=suits).detach())
-    assert len(_streams[inferer].shadows) == 1
+    assert len(streams[inferer].shadows) == 1
 
 
 def test_two_prompts_are_chosen_one_after_the_other():

@@ -217,9 +217,9 @@ class TestMethod:
 
 
 def _shadow(inferer, net):
-    from monai_tta.inference.inferer import _streams
+    from monai_tta.inference.streams import streams
 
-    return _streams[inferer].shadows[net][1]
+    return streams[inferer].shadows[net][1]
 
 
 class TestChoice:
