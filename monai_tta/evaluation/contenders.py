@@ -7,6 +7,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from monai_tta import methods
+from monai_tta.core.added_parameters import Added
+from monai_tta.core.masked_context import MaskedContextTask
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.restyling import Restyling
@@ -168,8 +170,14 @@ def _trained_mirrors(protocol: Protocol) -> list[Contender]:
 
 
 def _only_when_named(protocol: Protocol) -> list[Contender]:
-    """GraTa that does not know whether its gradients agree or oppose each other."""
-    return [Contender("GraTa, random sign", GraTa(pseudo=_task(protocol), trust=RandomSign()))]
+    """GraTa that does not know whether its gradients agree or oppose each other, and parts that go with any method."""
+    masked = Consistency(objective=MaskedContextTask(), optimizer=Adam(lr=PAPER_LR))
+    added = Consistency(objective=_task(protocol), select=Added(), optimizer=Adam(lr=10 * PAPER_LR))
+    return [
+        Contender("GraTa, random sign", GraTa(pseudo=_task(protocol), trust=RandomSign())),
+        Contender("Consistency, masked context", masked),
+        Contender("Consistency, added parameters", added),
+    ]
 
 
 def _task(protocol: Protocol) -> ConsistencyTask:

@@ -1,7 +1,7 @@
 """The rows of a comparison: their names and order, which tables and commands rely on."""
 
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.evaluation.contenders import contenders, stream_contenders
+from monai_tta.evaluation.contenders import chosen_contenders, contenders, stream_contenders
 from monai_tta.evaluation.protocol import protocol_of
 
 LABELS = [
@@ -76,3 +76,10 @@ def test_continual_rows_are_told_by_their_choices():
     protocol = protocol_of(BUNDLE)
     never = {row.label for row in contenders(protocol) if row.choices.get("reset") == "never"}
     assert never == {label for label in [*LABELS, *OTHERS] if "continual" in label}
+
+
+def test_some_rows_run_only_when_they_are_named():
+    protocol = protocol_of(BUNDLE)
+    named = ["GraTa, random sign", "Consistency, masked context", "Consistency, added parameters"]
+    assert [row.label for row in chosen_contenders(protocol, named)] == ["Source", *named]
+    assert not {row.label for row in contenders(protocol)} & set(named)
