@@ -28,8 +28,8 @@ def check_planes(folder: Path, headers: Sequence[SliceHeader]) -> None:
     silent = [header for header in headers if not header.has_place]
     if silent:
         raise ValueError(
-            f"{folder}: position, orientation or pixel spacing is missing in {listed(silent)}, so that nothing says where "
-            "the slice lies; export the series again, or remove what does not belong to the scan"
+            f"{folder}: {silent[0].missing} is missing in {listed(silent)}, so that nothing says where the slice lies; export "
+            "the series again, or remove what does not belong to the scan"
         )
     for header in headers:
         columns, rows = header.steps
@@ -102,7 +102,7 @@ def _check_repeats(folder: Path, ordered: Sequence[SliceHeader], positions: Numb
         return
     names = ", ".join(f"{a.name} and {b.name}" for a, b in pairs[:3]) + (f" and {len(pairs) - 3} more" if len(pairs) > 3 else "")
     differ = [words for tag, words in REPEATS_BY.items() if any(a.tags.get(tag) != b.tags.get(tag) for a, b in pairs)]
-    if all(_same_pixels(a, b) for a, b in pairs[:3]):
+    if all(_same_pixels(a, b) for a, b in pairs):
         raise ValueError(
             f"{folder} has {'a slice' if len(pairs) == 1 else 'slices'} twice, at one place and with the same pixels: {names}; "
             "remove one of each"

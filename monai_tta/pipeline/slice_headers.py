@@ -106,13 +106,20 @@ class SliceHeader:
             return None
         return found if len(found) == count and bool(np.isfinite(found).all()) else None
 
-    @cached_property
+    @property
     def has_place(self) -> bool:
-        """Whether the file says where its pixels lie: position, orientation and pixel spacing. The rest is for such files."""
+        """Whether the file says where its pixels lie. The members below are for such files."""
+        return not self.missing
+
+    @cached_property
+    def missing(self) -> str:
+        """What a file lacks to say where its pixels lie; "" where it says so."""
         directions, spacing = self.numbers(ORIENTATION, 6), self.numbers(PIXEL_SPACING, 2)
-        if self.numbers(POSITION, 3) is None or directions is None or spacing is None or spacing.min() <= 0:
-            return False
-        return float(np.linalg.norm(np.cross(directions[:3], directions[3:]))) > 1e-3
+        if directions is None or float(np.linalg.norm(np.cross(directions[:3], directions[3:]))) < 1e-3:
+            return "the orientation (ImageOrientationPatient)"
+        if spacing is None or spacing.min() <= 0:
+            return "the pixel spacing"
+        return "the position (ImagePositionPatient)" if self.numbers(POSITION, 3) is None else ""
 
     @cached_property
     def position(self) -> Numbers:
