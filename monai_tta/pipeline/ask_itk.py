@@ -21,6 +21,15 @@ def ask_itk(question: Callable[[], Any]) -> Any:
         sitk.ProcessObject.SetGlobalWarningDisplay(warned)
 
 
+def is_text(path: Path) -> bool:
+    """Whether a path is valid text. SimpleITK ends the whole process where it is not."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def itk_header(file: Path, kind: str = "") -> Any:
     """SimpleITK's reader with a file's header read, and no voxels; None where it cannot read it.
 
@@ -28,6 +37,8 @@ def itk_header(file: Path, kind: str = "") -> Any:
         file: the file.
         kind: the name of ITK's reader of one kind of file, such as "GDCMImageIO"; "" for any.
     """
+    if not is_text(file):
+        return None
     reader = sitk.ImageFileReader()
     if kind:
         reader.SetImageIO(kind)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_tta.pipeline.ask_itk import is_text
 from monai_tta.pipeline.declared_place import DeclaredPlace
 from monai_tta.pipeline.series_geometry import ADVICE, check_planes, check_positions, in_order
 from monai_tta.pipeline.slice_headers import (
@@ -33,6 +34,7 @@ def dicom_file_place(file: Path) -> DeclaredPlace | None:
     Raises:
         ValueError: for a file that cannot be read or holds several frames.
     """
+    _check_names(file, [file])
     header = read_slice(file)
     if header is None:
         raise ValueError(f"{file} has no readable DICOM image; it is damaged, or it is a report, a plan or the like")
@@ -59,6 +61,7 @@ def series_place(folder: Path) -> DeclaredPlace | None:
     marked = [file for file in files if is_dicom(file)]
     if not marked:
         return None
+    _check_names(folder, files)
     taken = series_of_reader(folder)
     known = {file.name for series in taken for file in series}
     headers = _read(folder, [file for file in files if file in marked or file.name in known])
@@ -69,6 +72,12 @@ def series_place(folder: Path) -> DeclaredPlace | None:
         check_positions(folder, in_order(headers))
     _check_reader(folder, headers, taken)
     return _place(headers)
+
+
+def _check_names(place: Path, files: Sequence[Path]) -> None:
+    """ITK opens no file whose path is no text."""
+    if odd := [file for file in files if not is_text(file)]:
+        raise ValueError(f"{place}: the name of {odd[0].name} is not valid text, and ITK cannot open it; rename it")
 
 
 def _read(folder: Path, files: Sequence[Path]) -> list[SliceHeader]:
