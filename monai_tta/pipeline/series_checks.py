@@ -147,7 +147,8 @@ def _check_reader(folder: Path, headers: Sequence[SliceHeader], taken: Sequence[
     """The reader takes all slices, in the order in which they lie, and its kind of numbers holds those of each slice."""
     by_name = {header.name: header for header in headers}
     read = [by_name[file.name] for file in taken[0] if file.name in by_name] if taken else []
-    if left_out := [header for header in headers if header not in read]:
+    taken_names = {header.name for header in read}
+    if left_out := [header for header in headers if header.name not in taken_names]:
         differ = [w for tag, w in SPLITS_BY.items() if len({header.tags.get(tag) for header in headers}) > 1]
         why = f"the slices differ in {', '.join(differ)}" if differ else "it takes them for another series"
         raise ValueError(f"{folder}: the reader would leave out {listed(left_out)}, because {why}; {ADVICE}")
