@@ -198,6 +198,10 @@ MUTANTS = {
     "background outweighs": ("core/entropy_gradients.py", "    if equal_classes:\n", "    if False:\n"),
     "certain voxels lose their direction": ("core/entropy_gradients.py", "logits.scatter(1, classes, -torch.inf).softmax(1)", "logits.softmax(1)"),
     "features pushed away from their prototypes": ("core/entropy_gradients.py", "return -(anchors @ features)", "return (anchors @ features)"),
+    "slices may drift aside": ("pipeline/series_geometry.py", "(drift := float(np.linalg.norm(aside[-1]))) >= TOLERANCE * pixel", "(drift := 0.0) > 1"),
+    "the reader's place believed": ("pipeline/declared_place.py", "if not apart.max() < TOLERANCE:", "if False:"),
+    "slices that the reader leaves out": ("pipeline/series_checks.py", "if header.name not in taken_names]", "if False]"),
+    "one form believed": ("pipeline/nifti_forms.py", "if not voxels_apart(sform, qform, shape) <= TOLERANCE:", "if False:"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -210,6 +214,10 @@ OWN = {
     "compute/fast_kernels.py": ["compute/test_fast_kernels"],
     "core/image_edits.py": ["core/test_image_edits"],
     "pipeline/night.py": ["cli/test_night"],
+    "pipeline/series_": ["pipeline/test_series_geometry"],
+    "pipeline/slice_headers.py": ["pipeline/test_series_geometry"],
+    "pipeline/declared_place.py": ["pipeline/test_series_geometry", "pipeline/test_nifti_forms"],
+    "pipeline/nifti_forms.py": ["pipeline/test_nifti_forms"],
     "pipeline/": ["pipeline/test_reliability"],
     "cli/console.py": ["pipeline/test_reliability"],
     "quality/gain_predictor.py": ["quality/test_gain_predictor"],

@@ -17,6 +17,7 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish, write_atomically
@@ -123,8 +124,10 @@ def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Ite
 
     def load(number: int) -> Any:
         image = images[number].absolute()  # readers take a leading ~ for somebody's home
-        check_input_file(image)
-        return preprocessing({"image": str(image)})
+        place = check_input_file(image)
+        data = preprocessing({"image": str(image)})
+        check_loaded_place(image, place, data["image"])
+        return data
 
     with ThreadPoolExecutor(1) as pool:
         next_loading = [pool.submit(load, number) for number in order[:1]]

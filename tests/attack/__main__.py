@@ -9,6 +9,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import itk
 import torch
 
 from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
@@ -65,6 +66,7 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
+    itk.GDCMSeriesFileNames.New()  # loads ITK's readers once, before the forks
     counts, began, bad = {}, time.monotonic(), 0
     for family, name, seed in plan(chosen.count, chosen.seed):
         if chosen.only not in f"{family}: {name}":
