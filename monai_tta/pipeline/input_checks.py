@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from monai_tta.pipeline.picture_checks import check_picture
+
 _GZIP_LIMIT = 1032  # gzip cannot make data smaller by more than this factor
 _BYTES_PER_NUMBER = 2 * 4  # of memory: the image in float32, and the one copy that preprocessing makes of it
 
@@ -22,7 +24,8 @@ def check_input_file(image: Path) -> None:
     Raises:
         FileNotFoundError: for a path that does not exist, or a link that leads nowhere.
         ValueError: for a device or pipe; an empty file; a header that declares more than the file holds or the machine has memory
-            for; a geometry that places no voxel; a folder with several DICOM series, or with slices missing.
+            for; a geometry that places no voxel; a folder with several DICOM series, or with slices missing; a picture that
+            cannot be shown in one way, see `check_picture`.
     """
     if not image.exists():
         raise FileNotFoundError(f"{image} is a link that leads nowhere" if image.is_symlink() else f"{image} does not exist")
@@ -34,6 +37,7 @@ def check_input_file(image: Path) -> None:
         raise ValueError(f"{image} is empty")
     if image.name.lower().endswith((".nii", ".nii.gz")):
         return _check_nifti(image)
+    check_picture(image)
     reader = sitk.ImageFileReader()
     if _ask_itk(lambda: (reader.SetFileName(str(image)), reader.ReadImageInformation())):
         _check_memory(image, (*reader.GetSize(), reader.GetNumberOfComponents()))

@@ -1,0 +1,30 @@
+"""What the beginning of a file says of DICOM, without a parser: whether it is some, and of what modality."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# How files begin that lack the mark: a group 2 or 8 in little endian, and an element that comes first in practice.
+_UNMARKED = tuple(bytes((2, 0, element, 0)) for element in (0, 1, 2)) + tuple(
+    bytes((8, 0, element, 0)) for element in (0, 1, 5, 8, 0x12, 0x16)
+)
+_READ = 1 << 14  # bytes; the modality stands among the first tags
+_MODALITY = re.compile(rb"\x08\x00\x60\x00(?:CS..|..\x00\x00)([A-Z]+)", re.DOTALL)
+NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "SR", "PR", "KO", "REG", "DOC", "FID", "RWV", "ECG", "HD", "AU")
+
+
+def dicom_modality(file: Path) -> str | None:
+    """The modality of a DICOM file, such as "CT"; "" where it does not say, None where the file is no DICOM.
+
+    A file is DICOM by "DICM" after 128 bytes, or by how files without that mark begin.
+
+    Raises:
+        OSError: for a file that cannot be read.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(_READ)
+    if start[128:132] != b"DICM" and not (len(start) > 132 and start[:4] in _UNMARKED):
+        return None
+    found = _MODALITY.search(start)
+    return "" if found is None else found[1].decode()
