@@ -42,6 +42,9 @@ careful where the checkpoint has a gain predictor; else statistics pooled
 over the volume and blended 0.3 where the network has running statistics;
 else no adaptation.
 
+In a folder, images are found at any depth; what is skipped is said at the
+end. The mask of p1/ct.nii.gz is p1_ct_seg.nii.gz.
+
 records.json has an entry for each image, in the order in which they were
 given, and null where one failed.
 
@@ -62,7 +65,9 @@ def complete_guard(incomplete: str) -> list[str]:
     return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders with either at any depth")
+]
 Out = Annotated[Path, typer.Option(help="the folder for masks and records.json")]
 Method = Annotated[
     str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
@@ -144,8 +149,8 @@ def _run(request: _Request) -> int:
 
             from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.bundle import load_bundle
-            from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped, search_images
-            from monai_tta.pipeline.image_names import image_names
+            from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
+            from monai_tta.pipeline.image_names import named_images
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of, write_records
 
@@ -153,9 +158,8 @@ def _run(request: _Request) -> int:
             named = None if request.method is None else named_method(request.method, request.choices)
             source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
             method = _method(named, source, bundle / "models" / request.checkpoint)
-            found = search_images(request.images, request.out)
-            files = found.images
-            names = image_names(files, found.roots, request.out)
+            found = named_images(request.images, request.out)
+            files, names = found.images, found.names
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, request.checkpoint, method, options)
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)

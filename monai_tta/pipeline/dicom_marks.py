@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# How files begin that lack the mark: a group 2 or 8 in little endian, and an element that comes first in practice.
-_UNMARKED = tuple(bytes((2, 0, element, 0)) for element in (0, 1, 2)) + tuple(
-    bytes((8, 0, element, 0)) for element in (0, 1, 5, 8, 0x12, 0x16)
-)
+# How files begin that lack the mark: a tag of group 2 or 8 that comes first in practice, then a kind of value or a short length.
+_UNMARKED = re.compile(rb"(?:\x02\x00[\x00-\x02]|\x08\x00[\x00\x01\x05\x08\x12\x16])\x00(?:[A-Z]{2}|[\x01-\x7f]\x00\x00\x00)")
 _READ = 1 << 14  # bytes; the modality stands among the first tags
 _MODALITY = re.compile(rb"\x08\x00\x60\x00(?:CS..|..\x00\x00)([A-Z]+)", re.DOTALL)
 NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "SR", "PR", "KO", "REG", "DOC", "FID", "RWV", "ECG", "HD", "AU")
@@ -24,7 +22,7 @@ def dicom_modality(file: Path) -> str | None:
     """
     with file.open("rb") as stream:
         start = stream.read(_READ)
-    if start[128:132] != b"DICM" and not (len(start) > 132 and start[:4] in _UNMARKED):
+    if start[128:132] != b"DICM" and _UNMARKED.match(start) is None:
         return None
     found = _MODALITY.search(start)
     return "" if found is None else found[1].decode()

@@ -29,11 +29,13 @@ class FoundImages:
         images: the images, in their order.
         roots: for each image, the folder that was given and holds it; for an image that was given itself, the folder it lies in.
         skipped: what may be an image and is none of them, with the reason.
+        names: of the images, see `image_names`; empty where nobody asked for them.
     """
 
     images: list[Path] = field(default_factory=list)
     roots: list[Path] = field(default_factory=list)
     skipped: list[tuple[Path, str]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     def add(self, image: Path, root: Path) -> None:
         """Add an image."""

@@ -8,10 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from monai_tta.pipeline.find_images import ENDINGS
+from monai_tta.pipeline.find_images import ENDINGS, FoundImages, search_images
 
 _LONGEST = 200  # bytes of a name that is put together; the postfix and the ending of a mask must have room in 255
 _OTHER_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")  # unlike the last number of a UID
+
+
+def named_images(paths: Iterable[Path], out: Path) -> FoundImages:
+    """Find the images among files and folders, and name them: see `search_images` and `image_names`."""
+    found = search_images(paths, out)
+    found.names = image_names(found.images, found.roots, out)
+    return found
 
 
 def image_names(images: Sequence[Path], roots: Sequence[Path], out: Path) -> list[str]:

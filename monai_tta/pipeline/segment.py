@@ -103,7 +103,7 @@ def segment(
         taken = {mask for masks in run_log.masks.values() for mask in masks}
         for number in sorted(run_log.of_earlier_run):
             yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True, name=names[number])
-        expected = expected_range(getattr(bundle, "parser", None), preprocessing)
+        expected = expected_range(getattr(bundle, "parser", None), preprocessing, bundle.network)
 
         def load(number: int) -> LoadedImage:
             return load_image(images[number], names[number], preprocessing, expected, with_content=run_log.on_disk)

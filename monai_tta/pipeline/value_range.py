@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NARROW = 0.01  # of the expected range: all values of an image together
 _FAR_OUT = 10  # times the declared range
 
@@ -36,14 +38,17 @@ class ExpectedRange:
         return None if self.raw is None else self.raw[1]
 
 
-def expected_range(parser: Any, preprocessing: Any) -> ExpectedRange:
+def expected_range(parser: Any, preprocessing: Any, network: Any = None) -> ExpectedRange:
     """Read what a bundle expects from its metadata and its preprocessing.
 
     Args:
         parser: of the bundle's config, with its metadata; None where there is none.
         preprocessing: of its inference config.
+        network: whose first convolution says how many channels there are, where the metadata do not.
     """
     channels, declared = _declared(parser)
+    if channels is None and isinstance(network, nn.Module):
+        channels = next((layer.in_channels for layer in network.modules() if isinstance(layer, _CONVOLUTIONS)), None)
     last = None
     for step in _steps(preprocessing):
         if type(step).__module__.startswith("monai.transforms.intensity"):
@@ -75,7 +80,7 @@ def check_values(image: Any, expected: ExpectedRange, is_picture: bool = False) 
     low, high = float(image.min()), float(image.max())
     if expected.raw is not None and expected.scaled is not None:
         span = expected.scaled[1] - expected.scaled[0]
-        found = " to ".join(f"{_unscaled(value, expected):.4g}" for value in (low, high))
+        found = " to ".join(f"{round(_unscaled(value, expected), 3):.4g}" for value in (low, high))
         words = f"and the bundle's preprocessing expects {expected.raw[0]:g} to {expected.raw[1]:g}"
         is_black = low == expected.scaled[0] and expected.raw[0] == 0
         if expected.clips and low == high and low in expected.scaled and not is_black:
