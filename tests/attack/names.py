@@ -156,14 +156,12 @@ def _contours(inside, rng):
     _dicom(inside / "contours" / "1.dcm", b"RTSTRUCT")
 
 
-def _inside(seed, folder):
-    """The output folder lies among the images, where an earlier run left a mask."""
+def _nothing(seed, folder):
+    """An empty argument is the folder in which the command runs."""
     rng = np.random.default_rng(seed)
-    inside = good_images(folder, rng)
-    _save_all(inside, rng, "out/a0_seg.nii.gz")
-    words = command(folder, rng, inside)
-    words[words.index("--out") + 1] = inside / "out"
-    return Attack(words, images=2, bad=0, says="skipped 1 .the folder for this run's masks")
+    good_images(folder, rng)
+    words = command(folder, rng, "")
+    return Attack(words, images=None, says="holds no image", codes=(2,), before=lambda: os.chdir(folder / "bundle"))
 
 
 FAMILY = {
@@ -197,10 +195,9 @@ FAMILY = {
     "folders that are links to each other": linked(_circle, 0, "skipped 2 .a link back", images=3),
     "a kind that is not looked for": linked(lambda d, rng: (d / "x.mgz").touch(), 0, "skipped 1 .of a kind.*x.mgz", images=2),
     "masks of an earlier run among the images": linked(_old_masks, 0, "skipped 1 .holds the masks of a run", images=2),
-    "masks into a folder among the images": _inside,
     "one DICOM file among the images": linked(_stray, 0, "skipped 1 .one DICOM file beside other images", images=2),
     "an RTSTRUCT in a folder of its own": linked(_contours, 0, "skipped 1 .DICOM of the kind RTSTRUCT", images=2),
     "a path too long": given(lambda d, rng: ["/" + "x" * 5000], None, None, "too long", (2,)),
-    "an empty argument": given(lambda d, rng: [""], None, None, "", (2, 3)),
+    "an empty argument": _nothing,
     "a leading dash": given(lambda d, rng: ["-x.nii.gz"], None, None, "", (2,)),
 }
