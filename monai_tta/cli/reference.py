@@ -61,15 +61,18 @@ def reference(
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.guards import ranges_of_cases
         from monai_tta.pipeline.bundle import load_bundle
-        from monai_tta.pipeline.find_images import find_images
+        from monai_tta.pipeline.find_images import lines_on_skipped, search_images
+        from monai_tta.pipeline.image_names import image_names
         from monai_tta.preparation.measure_source import measure_images, measure_labelled
 
         source = load_bundle(root, checkpoint, device)
         names = None
         if dataset_dir is None:
-            files = find_images(images or [])
-            names = [file.name for file in files]
-            todo = measure_images(source, files)
+            searched = search_images(images or [])
+            for line in lines_on_skipped(searched):
+                say(line)
+            names = image_names(searched.images, searched.roots, out.parent)
+            todo = measure_images(source, searched.images)
         else:
             todo = measure_labelled(source, root, dataset_dir, domain or protocol_of(root).domains[0].label)
         found = _measure(todo, names)

@@ -42,6 +42,9 @@ careful where the checkpoint has a gain predictor; else statistics pooled
 over the volume and blended 0.3 where the network has running statistics;
 else no adaptation.
 
+In a folder, images are found at any depth; what is skipped is said at the
+end. The mask of p1/ct.nii.gz is p1_ct_seg.nii.gz.
+
 records.json has an entry for each image, in the order in which they were
 given, and null where one failed.
 
@@ -62,7 +65,9 @@ def complete_guard(incomplete: str) -> list[str]:
     return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders with either at any depth")
+]
 Out = Annotated[Path, typer.Option(help="the folder for masks and records.json")]
 Method = Annotated[
     str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
@@ -144,7 +149,8 @@ def _run(request: _Request) -> int:
 
             from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.bundle import load_bundle
-            from monai_tta.pipeline.find_images import check_output_folder, find_images
+            from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
+            from monai_tta.pipeline.image_names import named_images
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of, write_records
 
@@ -152,11 +158,12 @@ def _run(request: _Request) -> int:
             named = None if request.method is None else named_method(request.method, request.choices)
             source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
             method = _method(named, source, bundle / "models" / request.checkpoint)
-            files = find_images(request.images)
+            found = named_images(request.images, request.out)
+            files, names = found.images, found.names
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, request.checkpoint, method, options)
-            log = RunLog(request.out, files, settings, restart=request.restart)
-            todo = segment(source, files, request.out, method, run_log=log, **options)
+            log = RunLog(request.out, files, settings, names=names, restart=request.restart)
+            todo = segment(source, files, request.out, method, names=names, run_log=log, **options)
             outcomes = []
             with closing(todo), reasons_on_record_alone(), show_progress("segmenting", len(files), "images") as progress:
                 for outcome in todo:
@@ -164,6 +171,8 @@ def _run(request: _Request) -> int:
                     progress.advance(_describe(outcome), counts=not outcome.earlier_run)
             write_records(log.records(), request.out / "records.json")
             code = _report(outcomes, request.out)
+            for line in lines_on_skipped(found):
+                say(line)
             log.close()
             return code
     except KeyboardInterrupt:
@@ -198,25 +207,27 @@ def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path)
 def _describe(outcome: Outcome) -> str:
     """One image's outcome in a few words."""
     if outcome.earlier_run:
-        return f"{outcome.image.name} was done before"
+        return f"{outcome.label} was done before"
     if outcome.case is None:
-        return f"{outcome.image.name} failed"
-    return f"{outcome.image.name} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
+        return f"{outcome.label} failed"
+    return f"{outcome.label} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
 
 
 def _report(outcomes: list[Outcome], out: Path) -> int:
     """Say how it went; 3 when an image failed, else 0."""
     for outcome in outcomes:
+        for note in outcome.notes:
+            say(f"{outcome.label}: {note}")
         if outcome.case and outcome.case.reason:
-            say(f"{outcome.image.name}: unadapted answer: {outcome.case.reason}")
+            say(f"{outcome.label}: unadapted answer: {outcome.case.reason}")
         if outcome.case and outcome.case.restarted:
-            say(f"{outcome.image.name}: the stream was restarted: {outcome.case.restarted}")
+            say(f"{outcome.label}: the stream was restarted: {outcome.case.restarted}")
     failed = [outcome for outcome in outcomes if outcome.error]
     earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
     say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
     for outcome in failed:
-        say(f"failed: {outcome.image.name}: {outcome.error}", "red")
+        say(f"failed: {outcome.label}: {outcome.error}", "red")
     return 3 if failed or not outcomes else 0
 
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from monai_tta.pipeline.ask_itk import itk_header
 from monai_tta.pipeline.declared_place import DeclaredPlace, place_of_affine, ras_affine_of_itk
+from monai_tta.pipeline.dicom_marks import is_dicom
 from monai_tta.pipeline.nifti_forms import nifti_place
+from monai_tta.pipeline.picture_checks import check_picture
 from monai_tta.pipeline.series_checks import dicom_file_place, series_place
-from monai_tta.pipeline.slice_headers import is_dicom
 
 _GZIP_LIMIT = 1032  # gzip cannot make data smaller by more than this factor
 _BYTES_PER_NUMBER = 2 * 4  # of memory: the image in float32, and the one copy that preprocessing makes of it
@@ -30,7 +31,7 @@ def check_input_file(image: Path) -> DeclaredPlace | None:
         FileNotFoundError: for a path that does not exist, or a link that leads nowhere.
         ValueError: for a device or pipe; an empty file; a header that declares more than the file holds or the machine has memory
             for; a geometry that places no voxel, or that programs do not agree on; a folder whose DICOM files do not make one
-            straight volume.
+            straight volume; a picture that cannot be shown in one way, see `check_picture`.
     """
     if not image.exists():
         raise FileNotFoundError(f"{image} is a link that leads nowhere" if image.is_symlink() else f"{image} does not exist")
@@ -42,6 +43,7 @@ def check_input_file(image: Path) -> DeclaredPlace | None:
         raise ValueError(f"{image} is empty")
     if image.name.lower().endswith((".nii", ".nii.gz")):
         return _check_nifti(image)
+    check_picture(image)
     header = itk_header(image)
     if header is not None:
         _check_memory(image, (*header.GetSize(), header.GetNumberOfComponents()))

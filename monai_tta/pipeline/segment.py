@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,12 +17,21 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
-from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.describe_error import describe_error
-from monai_tta.pipeline.input_checks import check_input_file
-from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish, write_atomically
+from monai_tta.pipeline.image_names import image_names
+from monai_tta.pipeline.load_image import LoadedImage, load_image
+from monai_tta.pipeline.output_folder import (
+    DiskFull,
+    clear,
+    is_disk_full,
+    older_masks,
+    partial_folder,
+    publish,
+    write_atomically,
+)
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.run_log import RunLog, content_hash
+from monai_tta.pipeline.value_range import expected_range
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Outcome:
         case: its record; None when it failed.
         error: why it failed; None when it did not.
         earlier_run: whether an earlier run, which was stopped, segmented it.
+        name: what the image is called: in its masks' names, in its record and in messages.
+        notes: what a person should know of how it was read, in words.
     """
 
     image: Path
@@ -42,6 +53,15 @@ class Outcome:
     case: Case | None = None
     error: str | None = None
     earlier_run: bool = False
+    name: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What messages call the image: its file's name where that says its name, else its name and its file's."""
+        file = self.image.name
+        says_it = not self.name or file == self.name or file.startswith(f"{self.name}.")
+        return file if says_it else f"{self.name} ({file})"
 
 
 def segment(
@@ -50,6 +70,7 @@ def segment(
     out: Path,
     method: AdaptationMethod,
     *,
+    names: Sequence[str] | None = None,
     run_log: RunLog | None = None,
     **options: Any,
 ) -> Generator[Outcome, None, None]:
@@ -62,6 +83,7 @@ def segment(
         images: files, or folders of DICOM series.
         out: the folder for masks.
         method: how to adapt.
+        names: what the images are called, by `image_names`, of which no two are the same; None to make them here.
         run_log: of these images and ``out``. What it knows to be done is not done again.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
 
@@ -70,20 +92,28 @@ def segment(
         UnfinishedRun: when ``out`` holds an unfinished run that this one cannot resume.
     """
     images = list(images)
+    names = image_names(images, [image.parent for image in images], out) if names is None else list(names)
     with partial_folder(out) as partial:
         preprocessing, postprocessing = bundle.transforms(partial)
         if options.get("head", "auto") == "auto":
             options["head"] = head_of(postprocessing)
         inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **options)
-        run_log = run_log or RunLog(out, images, {}, on_disk=False)
+        run_log = run_log or RunLog(out, images, {}, names=names, on_disk=False)
         run_log.open()
         taken = {mask for masks in run_log.masks.values() for mask in masks}
         for number in sorted(run_log.of_earlier_run):
-            yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True)
-        for number, loading, next_loading in _load_ahead(preprocessing, images, run_log.order()):
+            yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True, name=names[number])
+        expected = expected_range(getattr(bundle, "parser", None), preprocessing, bundle.network)
+
+        def load(number: int) -> LoadedImage:
+            return load_image(images[number], names[number], preprocessing, expected, with_content=run_log.on_disk)
+
+        for number, loading, next_loading in _load_ahead(load, run_log.order()):
             run_log.begin(number)
+            image, name = images[number], names[number]
             try:
-                data = loading.result()
+                loaded = loading.result()
+                data = loaded.data
                 with torch.no_grad():
                     data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
                 check_no_nan(data["pred"])
@@ -91,14 +121,21 @@ def segment(
                 postprocessing(data)
                 masks = publish(partial, out, taken, images)
                 case = replace(inferer.cases[-1], number=number)
-                run_log.done(number, case, masks)
-                outcome = Outcome(images[number], masks, case)
+                run_log.done(number, case, masks, loaded.content)
+                outcome = Outcome(image, masks, case, name=name, notes=loaded.notes)
             except Exception as error:  # whatever is wrong with one image must not end the run
                 if is_disk_full(error):
                     raise DiskFull(f"no room to write in {out}: {describe_error(error)}") from error
-                outcome = Outcome(images[number], error=describe_error(error))
+                older = older_masks(out, name, names, taken)
+                outcome = Outcome(image, error=describe_error(error) + _words_on(older, out), name=name)
             clear(partial)
             yield outcome
+
+
+def _words_on(older: Sequence[Path], out: Path) -> str:
+    """A warning of masks that pass for those of an image that failed."""
+    names = ", ".join(str(mask.relative_to(out)) for mask in older[:3])
+    return f"; the mask of an earlier run is still there: {names}" if older else ""
 
 
 def check_no_nan(answer: Any) -> None:
@@ -115,20 +152,14 @@ def check_no_nan(answer: Any) -> None:
         )
 
 
-def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Iterator[tuple[int, Future[Any], list[Future[Any]]]]:
+def _load_ahead(
+    load: Callable[[int], LoadedImage], order: list[int]
+) -> Iterator[tuple[int, Future[LoadedImage], list[Future[LoadedImage]]]]:
     """Load each image while the one before it is segmented.
 
     Yields:
         an image's number, its loading, and the loading of the next one (none at the end).
     """
-
-    def load(number: int) -> Any:
-        image = images[number].absolute()  # readers take a leading ~ for somebody's home
-        place = check_input_file(image)
-        data = preprocessing({"image": str(image)})
-        check_loaded_place(image, place, data["image"])
-        return data
-
     with ThreadPoolExecutor(1) as pool:
         next_loading = [pool.submit(load, number) for number in order[:1]]
         try:
@@ -145,6 +176,7 @@ def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Ite
 def settings_of(root: Path, checkpoint: str, method: AdaptationMethod, options: dict[str, Any]) -> dict[str, Any]:
     """Everything that masks depend on besides their images, for a `RunLog`. Files are in it as hashes, without names."""
     configs = [root / "configs" / name for name in ("inference.yaml", "inference.yml", "inference.json", "metadata.json")]
+    configs += sorted((root / "scripts").rglob("*.py"))  # transforms of the bundle's own
     given = {name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in options.items()}
     return {
         "version": __version__,

@@ -10,6 +10,7 @@ import numpy as np
 
 from monai_tta.pipeline.ask_itk import is_text
 from monai_tta.pipeline.declared_place import DeclaredPlace
+from monai_tta.pipeline.dicom_marks import is_dicom
 from monai_tta.pipeline.series_geometry import ADVICE, check_planes, check_positions, in_order
 from monai_tta.pipeline.slice_headers import (
     FRAME,
@@ -21,7 +22,6 @@ from monai_tta.pipeline.slice_headers import (
     SPLITS_BY,
     SliceHeader,
     holds_no_image,
-    is_dicom,
     listed,
     read_slice,
     series_of_reader,

@@ -150,12 +150,6 @@ class SliceHeader:
         return found
 
 
-def is_dicom(file: Path) -> bool:
-    """Whether a file has the mark of DICOM after 128 bytes."""
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
 def read_slice(file: Path) -> SliceHeader | None:
     """A file's header; None where ITK finds no DICOM image in it."""
     reader = itk_header(file, "GDCMImageIO")

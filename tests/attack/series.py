@@ -249,7 +249,63 @@ def _bomb(path, rng):
     Image.new("L", (16000, 12000)).save(path)
 
 
+def _deep_values(kind, form, factor=1.0):
+    """Grey of another depth."""
+
+    def make(path, rng):
+        values = rng.uniform(0, 255, (40, 44)) * factor
+        Image.fromarray(values.astype(kind)).save(path, format=form)
+
+    return make
+
+
+def _alpha(path, rng):
+    """A picture that is transparent in one place."""
+    values = rng.integers(0, 255, (40, 44, 4), np.uint8)
+    values[..., 3] = 255
+    values[tuple(rng.integers(0, 40, 2))][3] = rng.integers(0, 255)
+    Image.fromarray(values).save(path)
+
+
+def _colour_key(path, rng):
+    """A palette, of which one colour that occurs is transparent."""
+    picture = Image.fromarray(rng.integers(0, 8, (40, 44), np.uint8), mode="P")
+    picture.putpalette(rng.integers(0, 255, 24, np.uint8).tobytes())
+    picture.save(path, transparency=int(rng.integers(8)))
+
+
+def _pages(form):
+    def make(path, rng):
+        first, second = (Image.fromarray(rng.integers(0, 255, (40, 44, 3), np.uint8)) for _ in range(2))
+        first.save(path, format=form, save_all=True, append_images=[second])
+
+    return make
+
+
+def _turned(path, rng):
+    exif = Image.Exif()
+    exif[0x0112] = int(rng.integers(2, 9))
+    Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(path, format="JPEG", exif=exif)
+
+
+def _exif_of_noise(path, rng):
+    Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(path, format="JPEG", exif=b"Exif\0\0" + rng.bytes(60))
+
+
 PHOTOGRAPHIC = {
+    "16 bits": photograph(_deep_values(np.uint16, "PNG", 257), says="deep grey values"),
+    "16 bits, the other way round": photograph(_deep_values(">u2", "TIFF", 257), says="deep grey values", name="bad.tif"),
+    "12 bits in 16": photograph(_deep_values(np.uint16, "PNG", 16), says="of which the highest is"),
+    "32 bits": photograph(_deep_values(np.int32, "TIFF"), says="32-bit values", name="bad.tif"),
+    "floats": photograph(_deep_values(np.float32, "TIFF", 1 / 255), says="floating-point values", name="bad.tif"),
+    "transparent in one place": photograph(_alpha, says="transparent in places"),
+    "a transparent colour": photograph(_colour_key, says="transparent in places"),
+    "colours for print": photograph(_png("CMYK", form="JPEG"), says="CMYK", name="bad.jpg"),
+    "two pages": photograph(_pages("TIFF"), says="2 pages or frames", name="bad.tif"),
+    "a moving PNG": photograph(_pages("PNG"), says="2 pages or frames"),
+    "a moving GIF by name of PNG": photograph(_pages("GIF"), says="2 pages or frames"),
+    "turned by its EXIF": photograph(_turned, 0, "turned as its EXIF orientation"),
+    "EXIF of noise": photograph(_exif_of_noise, 0, name="bad.jpg"),
     "grey": photograph(_png("L"), 0),
     "one bit": photograph(_png("1"), 0),
     "palette": photograph(_png("P"), 0),

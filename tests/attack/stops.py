@@ -194,7 +194,7 @@ def killer(words, folder, rng, whole):
     """An image that ends the process whenever it is read."""
 
     def before():
-        from monai_tta.pipeline import segment as module
+        from monai_tta.pipeline import load_image as module
 
         real = module.check_input_file
 

@@ -1,0 +1,87 @@
+"""One image on its way to the network: checked, handed to the bundle's preprocessing as it is shown, named like its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.data import MetaTensor
+from monai.data.utils import create_file_basename
+
+from monai_tta.pipeline.declared_place import check_loaded_place
+from monai_tta.pipeline.input_checks import check_input_file
+from monai_tta.pipeline.picture_checks import readable_picture
+from monai_tta.pipeline.run_log import content_id
+from monai_tta.pipeline.value_range import ExpectedRange, check_values
+
+_FILE = "filename_or_obj"  # where MONAI's readers note the file, and its writers look for a mask's name
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image after preprocessing.
+
+    Args:
+        data: what preprocessing returned.
+        content: a hash of what was in the file before it was read; "" where none was asked for.
+        notes: what a person should know of it, in words.
+    """
+
+    data: Any
+    content: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def load_image(image: Path, name: str, preprocessing: Any, expected: ExpectedRange, with_content: bool = False) -> LoadedImage:
+    """Check an image, and load it by the bundle's preprocessing.
+
+    Args:
+        image: a file, or the folder of a series.
+        name: what its mask is to be called, see `image_names`.
+        preprocessing: of the bundle.
+        expected: what the bundle expects of its input.
+        with_content: whether to hash the file's content first.
+
+    Raises:
+        ValueError: see `check_input_file`, `readable_picture`, `check_loaded_place` and `check_values`.
+    """
+    image = image.absolute()  # readers take a leading ~ for somebody's home
+    place = check_input_file(image)
+    content = content_id(image) if with_content else ""  # before it is read: what changes while it is read is done again
+    with readable_picture(image, expected.channels, expected.highest) as given:
+        data = preprocessing({"image": str(given.path)})
+    check_loaded_place(image, place, data["image"])
+    name_for_saving(data, image, given.path, name)
+    check_values(data["image"], expected, given.is_picture)
+    return LoadedImage(data, content, given.notes)
+
+
+def name_for_saving(data: Any, image: Path, given: Path, name: str) -> None:
+    """Let MONAI's writers call the masks of an image by its name, where they would not by themselves.
+
+    They cut a name at its last dot, also that of a folder, and know no folders above it. What they take the name from is changed
+    only where it would lead to another one, or to a copy that was given in the place of the image.
+
+    Args:
+        data: what preprocessing returned. Meta data in it that name the file are changed.
+        image: the image.
+        given: what the reader was given in its place.
+        name: the name.
+    """
+    is_cut_right = Path(create_file_basename("", image.name, "", separate_folder=False, makedirs=False)).name == name
+    file = image if is_cut_right else image.with_name(f"{name}.nii.gz")
+    if file == given:
+        return
+    for meta in _metas(data):
+        if str(meta.get(_FILE)) == str(given):
+            meta[_FILE] = str(file)
+
+
+def _metas(data: Any) -> Iterator[Any]:
+    for value in data.values() if isinstance(data, dict) else ():
+        if isinstance(value, MetaTensor):
+            yield value.meta
+        elif isinstance(value, dict):
+            yield value
