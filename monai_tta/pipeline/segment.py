@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_checks import check_input_file
-from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish, write_atomically
+from monai_tta.pipeline.named_warnings import working_on
+from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.run_log import RunLog, content_hash
 
@@ -34,6 +34,8 @@ class Outcome:
         case: its record; None when it failed.
         error: why it failed; None when it did not.
         earlier_run: whether an earlier run, which was stopped, segmented it.
+        number: its place among the images, from 0.
+        seconds: wall time from its turn on until it failed, in seconds; 0 where it did not, its record then knows.
     """
 
     image: Path
@@ -41,6 +43,8 @@ class Outcome:
     case: Case | None = None
     error: str | None = None
     earlier_run: bool = False
+    number: int = 0
+    seconds: float = 0.0
 
 
 def segment(
@@ -78,10 +82,12 @@ def segment(
         run_log.open()
         taken = {mask for masks in run_log.masks.values() for mask in masks}
         for number in sorted(run_log.of_earlier_run):
-            yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True)
+            yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True, number=number)
         for number, loading, next_loading in _load_ahead(preprocessing, images, run_log.order()):
             run_log.begin(number)
+            began = time.monotonic()
             try:
+                working_on(images[number])
                 data = loading.result()
                 with torch.no_grad():
                     data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
@@ -91,11 +97,12 @@ def segment(
                 masks = publish(partial, out, taken, images)
                 case = replace(inferer.cases[-1], number=number)
                 run_log.done(number, case, masks)
-                outcome = Outcome(images[number], masks, case)
+                outcome = Outcome(images[number], masks, case, number=number)
             except Exception as error:  # whatever is wrong with one image must not end the run
                 if is_disk_full(error):
                     raise DiskFull(f"no room to write in {out}: {describe_error(error)}") from error
-                outcome = Outcome(images[number], error=describe_error(error))
+                seconds = time.monotonic() - began
+                outcome = Outcome(images[number], error=describe_error(error), number=number, seconds=seconds)
             clear(partial)
             yield outcome
 
@@ -122,6 +129,7 @@ def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Ite
     """
 
     def load(number: int) -> Any:
+        working_on(images[number])
         image = images[number].absolute()  # readers take a leading ~ for somebody's home
         check_input_file(image)
         return preprocessing({"image": str(image)})
@@ -151,19 +159,3 @@ def settings_of(root: Path, checkpoint: str, method: AdaptationMethod, options: 
         "method file": [content_hash(file) for file in method.files],
         **given,
     }
-
-
-def write_records(cases: Iterable[Case | None], path: Path) -> None:
-    """Write records as a JSON list, ``null`` where an image failed, to a temporary file first and then in one move.
-
-    Args:
-        cases: one record for each image, None for one that failed.
-        path: the file.
-    """
-    write_atomically(path, json.dumps([case and json.loads(case.to_json()) for case in cases], indent=1) + "\n")
-
-
-def write_what_is_done(run_log: RunLog) -> None:
-    """Write the records of a run that was stopped, where they can be written."""
-    with suppress(OSError):
-        write_records(run_log.records(), run_log.out / "records.json")

@@ -53,7 +53,7 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_own_predictor(phantom_set,
     image = phantom_set / "images" / "c0.nii.gz"
     done = run_command("run", bundle_copy, image, "--method", "careful", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
+    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))["cases"]
     assert "predictor='gain_predictor.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
     assert "expected gain" in record["steps"][0]["notes"] and record["reason"] is None
     assert np.asarray(nib.load(tmp_path / "out" / "c0_seg.nii.gz").dataobj).shape == (36, 34, 33)
