@@ -157,7 +157,7 @@ MUTANTS = {
     "one edit whatever was asked": ("methods/image_edit.py", "edit_image(windows, self.edit)", 'edit_image(windows, "softer")'),
     "grey scales out of order": ("preparation/distortions.py", "lengths = torch.tensor([draw(0.05, 1.0)", "lengths = torch.tensor([draw(-1.0, 1.0)"),
     "pickles opened in a file of numbers": ("compute/number_files.py", "np.load(path, allow_pickle=False)", "np.load(path, allow_pickle=True)"),
-    "an image on both sides of a fold": ("preparation/fit.py", "[case.group % FOLDS for case in calibration.cases]", "[i % FOLDS for i, _ in enumerate(calibration.cases)]"),
+    "an image on both sides of a fold": ("preparation/fit.py", "[groups.index(case.group) % FOLDS for case in calibration.cases]", "[i % FOLDS for i, _ in enumerate(calibration.cases)]"),
     "few cases believed": ("preparation/fit.py", "(harmed + 1) / (n + 1)", "harmed / n"),
     "grave losses counted like others": ("preparation/fit.py", "and gravely / n <= harm / 4", ""),
     "a task calibrates its own networks": ("preparation/fit.py", "tasks.index(_task(network))", "networks.index(network)"),

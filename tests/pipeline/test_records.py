@@ -1,4 +1,4 @@
-"""records.json and records.csv: what they say of each case, that the schema and the page describe them, and what they never hold."""
+"""records.json and records.csv: what they say of each case, that the schema describes them, and what they never hold."""
 
 import csv
 import dataclasses
@@ -200,8 +200,8 @@ def test_the_command_on_record_has_what_was_chosen_and_no_path():
         Path("/b/liver_ct"), reference=Path("/data/r.json"), checkpoint="m.pt", options=options, anonymous=True, **words
     )
     assert found == (
-        "monai-tta run liver_ct IMAGES --out OUT --method tent --choose steps=4 --choose select.file=added.npz --budget 0 --seed 3 "
-        "--guard shape --reference r.json --checkpoint m.pt --anonymous"
+        "monai-tta run liver_ct IMAGES --out OUT --method tent --choose steps=4 --choose select.file=added.npz "
+        "--budget 0 --seed 3 --guard shape --reference r.json --checkpoint m.pt --anonymous"
     )
     assert file_names_alone("a=b=/c/d/") == "a=b=d"
 
