@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 HELP = """Segment images with a bundle's network, adapted to each. Masks are in each image's own space.
 
 Without --method the safe way is taken, and one line says which and why:
-careful where the checkpoint has a gain predictor; else statistics pooled
-over the volume and blended 0.3 where the network has running statistics;
-else no adaptation.
+careful where the checkpoint has a gain predictor, and no adaptation where
+that one is of no use; else statistics pooled over the volume and blended
+0.3 where the network has running statistics; else no adaptation.
 
 records.json and records.csv say of each image what became of it, how much
 of each label its mask holds (in ml, where the image says how large a voxel

@@ -124,7 +124,7 @@ class Records:
         names = {} if self.facts.anonymous else {"name": case_name(outcome.image), "masks": masks}
         error = None if case else private(outcome.error)
         labels, note = self._labels(outcome)
-        reason = case and private(case.reason)
+        reason = private(case.reason) if case else None
         return {
             "number": outcome.number,
             **names,

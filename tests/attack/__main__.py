@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, names, promises, records, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -24,6 +24,7 @@ FAMILIES = {
     "output folders": folders.FAMILY,
     "stops": stops.FAMILY,
     "between and beside runs": sequels.FAMILY,
+    "records": records.FAMILY,
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
 }
