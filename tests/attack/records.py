@@ -171,8 +171,7 @@ FAMILY = {
     "two channels of one name": on_record(_metadata({"channel_def": {"0": "b", "1": "x", "2": "x"}}), _names("x", "x")),
     "values that the bundle does not explain": on_record(_step(TIMES_FIVE), _names(None)),
     "numbered objects": on_record(
-        _config((f"  {SAVE}", f"  {NUMBERED}\n  {SAVE}"), ("output_dtype: uint8", "output_dtype: int32")),
-        _noted("numbered objects"),
+        _config((f"  {SAVE}", f"  {NUMBERED}\n  {SAVE}"), ("dtype: uint8", "dtype: int32")), _noted("numbered objects")
     ),
     "probabilities as a mask": on_record(
         _config((ARGMAX, ""), ("output_dtype: uint8", "output_dtype: float32")), _noted("fractions")
