@@ -64,7 +64,7 @@ class Records:
     out: Path
     facts: RunFacts
     images: int
-    _entries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _entries: dict[int, dict[str, Any]] = field(default_factory=dict, init=False)
 
     def numbers(self) -> set[int]:
         """The places, from 0, of the images that are on record."""

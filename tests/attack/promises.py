@@ -117,7 +117,8 @@ def accounted(attack, result, out, folder):
 
 
 def one_line(said):
-    """A refusal that is neither one line nor typer's usage. Warnings and the progress may stand around it."""
-    lines = [line for line in said.splitlines() if line.strip() and "segmenting" not in line and "Warning" not in line]
+    """A refusal that is neither one line nor typer's usage. Warnings, the progress and failed images may stand around it."""
+    others = re.compile(r".*segmenting|.*Warning|\d+/\d+ |failed: ")
+    lines = [line for line in said.splitlines() if line.strip() and not others.match(line)]
     usage = said.lstrip().startswith("Usage:")
     return [] if usage or 1 <= len(lines) <= 3 else [f"a refusal of {len(lines)} lines"]
