@@ -25,6 +25,8 @@ from monai_tta.cli.options import (
     parse_budget,
 )
 from monai_tta.cli.progress import show_progress
+from monai_tta.cli.run_facts import command_on_record, settings_on_record
+from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -32,21 +34,24 @@ from monai_tta.pipeline.shipped_bundles import find_bundle
 if TYPE_CHECKING:
     from monai_tta.core.method import AdaptationMethod
     from monai_tta.pipeline.bundle import SourceBundle
+    from monai_tta.pipeline.records import Records, RunFacts
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.segment import Outcome
 
 HELP = """Segment images with a bundle's network, adapted to each. Masks are in each image's own space.
 
 Without --method the safe way is taken, and one line says which and why:
-careful where the checkpoint has a gain predictor; else statistics pooled
-over the volume and blended 0.3 where the network has running statistics;
-else no adaptation.
+careful where the checkpoint has a gain predictor, and no adaptation where
+that one is of no use; else statistics pooled over the volume and blended
+0.3 where the network has running statistics; else no adaptation.
 
 In a folder, images are found at any depth; what is skipped is said at the
 end. The mask of p1/ct.nii.gz is p1_ct_seg.nii.gz.
 
-records.json has an entry for each image, in the order in which they were
-given, and null where one failed.
+records.json and records.csv say of each image what became of it, how much
+of each label its mask holds (in ml, where the image says how large a voxel
+is), and what went wrong where it failed. They name masks, never paths;
+--anonymous leaves the names out.
 
 After Ctrl-C, a kill or a full disk the same command resumes: it does not
 segment again what is finished. A run with --reset never cannot resume,
@@ -68,7 +73,7 @@ def complete_guard(incomplete: str) -> list[str]:
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders with either at any depth")
 ]
-Out = Annotated[Path, typer.Option(help="the folder for masks and records.json")]
+Out = Annotated[Path, typer.Option(help="the folder for masks, records.json and records.csv")]
 Method = Annotated[
     str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
 ]
@@ -80,6 +85,7 @@ Guards = Annotated[
     typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times", autocompletion=complete_guard),
 ]
 Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
+Anonymous = Annotated[bool, typer.Option("--anonymous", help="leave the names of images and masks out of the records")]
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
@@ -102,6 +108,7 @@ def run_images(
     checkpoint: Checkpoint = "model.pt",
     device: Device = None,
     restart: Restart = False,
+    anonymous: Anonymous = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
@@ -117,6 +124,7 @@ def run_images(
         guards=guard,
         reference=reference,
         restart=restart,
+        anonymous=anonymous,
         options=options,
     )
     with stop_in_order():
@@ -137,12 +145,15 @@ class _Request:
     guards: list[str]
     reference: Path | None
     restart: bool
+    anonymous: bool
     options: dict[str, Any]
 
 
 def _run(request: _Request) -> int:
     """Segment the images; the exit code."""
     log: RunLog | None = None
+    records: Records | None = None
+    outcomes: list[Outcome] = []
     try:
         with report_errors():
             bundle = _check_names(request)  # before torch is imported, which takes seconds
@@ -151,8 +162,10 @@ def _run(request: _Request) -> int:
             from monai_tta.pipeline.bundle import load_bundle
             from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
             from monai_tta.pipeline.image_names import named_images
+            from monai_tta.pipeline.named_warnings import warnings_with_names
+            from monai_tta.pipeline.records import Records
             from monai_tta.pipeline.run_log import RunLog
-            from monai_tta.pipeline.segment import segment, settings_of, write_records
+            from monai_tta.pipeline.segment import segment, settings_of
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
@@ -163,24 +176,53 @@ def _run(request: _Request) -> int:
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, request.checkpoint, method, options)
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
+            records = Records(request.out, _facts(request, bundle, source, method, settings), len(files))
             todo = segment(source, files, request.out, method, names=names, run_log=log, **options)
-            outcomes = []
-            with closing(todo), reasons_on_record_alone(), show_progress("segmenting", len(files), "images") as progress:
+            with (
+                closing(todo),
+                reasons_on_record_alone(),
+                warnings_with_names(say),
+                show_progress("segmenting", len(files), "images") as progress,
+            ):
                 for outcome in todo:
                     outcomes.append(outcome)
-                    progress.advance(_describe(outcome), counts=not outcome.earlier_run)
-            write_records(log.records(), request.out / "records.json")
-            code = _report(outcomes, request.out)
+                    records.add(outcome)
+                    progress.advance(describe_outcome(outcome), counts=not outcome.earlier_run)
+            records.write(finished=True)
+            code = report_outcomes(outcomes, request.out)
             for line in lines_on_skipped(found):
                 say(line)
             log.close()
             return code
     except KeyboardInterrupt:
-        _report_interrupt(log)
+        report_interrupt(log, records, outcomes)
         return 130
     except typer.Exit:
-        _keep_what_is_done(log)
+        keep_what_is_done(log, records, outcomes)
         raise
+
+
+def _facts(request: _Request, bundle: Path, source: SourceBundle, method: AdaptationMethod, hashes: dict[str, Any]) -> RunFacts:
+    """What the records say on top."""
+    from monai_tta.pipeline.mask_labels import LabelNames
+    from monai_tta.pipeline.records import RunFacts
+
+    command = command_on_record(
+        bundle,
+        method=request.method,
+        choices=request.choices,
+        guards=request.guards,
+        reference=request.reference,
+        checkpoint=request.checkpoint,
+        device=request.device,
+        options=request.options,
+        anonymous=request.anonymous,
+    )
+    settings = settings_on_record(
+        bundle, request.checkpoint, method.record_name, source.device, request.guards, request.options, hashes
+    )
+    names = LabelNames.of_metadata(source.metadata())
+    return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
 
 
 def _check_names(request: _Request) -> Path:
@@ -202,49 +244,3 @@ def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path)
         named, which_and_why = safe_method(source.network, weights)
         say(f"method: {which_and_why}")
     return named.for_checkpoint(weights)
-
-
-def _describe(outcome: Outcome) -> str:
-    """One image's outcome in a few words."""
-    if outcome.earlier_run:
-        return f"{outcome.label} was done before"
-    if outcome.case is None:
-        return f"{outcome.label} failed"
-    return f"{outcome.label} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
-
-
-def _report(outcomes: list[Outcome], out: Path) -> int:
-    """Say how it went; 3 when an image failed, else 0."""
-    for outcome in outcomes:
-        for note in outcome.notes:
-            say(f"{outcome.label}: {note}")
-        if outcome.case and outcome.case.reason:
-            say(f"{outcome.label}: unadapted answer: {outcome.case.reason}")
-        if outcome.case and outcome.case.restarted:
-            say(f"{outcome.label}: the stream was restarted: {outcome.case.restarted}")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    earlier = sum(outcome.earlier_run for outcome in outcomes)
-    before = f" ({earlier} of them before this run was stopped)" if earlier else ""
-    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
-    for outcome in failed:
-        say(f"failed: {outcome.label}: {outcome.error}", "red")
-    return 3 if failed or not outcomes else 0
-
-
-def _report_interrupt(log: RunLog | None) -> None:
-    """Ctrl-C: what is finished stays."""
-    if log is None or not log.cases:
-        say("interrupted; nothing was finished")
-        return
-    _keep_what_is_done(log)
-    say(
-        f"interrupted; {len(log.cases)} of {len(log.images)} segmented, with records.json, in {log.out}; the same command resumes"
-    )
-
-
-def _keep_what_is_done(log: RunLog | None) -> None:
-    """Write the records of a run that was stopped."""
-    if log is not None and log.cases:
-        from monai_tta.pipeline.segment import write_what_is_done
-
-        write_what_is_done(log)

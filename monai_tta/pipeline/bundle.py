@@ -41,6 +41,10 @@ class SourceBundle:
     inferer: Any
     device: torch.device
 
+    def metadata(self) -> Any:
+        """What the bundle's ``metadata.json`` holds; an empty dictionary where there is none."""
+        return self.parser.get("_meta_") or {}
+
     def transforms(self, folder: Path) -> tuple[Any, Any]:
         """Preprocessing, and postprocessing that saves into ``folder``.
 

@@ -9,7 +9,7 @@ from torch import nn
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.methods import Careful, Source, Statistics
-from monai_tta.quality.predictor_files import predictor_file
+from monai_tta.quality.predictor_files import predictor_file, read_predictor
 
 BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
 
@@ -17,8 +17,9 @@ BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-t
 def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, str]:
     """The method to use where the user names none.
 
-    `Careful` where a gain predictor was calibrated for the checkpoint; else the image's own statistics, pooled over the volume
-    and blended with the source's, where the network has running statistics; else no adaptation.
+    `Careful` where a gain predictor was calibrated for the checkpoint; no adaptation where that one is of no use, because it
+    gained nothing on held-out cases or harmed too many. Without a gain predictor: the image's own statistics, pooled over the
+    volume and blended with the source's, where the network has running statistics; else no adaptation.
 
     Args:
         network: the source network.
@@ -26,9 +27,15 @@ def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, st
 
     Returns:
         the method, before `AdaptationMethod.for_checkpoint`, and one line of text: which it is, and why.
+
+    Raises:
+        PredictorError: for a gain predictor's file that cannot be read.
     """
     predictor = predictor_file(weights)
     if predictor.is_file():
+        if useless := read_predictor(predictor).useless_because():
+            why = f"{predictor.name} was calibrated for {weights.name} and is of no use: {useless}"
+            return Source(), f"source (no adaptation), because {why}"
         return Careful(), f"careful, because {predictor.name} was calibrated for {weights.name}"
     lack = f"{weights.name} has no gain predictor; `monai-tta calibrate` makes one"
     if has_running_stats(network):

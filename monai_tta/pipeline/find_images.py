@@ -115,12 +115,13 @@ def check_output_folder(out: Path, images: Iterable[Path]) -> None:
 
     Raises:
         ValueError: for one of the folders of images.
-        OSError: for an output folder that is a file, or a folder in the place of records.json.
+        OSError: for an output folder that is a file, or a folder in the place of records.json or records.csv.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; --out is a folder")
-    if (out / "records.json").is_dir():
-        raise IsADirectoryError(f"{out / 'records.json'} is a folder, and would be a file; give another --out")
+    for name in ("records.json", "records.csv"):
+        if (out / name).is_dir():
+            raise IsADirectoryError(f"{out / name} is a folder, and would be a file; give another --out")
     for path in images:
         if path.is_dir() and path.resolve() == out.resolve():
             raise ValueError(f"{out} is where images are read from; the next run would take masks for images: give another --out")

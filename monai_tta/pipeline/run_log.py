@@ -37,6 +37,7 @@ class RunLog:
     Attributes:
         cases: the record of each finished image, by the image's number.
         masks: the mask files of each finished image.
+        notes: what a person should know of how each finished image was read.
         begun: numbers of the images that were worked on, finished or not.
         of_earlier_run: numbers of the images that an earlier run finished.
     """
@@ -59,6 +60,7 @@ class RunLog:
         self.on_disk = on_disk
         self.cases: dict[int, Case] = {}
         self.masks: dict[int, tuple[Path, ...]] = {}
+        self.notes: dict[int, tuple[str, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
         self.names = _numbered([image.name for image in self.images] if names is None else names)
@@ -95,7 +97,9 @@ class RunLog:
         """Note that an image is being worked on."""
         self._append({"begun": self._ids[number]})
 
-    def done(self, number: int, case: Case, masks: tuple[Path, ...], content: str | None = None) -> None:
+    def done(
+        self, number: int, case: Case, masks: tuple[Path, ...], content: str | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
         """Note that an image's masks are at their final places.
 
         Args:
@@ -103,17 +107,16 @@ class RunLog:
             case: its record.
             masks: its masks.
             content: the `content_id` that it had before it was read; None for the one that it has now.
+            notes: what a person should know of how it was read; without paths and names.
         """
         self.cases[number] = case
         self.masks[number] = masks
+        self.notes[number] = notes
         names = [_path_hash(mask.relative_to(self.out)) for mask in masks]
         if self.on_disk:
             content = content_id(self.images[number]) if content is None else content
-        self._append({"done": self._ids[number], "content": content, "masks": names, "case": json.loads(case.to_json())})
-
-    def records(self) -> list[Case | None]:
-        """A record for each image, in their order; None where there is none."""
-        return [self.cases.get(number) for number in range(len(self.images))]
+        record = json.loads(case.to_json())
+        self._append({"done": self._ids[number], "content": content, "masks": names, "notes": list(notes), "case": record})
 
     def close(self) -> None:
         """End the run: there is nothing left to resume."""
@@ -158,6 +161,7 @@ class RunLog:
                     continue
                 self.cases[number] = Case.from_json(json.dumps(line["case"]))
                 self.masks[number] = tuple(existing[name] for name in line["masks"])
+                self.notes[number] = tuple(map(str, line["notes"]))
 
     def _damaged(self) -> UnfinishedRun:
         return UnfinishedRun(f"{self.path} is damaged; --restart starts from the first image and replaces it")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,8 @@ from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.image_names import image_names
 from monai_tta.pipeline.load_image import LoadedImage, load_image
-from monai_tta.pipeline.output_folder import (
-    DiskFull,
-    clear,
-    is_disk_full,
-    older_masks,
-    partial_folder,
-    publish,
-    write_atomically,
-)
+from monai_tta.pipeline.named_warnings import working_on
+from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, older_masks, partial_folder, publish
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.run_log import RunLog, content_hash
 from monai_tta.pipeline.value_range import expected_range
@@ -44,6 +36,8 @@ class Outcome:
         case: its record; None when it failed.
         error: why it failed; None when it did not.
         earlier_run: whether an earlier run, which was stopped, segmented it.
+        number: its place among the images, from 0.
+        seconds: wall time from its turn on until it failed, in seconds; 0 where it did not, its record then knows.
         name: what the image is called: in its masks' names, in its record and in messages.
         notes: what a person should know of how it was read, in words.
     """
@@ -53,6 +47,8 @@ class Outcome:
     case: Case | None = None
     error: str | None = None
     earlier_run: bool = False
+    number: int = 0
+    seconds: float = 0.0
     name: str = ""
     notes: tuple[str, ...] = ()
 
@@ -102,16 +98,19 @@ def segment(
         run_log.open()
         taken = {mask for masks in run_log.masks.values() for mask in masks}
         for number in sorted(run_log.of_earlier_run):
-            yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True, name=names[number])
+            yield earlier_outcome(run_log, number)
         expected = expected_range(getattr(bundle, "parser", None), preprocessing, bundle.network)
 
         def load(number: int) -> LoadedImage:
+            working_on(images[number])
             return load_image(images[number], names[number], preprocessing, expected, with_content=run_log.on_disk)
 
         for number, loading, next_loading in _load_ahead(load, run_log.order()):
             run_log.begin(number)
             image, name = images[number], names[number]
+            began = time.monotonic()
             try:
+                working_on(image)
                 loaded = loading.result()
                 data = loaded.data
                 with torch.no_grad():
@@ -121,15 +120,29 @@ def segment(
                 postprocessing(data)
                 masks = publish(partial, out, taken, images)
                 case = replace(inferer.cases[-1], number=number)
-                run_log.done(number, case, masks, loaded.content)
-                outcome = Outcome(image, masks, case, name=name, notes=loaded.notes)
+                run_log.done(number, case, masks, loaded.content, loaded.notes)
+                outcome = Outcome(image, masks, case, number=number, name=name, notes=loaded.notes)
             except Exception as error:  # whatever is wrong with one image must not end the run
                 if is_disk_full(error):
                     raise DiskFull(f"no room to write in {out}: {describe_error(error)}") from error
                 older = older_masks(out, name, names, taken)
-                outcome = Outcome(image, error=describe_error(error) + _words_on(older, out), name=name)
+                words = describe_error(error) + _words_on(older, out)
+                outcome = Outcome(image, error=words, number=number, seconds=time.monotonic() - began, name=name)
             clear(partial)
             yield outcome
+
+
+def earlier_outcome(run_log: RunLog, number: int) -> Outcome:
+    """What came of an image that the log knows to be done."""
+    return Outcome(
+        run_log.images[number],
+        run_log.masks[number],
+        run_log.cases[number],
+        earlier_run=number in run_log.of_earlier_run,
+        number=number,
+        name=run_log.names[number],
+        notes=run_log.notes[number],
+    )
 
 
 def _words_on(older: Sequence[Path], out: Path) -> str:
@@ -186,19 +199,3 @@ def settings_of(root: Path, checkpoint: str, method: AdaptationMethod, options: 
         "method file": [content_hash(file) for file in method.files],
         **given,
     }
-
-
-def write_records(cases: Iterable[Case | None], path: Path) -> None:
-    """Write records as a JSON list, ``null`` where an image failed, to a temporary file first and then in one move.
-
-    Args:
-        cases: one record for each image, None for one that failed.
-        path: the file.
-    """
-    write_atomically(path, json.dumps([case and json.loads(case.to_json()) for case in cases], indent=1) + "\n")
-
-
-def write_what_is_done(run_log: RunLog) -> None:
-    """Write the records of a run that was stopped, where they can be written."""
-    with suppress(OSError):
-        write_records(run_log.records(), run_log.out / "records.json")

@@ -13,7 +13,7 @@ from monai_tta.pipeline.bundle import describe_error, load_bundle
 from monai_tta.pipeline.find_images import find_images
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.output_head import head_of
-from monai_tta.preparation.collect_cases import plain_tensor
+from monai_tta.preparation.labelled_images import plain_tensor
 from monai_tta.preparation.pretrain_added import PretrainingSettings, training_steps
 
 

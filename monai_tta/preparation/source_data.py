@@ -10,7 +10,7 @@ from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import Domain, Protocol
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.output_head import head_of
-from monai_tta.preparation.collect_cases import HeadOrAuto
+from monai_tta.preparation.labelled_images import HeadOrAuto
 
 
 @dataclass(frozen=True, eq=False)

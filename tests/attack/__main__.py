@@ -12,7 +12,7 @@ from pathlib import Path
 import itk
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, names, promises, records, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -25,6 +25,7 @@ FAMILIES = {
     "output folders": folders.FAMILY,
     "stops": stops.FAMILY,
     "between and beside runs": sequels.FAMILY,
+    "records": records.FAMILY,
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
 }

@@ -94,7 +94,10 @@ def without_output(close):
             _, words = scene(seed, folder)
             result = finish(launch(words, folder / "said", before=close), folder / "said")
             found = [] if result.code == 3 else [f"ended with {result.code}"]
-            if sum(r is not None for r in figures(folder / "out")) != IMAGES - 1 or len(masks(folder / "out")) != IMAGES - 1:
+            if (
+                sum(r["status"] != "failed" for r in figures(folder / "out")) != IMAGES - 1
+                or len(masks(folder / "out")) != IMAGES - 1
+            ):
                 found.append("records or masks are missing")
             return found + promises.left_behind(folder / "out")
 

@@ -192,7 +192,7 @@ def test_masks_come_back_on_the_cases_grid_one_file_for_each_structure(data, tra
         for mask in masks.values():
             assert mask.shape == given.shape and np.allclose(mask.affine, given.affine) and mask.get_data_dtype() == np.uint8
             assert set(np.unique(mask.get_fdata())) <= {0, 1} and not bytes(mask.header["descrip"].item())
-    records = json.loads((tmp_path / "cli" / "records.json").read_text(encoding="utf-8"))
+    records = json.loads((tmp_path / "cli" / "records.json").read_text(encoding="utf-8"))["cases"]
     assert len(records) == 2 and all(record["reason"] is None and "Statistics" in record["method"] for record in records)
 
 
