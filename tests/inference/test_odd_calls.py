@@ -12,7 +12,7 @@ from monai_tta import AdaptiveInferer, Source, Tent, ViewAverage
 from monai_tta.core.auxiliary_heads import attach_heads
 from monai_tta.core.selection import LastBiases
 from monai_tta.core.views import Views
-from monai_tta.inference.network import NetworkProxy
+from monai_tta.inference.network_proxy import NetworkProxy
 from tests.small import FAST, TENT, around, image, network, run
 
 Pair = namedtuple("Pair", "logits features")
