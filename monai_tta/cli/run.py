@@ -163,7 +163,7 @@ def _run(request: _Request) -> int:
                     outcomes.append(outcome)
                     progress.advance(_describe(outcome), counts=not outcome.earlier_run)
             write_records(log.records(), request.out / "records.json")
-            code = _report(outcomes, request.out)
+            code = _report(outcomes, request.out, method.adapts)
             log.close()
             return code
     except KeyboardInterrupt:
@@ -204,10 +204,10 @@ def _describe(outcome: Outcome) -> str:
     return f"{outcome.image.name} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
 
 
-def _report(outcomes: list[Outcome], out: Path) -> int:
-    """Say how it went; 3 when an image failed, else 0."""
+def _report(outcomes: list[Outcome], out: Path, adapts: bool) -> int:
+    """Say how it went; 3 when an image failed, else 0. Without adaptation, unadapted answers are no news."""
     for outcome in outcomes:
-        if outcome.case and outcome.case.reason:
+        if outcome.case and outcome.case.reason and adapts:
             say(f"{outcome.image.name}: unadapted answer: {outcome.case.reason}")
         if outcome.case and outcome.case.restarted:
             say(f"{outcome.image.name}: the stream was restarted: {outcome.case.restarted}")

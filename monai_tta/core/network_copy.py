@@ -76,9 +76,9 @@ def widen_half_tensors(module: nn.Module) -> bool:
     Returns:
         whether there were any.
     """
-    wide: dict[int, Tensor] = {}
+    wide: dict[int, Any] = {}
 
-    def widened(tensor: Tensor) -> Tensor:
+    def widened(tensor: Tensor) -> Any:
         if id(tensor) not in wide:
             full = tensor.detach().float()
             wide[id(tensor)] = nn.Parameter(full, requires_grad=False) if isinstance(tensor, nn.Parameter) else full

@@ -29,6 +29,9 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
 
 
+NARROWS = "is in half precision, adapts in float32, and makes half-width numbers of its features by itself"
+
+
 class Shadow:
     """A private copy of a source network: call it with windows, get logits.
 
@@ -115,8 +118,13 @@ class Shadow:
         args, kwargs = self.extra
         if self.is_widened:
             windows, args, kwargs = map_tensors(_at_least_float32, (windows, args, kwargs))
-        with autocast_for(self.precision, windows):
-            return self.module(self.layout(windows), *args, **kwargs)
+        try:
+            with autocast_for(self.precision, windows):
+                return self.module(self.layout(windows), *args, **kwargs)
+        except RuntimeError as error:
+            if self.is_widened and "type" in str(error):
+                raise CannotAdapt(f"{self.kind} {NARROWS}: {error}") from error
+            raise
 
     def gradient(self, loss: Callable[[Shadow, Tensor], Tensor], windows: Tensor) -> tuple[float, Gradient]:
         """Mean of a loss ``(shadow, windows) -> scalar`` over windows, and its gradient where the moving tensors are now."""

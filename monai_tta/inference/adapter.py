@@ -49,7 +49,8 @@ class Adapter:
         self.has_learnt = False
         self.shadow = self._prepared(shadow or self._fresh_shadow())
         self.watch = SourceWatch(*(n for n in (request.source, request.network) if isinstance(n, nn.Module)))
-        self.doubtful: tuple[Tensor, Extra, Tensor] | None = None  # windows, what came with them, and an answer that may be the source's
+        # Windows, what came with them, and their answer, where that may be the source's.
+        self.doubtful: tuple[Tensor, Extra, Tensor] | None = None
 
     def _fresh_shadow(self) -> Shadow:
         if self.request.source is None:

@@ -7,6 +7,7 @@ and has copies of all its layers and tensors, but its layers compute nothing.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable
 from functools import partial, wraps
@@ -34,9 +35,10 @@ _OWN_HOOKS = {name for name in _OF_A_CALL if name.endswith(("_hooks", "_with_kwa
 class NetworkProxy(nn.Module):
     """A module in the network's place. Each call of it comes to ``answer``; everything else belongs to the proxy alone.
 
-    Until something else than a call is asked of it, it holds nothing. Then it gets copies of the network's layers, with tensors of
-    their own. It can be moved to another device or dtype, and answers there, as the network would. It refuses, with the reason,
-    what an adapted answer could not show: layers that are run by themselves, other weights, hooks on layers, training mode.
+    Until something else than a call is asked of it, it holds nothing. Then it gets copies of the network's layers, with tensors
+    of their own. It can be moved to another device or dtype, and answers there, as the network would. It refuses, with the
+    reason, what an adapted answer could not show: layers that are run by themselves, other weights, hooks on layers, training
+    mode.
 
     Args:
         network: what the inferer was handed.
@@ -83,7 +85,10 @@ class NetworkProxy(nn.Module):
             stand_in.fill(self)
             if name in ("module", "_orig_mod") and stand_in.is_wrapped:
                 return self
-        return super().__getattribute__(name)
+        value = super().__getattribute__(name)
+        if name == "forward" and "torch._dynamo" in sys.modules:  # a compiled proxy must not compile what is behind it
+            return torch.compiler.disable(value)
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__getattribute__(self, "_stand_in").fill(self)
@@ -101,25 +106,32 @@ class NetworkProxy(nn.Module):
         return self._stand_in.twin(self)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        self._stand_in.refuse("sends the network that it is handed to another process or into a file")
+        stand_in: _StandIn = self._stand_in
+        stand_in._stand_in.refuse("sends the network that it is handed to another process or into a file")
+
+
+class _Tally:
+    """What an inferer has done with a proxy and its copies: how often it called them, and what was refused."""
+
+    n_calls = 0
+    refusal: str | None = None
 
 
 class _StandIn:
     """What a proxy knows: whom to ask, and what the network was like."""
 
     def __init__(self, network: Network, answer: Answer) -> None:
+        self.tally = _Tally()
         self.network = network
         self.source = unwrap(network)
         self.kind = type(self.source)
         self.is_wrapped = network is not self.source
         self.answer = answer
         self.before: NetworkState | None = None
-        self.n_calls = 0
-        self.refusal: str | None = None
 
     def ask(self, proxy: NetworkProxy, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer windows, where the proxy is now and in its dtype."""
-        self.n_calls += 1
+        self.tally.n_calls += 1
         there = self._moved_to(proxy)
         if there is None:
             return self.answer(windows, args, kwargs)
@@ -146,6 +158,7 @@ class _StandIn:
     def twin(self, proxy: NetworkProxy) -> NetworkProxy:
         """A copy of the proxy, where nothing but its place and dtype has changed."""
         twin = NetworkProxy(self.network, self.answer)
+        twin._stand_in.tally = self.tally
         if self.before is not None:
             there = self._moved_to(proxy)
             if any(getattr(proxy, name) for name in _OWN_HOOKS):
@@ -156,11 +169,11 @@ class _StandIn:
 
     def refuse(self, what: str) -> NoReturn:
         """Refuse what the inferer does; also on record, because the inferer may catch the error."""
-        self.refusal = (
+        self.tally.refusal = (
             f"the inferer {what}, which an adapted answer could not show; give AdaptiveInferer the network as it is to answer, "
             "and an inferer that only calls it"
         )
-        raise CannotAdapt(self.refusal)
+        raise CannotAdapt(self.tally.refusal)
 
     def _refuse_layer(self, path: str, *_: Any, **__: Any) -> NoReturn:
         self.refuse(f"runs a part of the network by itself ({path or 'another copy of it'})")

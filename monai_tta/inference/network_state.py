@@ -28,7 +28,7 @@ class NetworkState:
         self.buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers(remove_duplicate=False)}
 
     def change_in(self, copied: nn.Module, network: nn.Module) -> str | None:
-        """What somebody has done to a copy of the network, in words; None for a move to another place, dtype or ``requires_grad``.
+        """What somebody has done to a copy of the network, in words; None for a move to another device or dtype.
 
         Hooks on the copy itself, and attributes and tensors that the network does not have, do not count.
 

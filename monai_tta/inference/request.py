@@ -50,12 +50,14 @@ class Request:
             CannotAdapt: where the inferer does what the proxy refuses, even where it hides the error; or never calls the proxy.
         """
         proxy = NetworkProxy(self.network, answer)
-        stand_in = proxy._stand_in
+        tally = proxy._stand_in.tally
         answered = self.answer_with(proxy)
-        if stand_in.refusal is not None:
-            raise CannotAdapt(stand_in.refusal)
-        if not stand_in.n_calls:
-            raise CannotAdapt("the inferer never calls the network that it is handed, so nothing adapted has a part in its answer")
+        if tally.refusal is not None:
+            raise CannotAdapt(tally.refusal)
+        if not tally.n_calls:
+            raise CannotAdapt(
+                "the inferer never calls the network that it is handed, so nothing adapted has a part in its answer"
+            )
         return answered
 
     @property
