@@ -28,7 +28,6 @@ from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_stat
 from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
 
-
 NARROWS = "is in half precision, adapts in float32, and makes half-width numbers of its features by itself"
 
 

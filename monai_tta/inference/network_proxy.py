@@ -49,6 +49,7 @@ class NetworkProxy(nn.Module):
     """
 
     stands_in_for_a_network = True
+    _stand_in: _StandIn
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """A proxy of the network's own class; plain networks where the network's own code makes more of its kind."""
@@ -63,7 +64,7 @@ class NetworkProxy(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Tell the windows from what else the network is given, and answer them."""
-        stand_in: _StandIn = self._stand_in
+        stand_in = self._stand_in
         if args:
             return stand_in.ask(self, args[0], args[1:], kwargs)
         tensors = [k for k, v in kwargs.items() if isinstance(v, Tensor)]
@@ -106,8 +107,7 @@ class NetworkProxy(nn.Module):
         return self._stand_in.twin(self)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        stand_in: _StandIn = self._stand_in
-        stand_in._stand_in.refuse("sends the network that it is handed to another process or into a file")
+        self._stand_in.refuse("sends the network that it is handed to another process or into a file")
 
 
 class _Tally:
