@@ -138,7 +138,7 @@ def make_demo(out: Path, advance: Callable[[str], None] = lambda done: None, see
             answers[key] = DemoAnswer(*key, int((mask > 0).sum()), agreement, *count_islands(mask), record)
             advance(f"{method}, {image}, {side}")
     found = [answers[image, method, side] for image in IMAGES for method in METHODS for side in CENTRES]
-    left_alone = {key for key, answer in answers.items() if not answer.record.adapted}
+    left_alone = {key for key, answer in answers.items() if answer.kind == "left alone"}
     boxes = {key: read_voxels(file) for key, file in files.items()}
     draw_demo(boxes, masks, {key: answer.label for key, answer in answers.items()}, left_alone, out / "demo.png")
     document = {"scanner": in_words(scanner), "answers": [asdict(answer) for answer in found]}

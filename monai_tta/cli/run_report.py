@@ -34,11 +34,16 @@ def report_outcomes(outcomes: list[Outcome], out: Path) -> int:
 
 
 def report_reasons(outcomes: list[Outcome]) -> None:
-    """Say how images were read, and which answers are unadapted and why, once each, with the file's name."""
+    """Say how images were read, and which answers are unadapted and why, once each, with the file's name.
+
+    Where the method adapts nothing, unadapted answers are what was asked for and no news.
+    """
+    from monai_tta.core.record import NOTHING_ADAPTS
+
     for outcome in outcomes:
         for note in outcome.notes:
             say(f"{outcome.label}: {note}")
-        if outcome.case and outcome.case.reason:
+        if outcome.case and outcome.case.reason and not outcome.case.reason.endswith(NOTHING_ADAPTS):
             say(f"{outcome.label}: unadapted answer: {outcome.case.reason}")
         if outcome.case and outcome.case.restarted:
             say(f"{outcome.label}: the stream was restarted: {outcome.case.restarted}")

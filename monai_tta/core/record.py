@@ -16,6 +16,9 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 
+NOTHING_ADAPTS = "nothing adapts"  # how the reason ends on the record of a method that changes nothing, such as Source
+
+
 def peak_memory() -> float | None:
     """The process's largest resident size so far, in MiB; None on Windows."""
     if resource is None:

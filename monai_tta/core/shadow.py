@@ -1,7 +1,10 @@
 """A shadow: a private copy of the source network with a few tensors of its own, which may move.
 
-Frozen tensors share the source's storage; only the moving ones are copied. Normalisation layers change in the copy alone. So
-nothing that an adaptation does can reach the source. To reset, drop the shadow and make another.
+Frozen parameters share the source's storage; the moving ones and the buffers are copied. Normalisation layers change in the copy
+alone. So nothing that an adaptation does can reach the source. To reset, drop the shadow and make another.
+
+The shadow of a network in half precision computes in float32, because half-width numbers are too coarse to learn with. All its
+tensors are then its own.
 """
 
 from __future__ import annotations
@@ -15,15 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.compute.checkpointing import checkpoint_blocks
-from monai_tta.compute.containers import main_output
+from monai_tta.compute.containers import main_output, map_tensors
 from monai_tta.compute.fast_kernels import use_fast_kernels
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
-from monai_tta.core.network_copy import copy_sharing_tensors, in_fast_layout, set_eval_mode
+from monai_tta.core.network_copy import copy_sharing_parameters, in_fast_layout, set_eval_mode, widen_half_tensors
 from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_statistics
 from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
+
+NARROWS = "is in half precision, adapts in float32, and makes half-width numbers of its features by itself"
 
 
 class Shadow:
@@ -60,7 +65,9 @@ class Shadow:
         self.kind = type(source).__name__
         if isinstance(source, torch.jit.ScriptModule):
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
-        self.module = use_fast_kernels(with_statistics(copy_sharing_tensors(source), statistics, blend))
+        self.module = copy_sharing_parameters(source)
+        self.is_widened = widen_half_tensors(self.module)
+        use_fast_kernels(with_statistics(self.module, statistics, blend))
         set_eval_mode(self.module)
         self.names: list[str] = []
         self.selected: str | None = None
@@ -108,8 +115,15 @@ class Shadow:
     def outputs(self, windows: Tensor) -> Any:
         """Whatever the network returns, in its own container."""
         args, kwargs = self.extra
-        with autocast_for(self.precision, windows):
-            return self.module(self.layout(windows), *args, **kwargs)
+        if self.is_widened:
+            windows, args, kwargs = map_tensors(_at_least_float32, (windows, args, kwargs))
+        try:
+            with autocast_for(self.precision, windows):
+                return self.module(self.layout(windows), *args, **kwargs)
+        except RuntimeError as error:
+            if self.is_widened and "type" in str(error):
+                raise CannotAdapt(f"{self.kind} {NARROWS}: {error}") from error
+            raise
 
     def gradient(self, loss: Callable[[Shadow, Tensor], Tensor], windows: Tensor) -> tuple[float, Gradient]:
         """Mean of a loss ``(shadow, windows) -> scalar`` over windows, and its gradient where the moving tensors are now."""
@@ -216,6 +230,10 @@ class Shadow:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _at_least_float32(value: Any) -> Any:
+    return at_least_float32(value) if isinstance(value, Tensor) else value
 
 
 @contextmanager

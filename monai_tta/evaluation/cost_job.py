@@ -17,7 +17,7 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import head_of_channels
 from monai_tta.inference.first_pass import detached_copy
 from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.inference.network import NetworkProxy
+from monai_tta.inference.network_proxy import NetworkProxy
 from monai_tta.inference.window_selection import ScoredWindow, WindowShortlist
 from monai_tta.pipeline.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.pipeline.output_head import head_of

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from monai_tta.compute.memory import memory_rise
 from monai_tta.compute.precision import native_half_dtype
 from monai_tta.evaluation.cost_job import WAYS, CostJob
-from monai_tta.inference.network import NetworkProxy
+from monai_tta.inference.network_proxy import NetworkProxy
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,10 +12,10 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from monai_tta.compute.containers import main_output, map_tensors
-from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
+from monai_tta.compute.precision import HALF_DTYPES, Precision, at_least_float32, autocast_for
 from monai_tta.core.network_copy import in_fast_layout
 from monai_tta.core.objectives import Head, head_of_channels
-from monai_tta.inference.network import Network, NetworkProxy, explain_channels
+from monai_tta.inference.network import Network, explain_failure
 from monai_tta.inference.request import Request
 from monai_tta.inference.window_selection import WindowSelector
 
@@ -69,22 +70,23 @@ class SourceProxy:
 
         Raises:
             ValueError: for a wrong number of channels.
-            TypeError: for a network that returns no logits.
+            TypeError: for windows of another dtype than the network's, or a network that returns no logits.
         """
         self.extra = (args, kwargs)
         try:
             # A copy: with one window per batch this is a view of the image, which is still to be answered again.
             outputs = self.network(windows.clone(), *args, **kwargs)
         except RuntimeError as error:
-            why = explain_channels(error, windows, self.source)
+            why = explain_failure(error, windows, self.source)
             if why is None:
                 raise
-            raise ValueError(why) from error
+            raise why from error
         main = main_output(outputs)
-        if not isinstance(main, Tensor) or main.ndim < 2:
+        if not isinstance(main, Tensor) or main.ndim < 3:
             found = f"a tensor of shape {tuple(main.shape)}" if isinstance(main, Tensor) else repr(main)[:80]
             name = type(self.source if self.source is not None else self.network).__name__
-            raise TypeError(f"{name} answered {found}; logits (N, K, *spatial) are needed")
+            kind = ", as a network that classifies whole images" if isinstance(main, Tensor) and main.ndim == 2 else ""
+            raise TypeError(f"{name} answered {found}{kind}; logits of each voxel (N, K, *spatial) are needed")
         self.note(outputs, next(iter(outputs)) if isinstance(outputs, dict) else None)
         return outputs
 
@@ -92,24 +94,32 @@ class SourceProxy:
         """An adapted answer in the dtype of the source's answers, and with the windows' meta data where those carry them."""
         if isinstance(outputs, dict):
             self.key = next(iter(outputs))
-        outputs = outputs.to(self.dtype) if isinstance(outputs, Tensor) else map_tensors(self._widen, outputs)
+        is_half = windows.dtype == self.dtype  # the source answers half-width windows in that, and the shadow in float32
+        format_leaf = partial(self._format, to_half=is_half)
+        outputs = outputs.to(self.dtype) if isinstance(outputs, Tensor) else map_tensors(format_leaf, outputs)
 
         def with_meta(leaf: Any) -> Any:
             return MetaTensor(leaf).copy_meta_from(windows, copy_attr=False) if isinstance(leaf, Tensor) else leaf
 
         return map_tensors(with_meta, outputs) if self.answers_have_meta and isinstance(windows, MetaTensor) else outputs
 
-    def _widen(self, leaf: Any) -> Any:
-        """A leaf in float32, where the source answers in float32 and fast arithmetic made it narrower."""
-        return at_least_float32(leaf) if isinstance(leaf, Tensor) and self.dtype == torch.float32 else leaf
+    def _format(self, leaf: Any, to_half: bool) -> Any:
+        """A leaf in float32, where the source answers in float32 and fast arithmetic made it narrower; or back in half width."""
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+            return leaf
+        if self.dtype == torch.float32:
+            return at_least_float32(leaf)
+        return leaf.to(self.dtype) if to_half and self.dtype in HALF_DTYPES else leaf
 
     def note(self, outputs: Any, key: Any = None) -> None:
         """Remember what the source's answers are like; ``key`` is the main output's in a dictionary."""
         main = main_output(outputs, key)
-        if self.head == "auto":
-            self.head = head_of_channels(main.shape[1])
         self.key = key
         self.answers_have_meta = isinstance(main, MetaTensor)
+        if not isinstance(main, Tensor) or main.ndim < 2:
+            return
+        if self.head == "auto":
+            self.head = head_of_channels(main.shape[1])
         self.dtype = main.dtype
 
 
@@ -123,6 +133,7 @@ class WindowScan(SourceProxy):
         precision: in which the source answers.
         see: is called with each batch of windows; None where nobody needs to see them.
         spatial: the image's shape; None if even a window that covers the whole image must be answered.
+        any_answer: whether the inner inferer takes any answer, of whatever number of channels.
     """
 
     def __init__(
@@ -134,11 +145,13 @@ class WindowScan(SourceProxy):
         precision: Precision,
         see: Callable[[Tensor], None] | None,
         spatial: tuple[int, ...] | None,
+        any_answer: bool,
     ) -> None:
         super().__init__(network, source, head)
         self.precision = precision
         self.see = see
         self.spatial = spatial
+        self.any_answer = any_answer
         self._known: dict[Any, Any] = {}
 
     def answer(self, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -153,7 +166,8 @@ class WindowScan(SourceProxy):
         if not self._known and self._needs_no_answer(windows):
             if self.see is None or (len(windows) == 1 and tuple(windows.shape[2:]) == self.spatial):
                 raise StopScan
-            return windows[:, :1]  # the other windows are still to be seen; what is stitched of these answers is thrown away
+            if self.any_answer:
+                return windows[:, :1]  # the other windows are still to be seen; what is stitched of these answers is thrown away
         shapes = tuple(tuple(v.shape) for v in (windows, *args, *kwargs.values()) if isinstance(v, Tensor))
         if shapes not in self._known:
             with torch.no_grad(), autocast_for(self.precision, windows):
@@ -186,7 +200,9 @@ def scan_windows(
 ) -> WindowScan:
     """Let the inner inferer cut an image into windows, show them to ``see``, and find out what the source's answers are like."""
     spatial = tuple(request.image.shape[2:]) if request.restores_meta else None
-    scan = WindowScan(request.network, request.source, head, precision=precision, see=see, spatial=spatial)
+    scan = WindowScan(
+        request.network, request.source, head, precision=precision, see=see, spatial=spatial, any_answer=request.only_calls
+    )
     with suppress(StopScan):
-        request.answer_with(NetworkProxy(request.network, scan.answer))
+        request.answer_by(scan.answer)
     return scan

@@ -27,7 +27,7 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case
 from monai_tta.guards.collapse import Collapse
 from monai_tta.inference.batches import batched, of_image
-from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted
+from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted, nothing_adapts
 from monai_tta.inference.network import Network, check_input, fingerprint, unwrap
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import GuardLike, Settings
@@ -194,11 +194,20 @@ class AdaptiveInferer(SlidingWindowInferer):
         except CannotAdapt as error:
             source = None
             reason = str(error)
-        # MONAI's stitcher gives the image's meta data to whatever the network returns; others may leave that to the network.
-        restores_meta = type(self.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
-        number = self._next_number()
-        request = Request(image=inputs, network=network, source=source, ask=ask, restores_meta=restores_meta, number=number)
-        if source is None or not self.settings.method.adapts:
+        is_monais = type(self.inferer) in (type(None), SlidingWindowInferer)
+        request = Request(
+            image=inputs,
+            network=network,
+            source=source,
+            ask=ask,
+            only_calls=is_monais,
+            # MONAI's stitcher gives the image's meta data to whatever the network returns; others may leave that to the network.
+            restores_meta=is_monais or not isinstance(inputs, MetaTensor),
+            number=self._next_number(),
+        )
+        if not self.settings.method.adapts:
+            answered = answer_unadapted(request, self.settings, nothing_adapts(self.settings.method))
+        elif source is None:
             answered = answer_unadapted(request, self.settings, reason)
         elif self.settings.continual:
             answered = self._answer_in_stream(request, source)
@@ -233,6 +242,7 @@ class AdaptiveInferer(SlidingWindowInferer):
                 file.write(case.to_json() + "\n")
         for what, why in (("answered without adaptation", case.reason), ("the stream restarted", case.restarted)):
             kind = f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why or "")  # other figures make no new kind
-            if why is not None and kind not in self._warned:
+            is_asked_for = why == case.reason and not self.settings.method.adapts  # no adaptation is what the caller wants
+            if why is not None and kind not in self._warned and not is_asked_for:
                 self._warned.add(kind)
                 warnings.warn(f"{what}: {why}", stacklevel=4)

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.inference.network import Network
+from monai_tta.inference.network_proxy import Answer, NetworkProxy
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -20,6 +22,8 @@ class Request:
         network: what the inferer was handed, or a copy of it in eval mode.
         source: the module inside; None where its layers cannot be seen.
         ask: ``(image, network) -> answer``: runs the inner inferer on the image, with this network.
+        only_calls: whether the inner inferer is MONAI's own sliding windows, which call the network and ask nothing else of it,
+            nor care what it answers.
         restores_meta: whether the inner inferer gives the answer the image's meta data whatever the network returns.
         number: the number of the case.
     """
@@ -28,12 +32,33 @@ class Request:
     network: Network
     source: nn.Module | None
     ask: Callable[[Tensor, Network], Any]
+    only_calls: bool
     restores_meta: bool
     number: int
 
     def answer_with(self, network: Network) -> Any:
         """Run the inner inferer on the image with this network."""
         return self.ask(self.image, network)
+
+    def answer_by(self, answer: Answer) -> Any:
+        """Run the inner inferer on the image with a proxy that comes to ``answer`` in the network's place.
+
+        Args:
+            answer: ``(windows, args, kwargs) -> outputs``.
+
+        Raises:
+            CannotAdapt: where the inferer does what the proxy refuses, even where it hides the error; or never calls the proxy.
+        """
+        proxy = NetworkProxy(self.network, answer)
+        tally = proxy._stand_in.tally
+        answered = self.answer_with(proxy)
+        if tally.refusal is not None:
+            raise CannotAdapt(tally.refusal)
+        if not tally.n_calls:
+            raise CannotAdapt(
+                "the inferer never calls the network that it is handed, so nothing adapted has a part in its answer"
+            )
+        return answered
 
     @property
     def network_name(self) -> str:

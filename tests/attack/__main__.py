@@ -12,7 +12,7 @@ from pathlib import Path
 import itk
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, records, sequels, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, handed, names, promises, records, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -28,6 +28,7 @@ FAMILIES = {
     "records": records.FAMILY,
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
+    "inferer: networks handed on": handed.FAMILY,
 }
 
 

@@ -170,7 +170,7 @@ class TestResuming:
         run_log.done(0, case, (image,))
         again = RunLog(tmp_path, [image, image], {})
         again.open()
-        assert again.records() == [case, None] and again.order() == [1]
+        assert again.cases == {0: case} and again.order() == [1]
 
     def test_a_new_gain_predictor_under_the_same_name_is_another_setting(self, place):
         file = place.root / "mine.npz"

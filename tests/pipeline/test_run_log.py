@@ -81,4 +81,4 @@ def test_images_of_one_file_name_and_content_are_told_apart_by_their_names(tmp_p
     log.done(1, CASE, (images[0],))
     again = RunLog(tmp_path, images[::-1], {}, names=["p2_ct", "p1_ct"])
     again.open()
-    assert again.records() == [CASE, None]
+    assert again.cases == {0: CASE}
