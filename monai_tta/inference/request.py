@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from monai_tta.core.answer_form import AnswerReader
 from monai_tta.inference.network import Network
+from monai_tta.inference.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,6 +24,7 @@ class Request:
         ask: ``(image, network) -> answer``: runs the inner inferer on the image, with this network.
         restores_meta: whether the inner inferer gives the answer the image's meta data whatever the network returns.
         number: the number of the case.
+        reader: finds the logits in the network's answers to this image.
     """
 
     image: Tensor
@@ -30,6 +33,7 @@ class Request:
     ask: Callable[[Tensor, Network], Any]
     restores_meta: bool
     number: int
+    reader: AnswerReader
 
     def answer_with(self, network: Network) -> Any:
         """Run the inner inferer on the image with this network."""
@@ -39,3 +43,10 @@ class Request:
     def network_name(self) -> str:
         """The class of the network, for records and messages."""
         return type(self.source if self.source is not None else self.network).__name__
+
+
+def reader_for(settings: Settings, inferer: Any, network: Network) -> AnswerReader:
+    """What finds the logits in a network's answers to one image."""
+    # MONAI's buffered windows put a single output together, whichever is the first: let it be the main one.
+    main_only = settings.main_only or bool(getattr(inferer, "buffer_steps", None))
+    return AnswerReader(type(network).__name__, settings.main_output, settings.answers, main_only)

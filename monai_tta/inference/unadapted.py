@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Literal
 
+from torch import Tensor
+
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.objectives import Head
 from monai_tta.inference.first_pass import SourceProxy
 from monai_tta.inference.network import NetworkProxy
@@ -34,10 +38,18 @@ class UnadaptedAnswer:
         if not self.is_known:
             began = time.perf_counter()
             request = self._request
-            proxy = SourceProxy(request.network, request.source, self._given_head)
+            proxy = SourceProxy(request.network, request.source, self._given_head, request.reader)
+            proxy.needs_main = request.reader.main_only
             network = request.network if request.source is None else NetworkProxy(request.network, proxy.answer)
-            self._answer = request.answer_with(network)
-            proxy.note(self._answer, proxy.key)
-            self.head = proxy.head
+            self._answer = request.reader.for_user(request.answer_with(network))
+            self._note_head(proxy)
             self.seconds = time.perf_counter() - began
         return self._answer
+
+    def _note_head(self, proxy: SourceProxy) -> None:
+        """Keep the head that the main output shows, where there is one."""
+        with suppress(CannotAdapt):
+            main = self._request.reader.main(self._answer)
+            if isinstance(main, Tensor) and main.ndim > 1:
+                proxy.note(main)
+        self.head = proxy.head

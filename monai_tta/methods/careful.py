@@ -178,18 +178,21 @@ class Careful(AdaptationMethod):
         return TrialResults(tuple(trials), unadapted, features, source_features)
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """Logits of the weighted mean: a single tensor ``(N, K, *spatial)``."""
+        """The weighted mean, ``(N, K, *spatial)``: logits, or probabilities where the network answers these."""
         pool = _pool(shadow)
         stored = pool.stored_answer
         if pool.answered_windows is not None and stored is not None and torch.equal(pool.answered_windows, windows):
-            return as_logits(stored, pool.head)  # an image of one window was answered while the candidates were tried
+            return pool.reader.own(
+                as_logits(stored, pool.head), pool.head
+            )  # an image of one window was answered while the candidates were tried
         parts = []
         for contribution in pool.contributions:
             own = contribution.shadow
             own.extra = pool.extra
             parts.append(view_average(own, windows, self.views) if contribution.averaged else unaugmented_answer(own, windows))
         total = sum(c.weight for c in pool.contributions)
-        return as_logits(mixture(parts, [c.weight / total for c in pool.contributions]), pool.head)
+        logits = as_logits(mixture(parts, [c.weight / total for c in pool.contributions]), pool.head)
+        return pool.reader.own(logits, pool.head)
 
 
 def _pool(shadow: Shadow) -> CandidatePool:

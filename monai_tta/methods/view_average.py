@@ -32,5 +32,6 @@ class ViewAverage(NoLearning):
         return {}
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """Logits ``(N, K, *spatial)`` whose probabilities are the views' mean."""
-        return as_logits(view_average(shadow, windows, self.views), shadow.head)
+        """Logits ``(N, K, *spatial)`` of the views' mean probabilities, or these where the network answers probabilities."""
+        logits = as_logits(view_average(shadow, windows, self.views), shadow.head)
+        return shadow.reader.own(logits, shadow.head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
+from monai_tta.core.answer_form import logits_of
 from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.inference.inferer import AdaptiveInferer
@@ -155,7 +156,7 @@ def paired_windows(
 
     with torch.no_grad():
         inferer(torch.cat([image, label], 1).to(device), keep)
-        selected = selector.select(lambda windows: main_output(network(windows)), head)
+        selected = selector.select(partial(logits_of, network, head=head), head)
     if not selected:
         return None
     both = torch.cat([next(w for w in with_labels if torch.equal(w[:, :channels], chosen)) for chosen in selected])
@@ -230,8 +231,8 @@ def answer_channels(network: nn.Module, inferer: Callable[..., Any], image: Tens
     """How many channels the answer to an image ``(C, *spatial)`` has."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        answer = AdaptiveInferer(method=Source(), inferer=inferer)(image[None].to(device), network)
-    return int(main_output(answer).shape[1])
+        answer = AdaptiveInferer(method=Source(), inferer=inferer, main_only=True)(image[None].to(device), network)
+    return int(answer.shape[1])
 
 
 def plain_tensor(x: Tensor) -> Tensor:
