@@ -58,6 +58,20 @@ def at_place(outputs: Any, place: Place) -> Any:
     return outputs
 
 
+def put_at(outputs: Any, place: Place, value: Any) -> Any:
+    """A container of the same types with another value at a place."""
+    if not place or isinstance(outputs, Tensor):
+        return value
+    key, *rest = place
+    inner = put_at(outputs[key], tuple(rest), value)
+    if isinstance(outputs, dict):
+        out = copy.copy(outputs)
+        out[key] = inner
+        return out
+    values = [inner if number == key else output for number, output in enumerate(outputs)]
+    return type(outputs)(*values) if hasattr(outputs, "_fields") else type(outputs)(values)
+
+
 def main_output(outputs: Any, name: Name | None = None, spatial: Sequence[int] | None = None) -> Any:
     """The main output, see `place_of_main`."""
     return at_place(outputs, place_of_main(outputs, name=name, spatial=spatial))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import Name, NoMainOutput, Place, at_place, place_of_main
+from monai_tta.compute.containers import Name, NoMainOutput, Place, at_place, place_of_main, put_at
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.compute.watch_endings import WatchEndings, watched
 from monai_tta.core.errors import CannotAdapt
@@ -123,9 +123,21 @@ class AnswerReader:
             raise CannotAdapt(self._why_no_logits)
         return main if self.form is None else self.form.logits(main, head)
 
-    def own(self, logits: Tensor, head: Head) -> Tensor:
-        """Logits ``(N, K, *spatial)`` in the form of the network's main output."""
-        return logits if self.form is None else self.form.own(logits, head)
+    def answer_of(self, logits: Tensor, head: Head, others: Callable[[], Any]) -> Any:
+        """Logits ``(N, K, *spatial)`` that a method has computed, as an answer in the network's own form.
+
+        Args:
+            logits: for the place of the main output.
+            head: what they stand for.
+            others: computes an answer of the network, for its other outputs; called where it has any that a user gets.
+        """
+        if self.form is None:
+            return logits
+        main = self.form.own(logits, head)
+        if not self.form.place or self.main_only:
+            return main
+        outputs = others()
+        return put_at(outputs, self.form.place, main.to(at_place(outputs, self.form.place).dtype))
 
     def for_user(self, outputs: Any) -> Any:
         """What a user gets of an answer: all of it, or the main output alone."""

@@ -86,8 +86,3 @@ def begin_pass(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, CountsUses):
             layer.use = 0
-
-
-def begin_pass_before(module: nn.Module, _: object) -> None:
-    """`begin_pass`, as a forward pre-hook."""
-    begin_pass(module)

@@ -21,7 +21,7 @@ from monai_tta.core.answer_form import AnswerReader
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
 from monai_tta.core.network_copy import copy_sharing_tensors, in_fast_layout, set_eval_mode
-from monai_tta.core.norm_uses import begin_pass_before
+from monai_tta.core.norm_uses import begin_pass
 from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_statistics
 from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
@@ -64,7 +64,6 @@ class Shadow:
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
         self.module = use_fast_kernels(with_statistics(copy_sharing_tensors(source), statistics, blend))
         set_eval_mode(self.module)
-        self.module.register_forward_pre_hook(begin_pass_before)
         self.names: list[str] = []
         self.selected: str | None = None
         for selection in select.alternatives if select else ():
@@ -102,10 +101,7 @@ class Shadow:
         self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's main output, or those of its probabilities.
-
-        They are in float32 or wider for float32 windows.
-        """
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``, the main output's; float32 or wider for float32 windows."""
         logits = self.reader.logits(self.outputs(windows), self.head)
         if logits.requires_grad:  # every layer is slower where its gradient has another memory layout than its features
             logits.register_hook(self.layout)
@@ -114,6 +110,7 @@ class Shadow:
     def outputs(self, windows: Tensor) -> Any:
         """Whatever the network returns, in its own container."""
         args, kwargs = self.extra
+        begin_pass(self.module)
         with autocast_for(self.precision, windows):
             return self.reader.ask(lambda: self.module(self.layout(windows), *args, **kwargs), windows)
 

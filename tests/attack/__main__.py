@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, names, outputs, promises, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -26,6 +26,7 @@ FAMILIES = {
     "between and beside runs": sequels.FAMILY,
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
+    "inferer: outputs and norm layers": outputs.FAMILY,
 }
 
 

@@ -8,10 +8,11 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import nn
 
-from monai_tta import AdaptiveInferer, GraTa, Source, Statistics, ViewAverage
+from monai_tta import AdaptiveInferer, Careful, GraTa, Source, Statistics, ViewAverage
 from monai_tta.compute.containers import NoMainOutput, at_place, main_output, place_of_main
-from tests.small import FAST, TENT, around, image, network
+from tests.small import BLENDED, FAST, TENT, around, image, network, saved_stump
 
+CAREFUL = Careful(predictor=saved_stump("hopeful for outputs"), candidates=BLENDED)
 Answer = namedtuple("Answer", "features mask")
 MAIN, OTHER, SMALL = torch.zeros(1, 2, 8, 8), torch.ones(1, 2, 8, 8), torch.ones(1, 2, 4, 4)
 
@@ -114,14 +115,19 @@ def test_the_main_output_alone_is_what_the_network_without_others_answers(work, 
 
 @pytest.mark.parametrize("around_it", [SimpleInferer(), SlidingWindowInferer(8, 2, 0.5)])
 @pytest.mark.parametrize("work", [first, in_a_dictionary, as_named_tuple], ids=lambda work: work.__name__)
-def test_the_container_stays_unless_told_otherwise(work, around_it):
-    net, x = around(work), image()
-    made = AdaptiveInferer(inferer=around_it, method=TENT, main_output=FORMS[work])
+@pytest.mark.parametrize("method", [TENT, ViewAverage(), CAREFUL], ids=lambda method: type(method).__name__)
+def test_the_container_stays_unless_told_otherwise(work, around_it, method):
+    net, x = around(work), image(size=8)
+    made = AdaptiveInferer(inferer=around_it, method=method, main_output=FORMS[work])
     with torch.no_grad():
         adapted, plain = made(x, net), around_it(x, net)
     assert made.cases[-1].reason is None and type(adapted) is type(plain)
     keys = list(plain) if isinstance(plain, dict) else range(len(plain))
     assert [adapted[key].shape for key in keys] == [plain[key].shape for key in keys]
+    with torch.no_grad():
+        alone = AdaptiveInferer(inferer=around_it, method=method)(x, network())
+    main = {first: 0, in_a_dictionary: "out", as_named_tuple: 1}[work]
+    torch.testing.assert_close(adapted[main], alone)
 
 
 def test_a_dictionary_of_classes_is_not_adapted_until_one_is_named():
