@@ -198,7 +198,8 @@ class AdaptiveInferer(SlidingWindowInferer):
         # MONAI's stitcher gives the image's meta data to whatever the network returns; others may leave that to the network.
         restores_meta = type(self.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
         number = self._next_number()
-        reader = reader_for(self.settings, self if self.inferer is None else self.inferer, network if source is None else source)
+        buffered = bool(getattr(self if self.inferer is None else self.inferer, "buffer_steps", None))
+        reader = reader_for(self.settings, network if source is None else source, buffered)
         request = Request(
             image=inputs, network=network, source=source, ask=ask, restores_meta=restores_meta, number=number, reader=reader
         )

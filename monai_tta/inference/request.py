@@ -45,8 +45,13 @@ class Request:
         return type(self.source if self.source is not None else self.network).__name__
 
 
-def reader_for(settings: Settings, inferer: Any, network: Network) -> AnswerReader:
-    """What finds the logits in a network's answers to one image."""
-    # MONAI's buffered windows put a single output together, whichever is the first: let it be the main one.
-    main_only = settings.main_only or bool(getattr(inferer, "buffer_steps", None))
+def reader_for(settings: Settings, network: Network, buffered: bool) -> AnswerReader:
+    """What finds the logits in a network's answers to one image.
+
+    Args:
+        settings: how to adapt.
+        network: the network.
+        buffered: whether windows are put together in MONAI's buffer, which keeps a single output: let it be the main one.
+    """
+    main_only = settings.main_only or buffered
     return AnswerReader(type(network).__name__, settings.main_output, settings.answers, main_only)
