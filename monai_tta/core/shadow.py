@@ -101,7 +101,7 @@ class Shadow:
         self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)`` of the main output; at least float32 for float32 windows."""
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)`` of the main output, at least float32 for float32."""
         logits = self.reader.logits(self.outputs(windows), self.head)
         if logits.requires_grad:  # every layer is slower where its gradient has another memory layout than its features
             logits.register_hook(self.layout)
