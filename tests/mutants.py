@@ -228,6 +228,14 @@ MUTANTS = {
     "the reader's place believed": ("pipeline/declared_place.py", "if not apart.max() < TOLERANCE:", "if False:"),
     "slices that the reader leaves out": ("pipeline/series_checks.py", "if header.name not in taken_names]", "if False]"),
     "one form believed": ("pipeline/nifti_forms.py", "if not voxels_apart(sform, qform, shape) <= TOLERANCE:", "if False:"),
+    "the last use's statistics for all uses": ("core/norm_uses.py", "return self.use - 1", "return 0"),
+    "one value normalised by itself": ("core/norm_uses.py", "return self.has_running_stats and x[0, 0].numel() == 1", "return False"),
+    "probabilities taken for logits": ("core/answer_form.py", "elif in_unit and (sums_to_one", "elif False and (sums_to_one"),
+    "all numbers in the unit interval taken for probabilities": ("core/answer_form.py", 'or ending == "probability"', "or True"),
+    "logits in place of the network's probabilities": ("core/answer_form.py", 'if head == "softmax" and self.sums_to_one else logits.sigmoid()', 'if head == "softmax" and self.sums_to_one else logits'),
+    "a small output taken for the main one": ("compute/containers.py", "order = fitting or list(_keys(outputs))", "order = list(_keys(outputs))"),
+    "a gate taken for an end": ("compute/watch_endings.py", "if len(given) != 1 or None in given:\n        return None\n    (known,) = given", "known = next(iter(given - {None}), None)\n    if known is None:\n        return None"),
+    "clicks of the whole image in mirrored windows": ("core/tasks.py", "if len(views) > 1 and has_per_window_inputs(*shadow.extra):", "if False:"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
 }  # fmt: skip
 
@@ -306,6 +314,10 @@ OWN = {
     "evaluation/example_pictures.py": ["evaluation/test_example_pictures"],
     "reporting/significance.py": ["reporting/test_significance"],
     "preparation/train_heads.py": ["core/test_auxiliary_heads"],
+    "core/norm_uses.py": ["core/test_norm_uses"],
+    "core/answer_form.py": ["inference/test_probabilities", "inference/test_outputs"],
+    "compute/containers.py": ["inference/test_outputs"],
+    "compute/watch_endings.py": ["inference/test_probabilities"],
 }
 SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant
 

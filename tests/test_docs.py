@@ -30,6 +30,7 @@ EXECUTED = [
     "docs/add-a-method.md",
     "docs/pipelines.md",
     "docs/guards.md",
+    "docs/inputs.md",
     "docs/streams.md",
     "docs/day-and-night.md",
     "docs/rehearsal.md",

@@ -86,6 +86,7 @@ Guards = Annotated[
 ]
 Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="leave the names of images and masks out of the records")]
+MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one to make masks of: its name or number")]
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
@@ -103,6 +104,7 @@ def run_images(
     budget: Budget = None,
     seed: Seed = 0,
     precision: PrecisionOption = "exact",
+    main_output: MainOutput = None,
     guard: Guards = [],  # noqa: B006
     reference: Reference = None,
     checkpoint: Checkpoint = "model.pt",
@@ -112,7 +114,7 @@ def run_images(
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
-    options["budget"] = parse_budget(budget)
+    options |= {"budget": parse_budget(budget), "main_output": main_output}
     request = _Request(
         bundle=bundle,
         images=images,

@@ -119,10 +119,12 @@ class Night:
             assert running is not None
             observer.pool_statistics(windows.to(device=running.device, dtype=running.dtype))
             for name, layer in layers.items():
-                assert layer.pooled is not None
-                found[name].append(layer.pooled)
+                if (pooled := layer.pooled_over_uses()) is not None:
+                    found[name].append(pooled)
         changed: dict[str, Tensor] = {}
         for name, pairs in found.items():
+            if not pairs:  # behind a global pooling there is nothing to pool
+                continue
             means, variances = (torch.stack(some) for some in zip(*pairs, strict=True))
             of_day = {"running_mean": means.mean(0), "running_var": variances.mean(0) + means.var(0, correction=0)}
             for key, day_value in of_day.items():

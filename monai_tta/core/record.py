@@ -88,6 +88,8 @@ class Case:
         seconds: wall time for the whole image, in seconds.
         seconds_unadapted: the part of it that the unadapted answer took, in seconds; None where none was computed.
         peak_memory: the process's largest resident size so far, in MiB; None on Windows.
+        answers: what the network's main output holds, "logits" or "probabilities"; None where no answer showed it.
+        n_kept_source: how many normalisation layers kept the source's statistics, because they see one voxel per channel.
         reason: why the answer is the unadapted one; None where it is the adapted one.
         restarted: why a continual stream restarted with this image; None where it did not.
     """
@@ -111,6 +113,8 @@ class Case:
     seconds: float = 0.0
     seconds_unadapted: float | None = None
     peak_memory: float | None = None
+    answers: str | None = None
+    n_kept_source: int = 0
     reason: str | None = None
     restarted: str | None = None
 

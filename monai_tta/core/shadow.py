@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.compute.checkpointing import checkpoint_blocks
-from monai_tta.compute.containers import main_output, map_tensors
+from monai_tta.compute.containers import map_tensors
 from monai_tta.compute.fast_kernels import use_fast_kernels
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
+from monai_tta.core.answer_form import AnswerReader
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
 from monai_tta.core.network_copy import copy_sharing_parameters, in_fast_layout, set_eval_mode, widen_half_tensors
+from monai_tta.core.norm_uses import begin_pass
 from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_statistics
 from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
@@ -41,9 +43,10 @@ class Shadow:
         statistics: whose normalisation statistics are used: "source", "window" or "volume".
         blend: share of the present statistics in a mixture with the source's, in [0, 1].
 
-    These attributes say how the shadow runs. They are set before it adapts: ``extra`` (the positional and keyword arguments that
-    the network takes besides windows), ``precision``, ``voxels_at_once`` (see `windows_at_once`), ``over_processes`` (whether
-    gradients are means over all processes), ``layout`` (gives windows their memory layout) and ``optimizer``.
+    These attributes say how the shadow runs. They are set before it adapts: ``reader`` (finds the logits in an answer), ``extra``
+    (the positional and keyword arguments that the network takes besides windows), ``precision``, ``voxels_at_once`` (see
+    `windows_at_once`), ``over_processes`` (whether gradients are means over all processes), ``layout`` (gives windows their
+    memory layout) and ``optimizer``.
 
     Arguments of its functions: ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a scalar function of shadow and windows;
     ``direction``, one gradient or None per moving tensor; ``distance``, a factor on it; ``seed``, a whole number; ``other``, a
@@ -82,6 +85,7 @@ class Shadow:
                 "choose select=Auto(), Biases(), Everything() or Matching(regex)"
             )
         self._copy_moving()
+        self.reader = AnswerReader(self.kind)
         self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.precision: Precision = "exact"
         self.recomputes = False
@@ -105,9 +109,8 @@ class Shadow:
         self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's main output, in float32 or wider for
-        float32 windows."""
-        logits = main_output(self.outputs(windows))
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)`` of the main output, at least float32 for float32."""
+        logits = self.reader.logits(self.outputs(windows), self.head)
         if logits.requires_grad:  # every layer is slower where its gradient has another memory layout than its features
             logits.register_hook(self.layout)
         return at_least_float32(logits) if windows.dtype == torch.float32 else logits
@@ -117,9 +120,10 @@ class Shadow:
         args, kwargs = self.extra
         if self.is_widened:
             windows, args, kwargs = map_tensors(_at_least_float32, (windows, args, kwargs))
+        begin_pass(self.module)
         try:
             with autocast_for(self.precision, windows):
-                return self.module(self.layout(windows), *args, **kwargs)
+                return self.reader.ask(lambda: self.module(self.layout(windows), *args, **kwargs), windows)
         except RuntimeError as error:
             if self.is_widened and "type" in str(error):
                 raise CannotAdapt(f"{self.kind} {NARROWS}: {error}") from error
@@ -163,7 +167,8 @@ class Shadow:
             self.recomputes = checkpoint_blocks(self.module) > 0
 
     def run_like(self, other: Shadow) -> None:
-        """Run as another shadow does: with its extra arguments, precision, recomputing, batches and processes."""
+        """Run as another shadow does: with its reader, extra arguments, precision, recomputing, batches and processes."""
+        self.reader = other.reader
         self.extra = other.extra
         self.precision = other.precision
         self.voxels_at_once = other.voxels_at_once
@@ -201,6 +206,11 @@ class Shadow:
         """Euclidean distance of the moving tensors from the source's."""
         return float(sum(((a.detach() - b) ** 2).sum() for a, b in zip(self.moving, self.start, strict=True))) ** 0.5
 
+    @property
+    def n_kept_source(self) -> int:
+        """How many normalisation layers kept the source's statistics because one voxel per channel has no variance."""
+        return sum(m.kept_source for m in self.module.modules() if isinstance(m, AdaptiveNorm))
+
     def pool_statistics(self, windows: Tensor) -> None:
         """Pool normalisation statistics over these windows and keep them (only in layers with statistics="volume")."""
         layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.statistics == "volume"]
@@ -213,7 +223,8 @@ class Shadow:
         """How far the pooled statistics of these windows are from the source's.
 
         Returns:
-            one figure (see `AdaptiveNorm.distance`) per layer with running statistics, in the order of the forward pass.
+            one figure (see `AdaptiveNorm.distance`) for each use of a layer, in the order of the forward pass. Layers without
+            running statistics, and those that see one voxel per channel, have none.
         """
         found: list[float] = []
         with torch.no_grad(), self.before_norms(lambda layer, inputs: found.append(layer.distance(inputs[0]))):
@@ -222,9 +233,17 @@ class Shadow:
 
     @contextmanager
     def before_norms(self, use: Callable[[AdaptiveNorm, tuple[Tensor, ...]], None]) -> Iterator[None]:
-        """A ``with`` block in which each layer with running statistics hands its inputs to ``use`` before it normalises them."""
+        """A ``with`` block in which each layer with running statistics hands its inputs to ``use`` before it normalises them.
+
+        Not where it sees one voxel per channel, which has no statistics to speak of.
+        """
+
+        def before(layer: AdaptiveNorm, inputs: tuple[Tensor, ...]) -> None:
+            if not layer.keeps_source(inputs[0]):
+                use(layer, inputs)
+
         layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
-        hooks = [m.register_forward_pre_hook(use) for m in layers]
+        hooks = [m.register_forward_pre_hook(before) for m in layers]
         try:
             yield
         finally:

@@ -80,7 +80,7 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
     weights = job.plan.root / "models" / job.checkpoint
     methods = [contender.method.for_checkpoint(weights) for contender in job.contenders]
     inferers = [
-        AdaptiveInferer(method=method, inferer=bundle.inferer, head=head, **given | contender.choices)
+        AdaptiveInferer(method=method, inferer=bundle.inferer, head=head, main_only=True, **given | contender.choices)
         for method, contender in zip(methods, job.contenders, strict=True)
     ]
     results: list[T] = []

@@ -120,7 +120,7 @@ def follow_streams(
     answered: dict[tuple[str, int], StreamRow] = {}
     for kind in KINDS:
         for order in plan.orders:
-            inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, seed=order, **options)
+            inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, seed=order, main_only=True, **options)
             for position, case in enumerate(stream_cases(counts, kind, order, plan.rounds)):
                 row = answered.get((case.domain, case.case)) if keeps_nothing else None
                 if row is None:

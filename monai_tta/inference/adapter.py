@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.compute.checkpointing import is_out_of_memory
-from monai_tta.compute.containers import main_output, map_tensors
+from monai_tta.compute.containers import map_tensors
 from monai_tta.compute.precision import Precision, without_weight_cache
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.record import Step
 from monai_tta.core.shadow import Shadow
-from monai_tta.inference.first_pass import Extra, WindowScan, detached_copy, has_per_window_inputs
+from monai_tta.core.window_inputs import has_per_window_inputs
+from monai_tta.inference.first_pass import Extra, WindowScan, detached_copy
+from monai_tta.inference.prompt_arguments import without_idle_places
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
 from monai_tta.inference.source_watch import SourceWatch
@@ -63,6 +65,7 @@ class Adapter:
         with torch.inference_mode(False):
             shadow.seed(self.seed)
             shadow.precision = self.precision
+            shadow.reader = self.request.reader
             shadow.over_processes = self.settings.together
             if self.settings.recompute:
                 shadow.recompute()
@@ -74,9 +77,14 @@ class Adapter:
         Raises:
             CannotAdapt: when the network is given something that belongs to single windows, and several are learnt from at once.
         """
+        if isinstance(self.extra[1].get("point_coords"), Tensor):
+            raise CannotAdapt(
+                "the network is given clicks, which have their places in the image, while windows are adapted on by themselves; "
+                "ask it by classes, or let it click for itself (SelfPrompting)"
+            )
         if has_per_window_inputs(*self.extra) and (len(windows) > 1 or self.settings.learn == "volume"):
             raise CannotAdapt(
-                "the network is given coordinates, clicks or a condition of each window's own, which can't be told apart while "
+                "the network is given coordinates or a condition of each window's own, which can't be told apart while "
                 "several windows are adapted on at once; use learn='window' with sw_batch_size=1"
             )
         shadow = self.shadow
@@ -101,7 +109,7 @@ class Adapter:
 
     def answer(self, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer windows ``(N, C, *spatial)``, in the network's place; learn from them first when learning window by window."""
-        self.extra = (args, kwargs)
+        self.extra = without_idle_places(self.request.source, args, kwargs)
         if self.settings.learn == "window":
             self._learn_in_passing(windows)
         self.shadow.extra = self.extra
@@ -118,7 +126,11 @@ class Adapter:
     def _note_doubt(self, windows: Tensor, outputs: Any) -> None:
         """Keep the first windows, and what they were answered, where nothing shows that the source answers otherwise."""
         if self.doubtful is None and not self.shows_change:
-            self.doubtful = (detached_copy(windows), self.extra, detached_copy(main_output(outputs)))
+            self.doubtful = (
+                detached_copy(windows),
+                self.extra,
+                detached_copy(self.request.reader.logits(outputs, self.scan.resolved_head)),
+            )
 
     def _learn_in_passing(self, windows: Tensor) -> None:
         if self.settings.reset == "window":

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_tta.compute.containers import main_output
 from monai_tta.core.objectives import labels
 from monai_tta.guards.base import as_guard
 from monai_tta.guards.change import Finite
@@ -65,11 +64,11 @@ def reason_unchanged(adapter: Adapter, answer: Any, unadapted: UnadaptedAnswer) 
     watch = adapter.watch
     if watch.in_shadow:
         return A_CLOSURE
-    key = adapter.scan.key
     doubt = watch.in_inferer or (adapter.doubtful is not None and not adapter.shows_change and _is_the_sources(adapter))
     if not doubt and not unadapted.is_known:
         return None
-    if not _same(main_output(answer, key), main_output(unadapted.get(), key), rounded=doubt):
+    main = adapter.request.reader.main
+    if not _same(main(answer), main(unadapted.get()), rounded=doubt):
         return None
     if watch.in_inferer:
         return "the inferer asks the source network itself, and gives its answer; let it ask the network that it is handed"

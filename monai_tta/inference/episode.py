@@ -234,6 +234,8 @@ def _record(
         seconds=time.perf_counter() - began,
         seconds_unadapted=unadapted.seconds,
         peak_memory=peak_memory(),
+        answers=request.reader.kind,
+        n_kept_source=shadow.n_kept_source if shadow else 0,
         reason=made.reason,
         restarted=restarted,
     )

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from monai_tta.core.answer_form import AnswerReader
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.inference.network import Network
 from monai_tta.inference.network_proxy import Answer, NetworkProxy
+from monai_tta.inference.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,6 +28,7 @@ class Request:
             nor care what it answers.
         restores_meta: whether the inner inferer gives the answer the image's meta data whatever the network returns.
         number: the number of the case.
+        reader: finds the logits in the network's answers to this image.
     """
 
     image: Tensor
@@ -35,6 +38,7 @@ class Request:
     only_calls: bool
     restores_meta: bool
     number: int
+    reader: AnswerReader
 
     def answer_with(self, network: Network) -> Any:
         """Run the inner inferer on the image with this network."""
@@ -64,3 +68,15 @@ class Request:
     def network_name(self) -> str:
         """The class of the network, for records and messages."""
         return type(self.source if self.source is not None else self.network).__name__
+
+
+def reader_for(settings: Settings, network: Network, buffered: bool) -> AnswerReader:
+    """What finds the logits in a network's answers to one image.
+
+    Args:
+        settings: how to adapt.
+        network: the network.
+        buffered: whether windows are put together in MONAI's buffer, which keeps a single output: let it be the main one.
+    """
+    main_only = settings.main_only or buffered
+    return AnswerReader(type(network).__name__, settings.main_output, settings.answers, main_only)

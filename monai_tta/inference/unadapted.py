@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Literal
 
+from torch import Tensor
+
+from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.objectives import Head
 from monai_tta.inference.first_pass import SourceProxy
 from monai_tta.inference.network import explain_failure
@@ -33,10 +37,10 @@ class UnadaptedAnswer:
         """The answer, in the inner inferer's container."""
         if not self.is_known:
             began = time.perf_counter()
-            proxy = SourceProxy(self._request.network, self._request.source, self._given_head)
-            self._answer = self._compute(proxy)
-            proxy.note(self._answer, proxy.key)
-            self.head = proxy.head
+            proxy = SourceProxy(self._request.network, self._request.source, self._given_head, self._request.reader)
+            proxy.needs_main = self._request.reader.main_only
+            self._answer = self._request.reader.for_user(self._compute(proxy))
+            self._note_head(proxy)
             self.seconds = time.perf_counter() - began
         return self._answer
 
@@ -55,3 +59,11 @@ class UnadaptedAnswer:
             if why is None:
                 raise
             raise why from error
+
+    def _note_head(self, proxy: SourceProxy) -> None:
+        """Keep the head that the main output shows, where there is one."""
+        with suppress(CannotAdapt):
+            main = self._request.reader.main(self._answer)
+            if isinstance(main, Tensor) and main.ndim > 1:
+                proxy.note(main)
+        self.head = proxy.head

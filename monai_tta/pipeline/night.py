@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
 from monai_tta.compute.tensor_files import save_tensors
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.network_copy import copy_sharing_parameters
@@ -113,7 +112,7 @@ def _evidence(old: nn.Module, new: nn.Module, windows: Tensor, head: Head) -> Ev
 
     def answer(shadow: Shadow) -> Tensor:
         with torch.no_grad():  # the windows of an image side by side, as one image
-            return torch.cat([main_output(shadow.outputs(part)) for part in parts], dim=2)
+            return torch.cat([shadow(part) for part in parts], dim=2)
 
     return Evidence(
         adapted=answer(after),

@@ -17,7 +17,7 @@ from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
 from monai_tta.pipeline.bundle import BundleError, read_bundle
 from monai_tta.pipeline.describe_error import describe_error
-from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.output_head import head_of, takes_main_only
 
 ADAPTIVE = "monai_tta.AdaptiveInferer"
 
@@ -33,6 +33,7 @@ class Findings:
         inferer_kind: its class.
         head: "softmax", "sigmoid", or None where the bundle does not say.
         network: its class.
+        postprocessing: id of its section; None where there is none.
         selected: the selection that finds what may move; None where nothing may.
         tensors: how many tensors it finds.
         scalars: how many numbers these hold.
@@ -48,6 +49,7 @@ class Findings:
     inferer_kind: str
     head: str | None
     network: str
+    postprocessing: str | None = None
     selected: str | None = None
     tensors: int = 0
     scalars: int = 0
@@ -106,6 +108,7 @@ def look(root: Path, head: str | None = None) -> Findings:
         inferer_kind=_class_of(parser, inferer),
         head=known_head,
         network="not found" if network is None else type(network).__name__,
+        postprocessing=_first_section(parser, "postprocessing", "validate#postprocessing"),
         **found,
         problems=tuple(problems),
     )
@@ -122,8 +125,10 @@ def overlay(findings: Findings) -> str:
     """
     if findings.evaluator is None or findings.head is None:
         raise BundleError("; ".join(findings.problems))
+    takes = {"_target_": f"{takes_main_only.__module__}.{takes_main_only.__name__}"}
+    main_only = {"main_only": takes | {"postprocessing": f"@{findings.postprocessing}"}} if findings.postprocessing else {}
     sections = {
-        "adaptive_inferer": {"_target_": ADAPTIVE, "inferer": findings.inferer, "head": findings.head},
+        "adaptive_inferer": {"_target_": ADAPTIVE, "inferer": findings.inferer, "head": findings.head} | main_only,
         f"{findings.evaluator}#inferer": "@adaptive_inferer",
     }
     note = f"# Lay over {Path(findings.config).name}: adapts {findings.network} to each image before it segments it.\n"

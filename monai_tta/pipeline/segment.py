@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import decollate_batch
 
 from monai_tta._version import __version__
 from monai_tta.core.method import AdaptationMethod
@@ -21,7 +22,7 @@ from monai_tta.pipeline.image_names import image_names
 from monai_tta.pipeline.load_image import LoadedImage, load_image
 from monai_tta.pipeline.named_warnings import working_on
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, older_masks, partial_folder, publish
-from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.output_head import head_of, takes_main_only
 from monai_tta.pipeline.run_log import RunLog, content_hash
 from monai_tta.pipeline.value_range import expected_range
 
@@ -93,6 +94,7 @@ def segment(
         preprocessing, postprocessing = bundle.transforms(partial)
         if options.get("head", "auto") == "auto":
             options["head"] = head_of(postprocessing)
+        options.setdefault("main_only", takes_main_only(postprocessing))
         inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **options)
         run_log = run_log or RunLog(out, images, {}, names=names, on_disk=False)
         run_log.open()
@@ -114,7 +116,8 @@ def segment(
                 loaded = loading.result()
                 data = loaded.data
                 with torch.no_grad():
-                    data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
+                    answer = inferer(data["image"][None].to(bundle.device), bundle.network)
+                data["pred"] = of_first_image(answer)
                 check_no_nan(data["pred"])
                 wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
                 postprocessing(data)
@@ -151,12 +154,20 @@ def _words_on(older: Sequence[Path], out: Path) -> str:
     return f"; the mask of an earlier run is still there: {names}" if older else ""
 
 
+def of_first_image(answer: Any) -> Any:
+    """The first image's part of a batch's answer, in the form in which MONAI's evaluators hand it to postprocessing."""
+    return answer[0] if isinstance(answer, torch.Tensor) else decollate_batch({"pred": answer})[0]["pred"]
+
+
 def check_no_nan(answer: Any) -> None:
-    """Check an answer ``(K, *spatial)`` for NaN, of which postprocessing would make an ordinary, mostly empty mask.
+    """Check an answer ``(K, *spatial)``, or each of several, for NaN, of which postprocessing would make a mostly empty mask.
 
     Raises:
         ValueError: when a voxel's answer is NaN.
     """
+    if isinstance(answer, dict | list | tuple):
+        for one in answer.values() if isinstance(answer, dict) else answer:
+            check_no_nan(one)
     if isinstance(answer, torch.Tensor) and bool((is_nan := answer.isnan()).any()):
         share = float(is_nan.any(0).float().mean())
         raise ValueError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
+from monai_tta.core.answer_form import logits_of
 from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.objectives import Head
 from monai_tta.inference.network import unwrap
@@ -172,7 +173,7 @@ def paired_windows(
 
     with torch.no_grad():
         inferer(torch.cat([image, label], 1).to(device), keep)
-        selected = selector.select(lambda windows: main_output(network(windows)), head)
+        selected = selector.select(partial(logits_of, network, head=head), head)
     if not selected:
         return None
     both = torch.cat([next(w for w in with_labels if torch.equal(w[:, :channels], chosen)) for chosen in selected])

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
 from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.methods.source import Source
@@ -100,8 +99,8 @@ def answer_channels(network: nn.Module, inferer: Callable[..., Any], image: Tens
     """How many channels the answer to an image ``(C, *spatial)`` has."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        answer = AdaptiveInferer(method=Source(), inferer=inferer)(image[None].to(device), network)
-    return int(main_output(answer).shape[1])
+        answer = AdaptiveInferer(method=Source(), inferer=inferer, main_only=True)(image[None].to(device), network)
+    return int(answer.shape[1])
 
 
 def plain_tensor(x: Tensor) -> Tensor:

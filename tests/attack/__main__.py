@@ -12,7 +12,21 @@ from pathlib import Path
 import itk
 import torch
 
-from tests.attack import arena, bundles, calls, folders, handed, names, promises, records, sequels, series, stops, volumes
+from tests.attack import (
+    arena,
+    bundles,
+    calls,
+    folders,
+    handed,
+    names,
+    outputs,
+    promises,
+    records,
+    sequels,
+    series,
+    stops,
+    volumes,
+)
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -29,6 +43,7 @@ FAMILIES = {
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
     "inferer: networks handed on": handed.FAMILY,
+    "inferer: outputs and norm layers": outputs.FAMILY,
 }
 
 

@@ -145,7 +145,7 @@ def test_statistics_are_pooled_over_all_windows():
 
     class Watch(Statistics):
         def predict(self, shadow, windows):
-            seen.append([layer.pooled[0].clone() for layer in shadow.module.modules() if getattr(layer, "pooled", None)])
+            seen.append([layer.pooled[0][0].clone() for layer in shadow.module.modules() if getattr(layer, "pooled", None)])
             return super().predict(shadow, windows)
 
     inferer = AdaptiveInferer(16, 1, 0, method=Watch(statistics="volume", blend=1.0), head="sigmoid", budget=None)
