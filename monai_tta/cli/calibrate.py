@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, complete_bundle, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, complete_bundle, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -64,13 +64,14 @@ def calibrate(
 
         settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
         file = out or predictor_file(root / "models" / checkpoint)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        check_new_file(file)
         with show_progress("calibrating", size, "distorted images") as progress:
             for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
                 if isinstance(done, int):
                     progress.move_to(done, size, "distorted images")
                 else:
                     predictor = done
+        file.parent.mkdir(parents=True, exist_ok=True)
         predictor.save(file)
     if as_json:
         print_json({"found": {**predictor.about, "margin": predictor.margin}, "written": str(file)})

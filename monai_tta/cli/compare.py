@@ -9,10 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoints, DatasetDir, Device, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
+from monai_tta.cli.options import (
+    Checkpoints,
+    DatasetDir,
+    Device,
+    EvaluationBundle,
+    PrecisionOption,
+    check_dataset_dir,
+    check_new_folder,
+    help_end,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
-from monai_tta.reporting.rows import METRICS
+from monai_tta.reporting.rows import METRICS, has_rows
 
 HELP_END = help_end("monai-tta compare BUNDLE --dataset-dir DATA --out OUT --only GraTa", codes=(0, 2, 3, 130))
 TABLES_HELP_END = help_end("monai-tta tables OUT --csv")
@@ -58,6 +67,7 @@ def compare(
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir)
+        check_new_folder(out)
 
         from monai_tta.evaluation.compare import compare as run_comparison
         from monai_tta.evaluation.plan import ComparisonPlan
@@ -74,11 +84,10 @@ def _finish(out: Path, failures: list[str]) -> None:
     """Draw the tables of what there is; end with 3 where something failed."""
     for failure in dict.fromkeys(failures):
         say(f"failed: {failure}", "red")
-    try:
-        tables(out)
-    except typer.Exit:
-        if not failures:
-            raise
+    if failures and not has_rows(out / "rows.sqlite"):
+        say("no table: nothing could be compared; mend what failed and give the same command again")
+        raise typer.Exit(3)
+    tables(out)
     if failures:
         raise typer.Exit(3)
 

@@ -100,3 +100,28 @@ def check_dataset_dir(folder: Path, holds: str = "labelled data") -> None:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; --dataset-dir is the folder of the {holds}")
+
+
+def check_new_file(file: Path, option: str = "--out") -> None:
+    """Refuse a place where no file can be written, before any work. Nothing is made.
+
+    Raises:
+        IsADirectoryError: when it is a folder.
+        NotADirectoryError: when a file is in the place of its folder, or of one above.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; {option} is the file to write")
+    above = next((folder for folder in file.absolute().parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file, so {file} cannot be written; give another {option}")
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a place where no folder can be, before any work. Nothing is made.
+
+    Raises:
+        NotADirectoryError: when a file is in its place, or in that of a folder above.
+    """
+    above = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()), None)
+    if above is not None and not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file; --out is a folder")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
-from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, Seed, check_dataset_dir, help_end
+from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -56,6 +56,7 @@ def pretrain_added(
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir, "images")
+        check_new_file(out)
 
         from monai_tta.core.added_parameters import Added
         from monai_tta.core.optimizers import Adam
@@ -72,8 +73,8 @@ def pretrain_added(
             measured=measured,
             seed=seed,
         )
-        out.parent.mkdir(parents=True, exist_ok=True)
         trained, failed = _follow(pretrain_bundle(root, dataset_dir, checkpoint, settings, device), steps)
+        out.parent.mkdir(parents=True, exist_ok=True)
         trained.save(out)
     _print_trained(trained, out, as_json)
     if trained.about["agreement, distorted, after"] <= trained.about["agreement, distorted, before"]:

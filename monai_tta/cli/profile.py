@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, Device, complete_method, help_end, parse_budget
+from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, Device, check_new_file, complete_method, help_end, parse_budget
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -41,7 +41,7 @@ def profile(
         find_method_name(method)
         shape = parse_size(size)
         if out is not None:  # now, not when all is measured
-            out.parent.mkdir(parents=True, exist_ok=True)
+            check_new_file(out)
 
         from monai_tta.evaluation.cost_job import CostJob
         from monai_tta.evaluation.costs import profile as measure_costs
@@ -58,6 +58,7 @@ def profile(
                 else:
                     found = step
         if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(found.to_json(), encoding="utf-8")
     if as_json:
         print_json(json.loads(found.to_json()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, help_end
+from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -57,6 +57,7 @@ def reference(
             raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
         if dataset_dir is not None:
             check_dataset_dir(dataset_dir)
+        check_new_file(out)
 
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.guards import ranges_of_cases

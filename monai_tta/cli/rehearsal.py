@@ -10,7 +10,7 @@ import typer
 
 from monai_tta.cli.calibrate import CalibrationBundle, Keys
 from monai_tta.cli.console import print_json, print_line, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -46,13 +46,14 @@ def rehearsal(
         from monai_tta.preparation.rehearsal import rehearsal_of_bundle
 
         file = out or features_file(root / "models" / checkpoint)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        check_new_file(file)
         with show_progress("reading", None, "images") as progress:
             for done in rehearsal_of_bundle(root, dataset_dir, checkpoint, parse_keys(set_), seed, device):
                 if isinstance(done, int):
                     progress.advance("image read")
                 else:
                     stored = done
+        file.parent.mkdir(parents=True, exist_ok=True)
         stored.save(file)
         size = file.stat().st_size
     if as_json:

@@ -8,7 +8,16 @@ from typing import Annotated, TextIO
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoint, DatasetDir, Device, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
+from monai_tta.cli.options import (
+    Checkpoint,
+    DatasetDir,
+    Device,
+    EvaluationBundle,
+    PrecisionOption,
+    check_dataset_dir,
+    check_new_folder,
+    help_end,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.stream_rows import StreamRow
@@ -43,6 +52,7 @@ def stream(
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir)
+        check_new_folder(out)
 
         from monai_tta.evaluation.contenders import stream_contenders
         from monai_tta.evaluation.protocol import chosen_domains, protocol_of

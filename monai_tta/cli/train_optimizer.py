@@ -9,7 +9,7 @@ import typer
 
 from monai_tta.cli.calibrate import CalibrationBundle, Keys
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -49,13 +49,14 @@ def train_optimizer(
 
         settings = OptimizerTraining(images=images, size=size, epochs=epochs, seed=seed)
         file = out or optimizer_file(root / "models" / checkpoint)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        check_new_file(file)
         with show_progress("training", settings.steps, "steps") as progress:
             for done in train_bundle_optimizer(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
                 if isinstance(done, TrainedOptimizer):
                     trained = done
                 else:
                     progress.move_to(done, settings.steps, "steps")
+        file.parent.mkdir(parents=True, exist_ok=True)
         trained.save(file)
     if as_json:
         print_json({"found": trained.about, "written": str(file)})

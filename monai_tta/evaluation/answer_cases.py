@@ -19,7 +19,7 @@ from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain
 from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.pipeline.bundle import SourceBundle, load_bundle
+from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.output_head import head_of
 
 T = TypeVar("T")
@@ -90,14 +90,14 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
         try:
             data = domain.case(number, job.seed)
         except Exception as error:  # one file that cannot be read must not cost hours of other cases
-            failures.append(f"{where}: {type(error).__name__}: {error}")
+            failures.append(f"{where}: {describe_error(error)}")
             continue
         for contender, inferer in zip(job.contenders, inferers, strict=True):
             try:
                 with reasons_on_record_alone():
                     results.append(use(_answer(contender, number, domain, inferer, bundle, data)))
             except Exception as error:  # nor must one method that fails
-                failures.append(f"{where}, {contender.label}: {type(error).__name__}: {error}")
+                failures.append(f"{where}, {contender.label}: {describe_error(error)}")
     return results, failures
 
 

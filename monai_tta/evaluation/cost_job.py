@@ -59,6 +59,9 @@ class CostJob:
             raise BundleError(f"{self.root}: the network has no 2D or 3D convolution, so an image for it cannot be made up")
         dims = convolutions[0].weight.ndim - 2
         size = self.size or self._usual_size(dims)
+        if len(size) != dims:
+            given = ",".join(map(str, size))
+            raise BundleError(f"{self.root}: the network takes images with {dims} axes, found {len(size)} in the size {given}")
         generator = torch.Generator().manual_seed(self.seed)
         image = torch.rand(1, convolutions[0].in_channels, *size, generator=generator)
         self.image = image.to(self.source.device)

@@ -16,6 +16,7 @@ from monai_tta.core.learned_optimizer_file import optimizer_file
 from monai_tta.core.stored_features import features_file
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
+from monai_tta.pipeline.bundle_config import config_file, read_parser
 from monai_tta.pipeline.devices import usable_device
 from monai_tta.quality.predictor_files import predictor_file
 from monai_tta.reporting.rows import METRICS, Key
@@ -84,7 +85,8 @@ class ComparisonPlan:
     def settings(self) -> dict[str, Any]:
         """What the rows of one file must have in common, see `RowFile.settle`. The domains' cases come from `LabelledDomain`."""
         protocol = protocol_of(self.root)
-        configs = [(self.root / "configs" / f"{name}.yaml").read_bytes() for name in ("inference", "evaluate")]
+        read_parser(self.root, "inference", "evaluate")  # what cannot be read is told before anything is written
+        configs = [config_file(self.root, name).read_bytes() for name in ("inference", "evaluate")]
         files = [self.root / "models" / name for name in self.checkpoints]
         files += [beside(file) for file in files for beside in (predictor_file, optimizer_file, features_file)]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,15 +11,12 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error, config_file, read_parser
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.devices import usable_device
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 
-__all__ = ["BUNDLES", "BundleError", "SourceBundle", "describe_error", "load_bundle", "read_bundle"]
-
-
-class BundleError(ValueError):
-    """A bundle cannot be used; the message says what is wrong, in which file, and what to do."""
+__all__ = ["BUNDLES", "BundleError", "SourceBundle", "as_bundle_error", "describe_error", "load_bundle", "read_bundle"]
 
 
 @dataclass
@@ -50,7 +44,7 @@ class SourceBundle:
             BundleError: when they cannot be made.
         """
         self.parser["output_dir"] = str(folder)
-        with _as_bundle_error("preprocessing and postprocessing", self.parser["bundle_root"]):
+        with as_bundle_error("preprocessing and postprocessing", self.parser["bundle_root"]):
             self.parser.parse(reset=True)
             return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
@@ -79,7 +73,7 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: s
             raise BundleError(f"{config} has no {name!r}; adaptation needs it by that name")
     if "checkpoint" in sections and checkpoint is not None:
         parser["checkpoint"] = checkpoint
-    with _as_bundle_error("network and inferer", config):
+    with as_bundle_error("network and inferer", config):
         parser.parse()
         network = parser.get_parsed_content("network" if "network" in sections else "network_def")
         inferer = parser.get_parsed_content("inferer")
@@ -94,15 +88,6 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: s
     return SourceBundle(parser, network.eval(), inferer, where)
 
 
-@contextmanager
-def _as_bundle_error(what: str, where: Path | str) -> Iterator[None]:
-    """Turn any error, while a config is read or its parts are made, into one line that names the file."""
-    try:
-        yield
-    except Exception as error:  # a config can run any code, which can raise anything
-        raise BundleError(f"{where}: {what} cannot be made of it: {describe_error(error)}") from error
-
-
 def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
     """Read ``configs/inference.(yaml|yml|json)`` and the bundle's metadata; nothing is built yet.
 
@@ -112,23 +97,8 @@ def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
     Raises:
         BundleError: for a folder without that file, or a file that cannot be read.
     """
-    candidates = [root / "configs" / f"inference.{ending}" for ending in ("yaml", "yml", "json")]
-    config = next((file for file in candidates if file.is_file()), None)
-    if config is None:
-        raise BundleError(f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json")
-    if (root / "scripts").is_dir() and str(root.resolve()) not in sys.path:
-        sys.path.insert(0, str(root.resolve()))  # `monai.bundle run` in the bundle's folder finds them so
-    parser = ConfigParser()
-    with _as_bundle_error("a bundle", config):
-        parser.read_config(str(config))
-    metadata = root / "configs" / "metadata.json"
-    if metadata.is_file():
-        with _as_bundle_error("a bundle's description", metadata):
-            parser.read_meta(str(metadata))
-    if not isinstance(parser.config, dict):
-        raise BundleError(f"{config} must hold sections; found {type(parser.config).__name__}")
-    parser["bundle_root"] = str(root)
-    return parser, config
+    config = config_file(root, "inference")
+    return read_parser(root, "inference"), config
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

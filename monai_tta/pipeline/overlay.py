@@ -83,6 +83,8 @@ def look(root: Path, head: str | None = None) -> Findings:
     Raises:
         BundleError: for a bundle without an inference config, or one whose network cannot be built.
     """
+    if head not in (None, "softmax", "sigmoid"):
+        raise ValueError(f"head is 'softmax' or 'sigmoid', found {head!r}")
     parser, config = read_bundle(root)
     problems: list[str] = []
     evaluator = _first_section(parser, "evaluator", "validate#evaluator")
@@ -160,7 +162,7 @@ def _network(parser: ConfigParser, config: Path) -> nn.Module | None:
         return unwrap(parser.get_parsed_content(section))
     except CannotAdapt:
         return None
-    except Exception as error:  # a config can run any code, which can raise anything
+    except (Exception, SystemExit) as error:  # a config can run any code, which can raise anything
         raise BundleError(f"{config}: the network ({section!r}) cannot be built: {describe_error(error)}") from error
 
 
