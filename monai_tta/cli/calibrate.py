@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, complete_bundle, help_end
+from monai_tta.cli.options import (
+    AsJson,
+    Checkpoint,
+    ConfigFiles,
+    Device,
+    Seed,
+    check_dataset_dir,
+    check_new_file,
+    complete_bundle,
+    help_end,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -27,7 +37,12 @@ CalibrationBundle = Annotated[
     ),
 ]
 Keys = Annotated[
-    list[str], typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val; may be given several times")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="ID=VALUE",
+        help="an entry of the bundle's inference or evaluate config, e.g. split=source_val; may be given several times",
+    ),
 ]
 
 
@@ -39,6 +54,7 @@ def calibrate(
     ] = None,
     checkpoint: Checkpoint = "model.pt",
     set_: Keys = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     size: Annotated[int, typer.Option(help="how many distorted images")] = 160,
     budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
     harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
@@ -66,7 +82,7 @@ def calibrate(
         file = out or predictor_file(root / "models" / checkpoint)
         check_new_file(file)
         with show_progress("calibrating", size, "distorted images") as progress:
-            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
+            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_), device, config):
                 if isinstance(done, int):
                     progress.move_to(done, size, "distorted images")
                 else:

@@ -11,6 +11,8 @@ import typer
 from monai_tta.cli.console import print_line, report_errors, say
 from monai_tta.cli.options import (
     Checkpoints,
+    ConfigEntries,
+    ConfigFiles,
     DatasetDir,
     Device,
     EvaluationBundle,
@@ -18,6 +20,7 @@ from monai_tta.cli.options import (
     check_dataset_dir,
     check_new_folder,
     help_end,
+    parse_changes,
 )
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -42,6 +45,8 @@ def compare(
     ablations: Annotated[bool, typer.Option("--ablations", help="add GraTa without its parts, see docs/compare.md")] = False,
     metrics: Annotated[str, typer.Option(help="which to compute; dice alone is fast")] = ",".join(METRICS),
     precision: PrecisionOption = "exact",
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     device: Device = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="draw example cases; they hold pixels of the images")] = False,
     workers: Annotated[int, typer.Option(help="processes; 0 for one per core", min=0)] = 0,
@@ -68,6 +73,7 @@ def compare(
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir)
         check_new_folder(out)
+        choices["changes"] = parse_changes(config, set_)
 
         from monai_tta.evaluation.compare import compare as run_comparison
         from monai_tta.evaluation.plan import ComparisonPlan

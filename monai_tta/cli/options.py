@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import method_summaries
 from monai_tta.pipeline.shipped_bundles import shipped_bundles
@@ -68,6 +69,20 @@ EvaluationBundle = Annotated[
 DatasetDir = Annotated[Path, typer.Option(help="the folder of labelled data, called DATA in the bundle's configs/compare.yaml")]
 Checkpoint = Annotated[str, typer.Option(help="a file in the bundle's models folder")]
 Checkpoints = Annotated[list[str], typer.Option(help="a file in the bundle's models folder; may be given several times")]
+ConfigEntries = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="ID=VALUE",
+        help="an entry of the bundle's config, e.g. network_def#channels=[8,16]; may be given several times",
+    ),
+]
+ConfigFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--config", metavar="FILE", help="a config file to lay over the bundle's own: a path, or a name in its configs folder"
+    ),
+]
 Choices = Annotated[
     list[str],
     typer.Option(
@@ -90,6 +105,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document in
 def parse_budget(given: int | None) -> Literal["auto"] | int | None:
     """The budget as `AdaptiveInferer` takes it: "auto" where none was given, None for all windows."""
     return "auto" if given is None else given or None
+
+
+def parse_changes(files: list[str], entries: list[str]) -> ConfigChanges:
+    """What --config and --set lay over a bundle's config.
+
+    Raises:
+        ValueError: for an entry that is not ID=VALUE.
+    """
+    return ConfigChanges.of(files, parse_entries(entries))
 
 
 def check_dataset_dir(folder: Path, holds: str = "labelled data") -> None:

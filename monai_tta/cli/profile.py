@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, Device, check_new_file, complete_method, help_end, parse_budget
+from monai_tta.cli.options import (
+    AsJson,
+    Budget,
+    Bundle,
+    Choices,
+    ConfigEntries,
+    ConfigFiles,
+    Device,
+    check_new_file,
+    complete_method,
+    help_end,
+    parse_budget,
+    parse_changes,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -27,6 +40,8 @@ def profile(
     choose: Choices = [],  # noqa: B006
     size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D and 64 in 3D if not given")] = "",
     budget: Budget = None,
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     device: Device = None,
     repeats: Annotated[int, typer.Option(help="how often each way is timed", min=1)] = 3,
     untrained: Annotated[
@@ -40,6 +55,7 @@ def profile(
         root = find_bundle(bundle)
         find_method_name(method)
         shape = parse_size(size)
+        changes = parse_changes(config, set_)
         if out is not None:  # now, not when all is measured
             check_new_file(out)
 
@@ -47,7 +63,8 @@ def profile(
         from monai_tta.evaluation.costs import profile as measure_costs
 
         weights = None if untrained else "model.pt"
-        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights, device=device)
+        where: dict[str, Any] = {"checkpoint": weights, "device": device, "changes": changes}
+        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), **where)
         with show_progress("timing", repeats + 2, "steps") as progress:
             doing = ""
             for step in measure_costs(job, repeats):

@@ -17,12 +17,15 @@ from monai_tta.cli.options import (
     Bundle,
     Checkpoint,
     Choices,
+    ConfigEntries,
+    ConfigFiles,
     Device,
     PrecisionOption,
     Seed,
     complete_method,
     help_end,
     parse_budget,
+    parse_changes,
 )
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.match_names import letters
@@ -96,6 +99,8 @@ def run_images(
     reference: Reference = None,
     checkpoint: Checkpoint = "model.pt",
     device: Device = None,
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     restart: Restart = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
@@ -106,6 +111,7 @@ def run_images(
         images=images,
         out=out,
         checkpoint=checkpoint,
+        changes=(config, set_),
         device=device,
         method=method,
         choices=choose,
@@ -126,6 +132,7 @@ class _Request:
     images: list[Path]
     out: Path
     checkpoint: str
+    changes: tuple[list[str], list[str]]
     device: str | None
     method: str | None
     choices: list[str]
@@ -144,17 +151,21 @@ def _run(request: _Request) -> int:
 
             from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.bundle import load_bundle
+            from monai_tta.pipeline.bundle_predictor import check_predictor_config
             from monai_tta.pipeline.find_images import check_output_folder, find_images
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of, write_records
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
-            source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
-            method = _method(named, source, bundle / "models" / request.checkpoint)
+            changes = parse_changes(*request.changes)
+            source = load_bundle(bundle, request.checkpoint, request.device, changes)
+            weights = bundle / "models" / request.checkpoint
+            method = _method(named, source, weights)
+            check_predictor_config(weights, method, bundle, changes)
             files = find_images(request.images)
             check_output_folder(request.out, [*request.images, *files])
-            settings = settings_of(bundle, request.checkpoint, method, options)
+            settings = settings_of(bundle, request.checkpoint, method, options) | changes.settings(bundle)
             log = RunLog(request.out, files, settings, restart=request.restart)
             todo = segment(source, files, request.out, method, run_log=log, **options)
             outcomes = []
@@ -182,6 +193,7 @@ def _check_names(request: _Request) -> Path:
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
+    parse_changes(*request.changes)
     return bundle
 
 

@@ -73,7 +73,7 @@ def compare(plan: ComparisonPlan, out: Path, workers: int | None = None) -> Iter
         sizes: dict[str, int] = {}
         for domain in plan.places():
             try:
-                cases = LabelledDomain(plan.root, plan.dataset_dir, domain)
+                cases = LabelledDomain(plan.root, plan.dataset_dir, domain, changes=plan.changes)
             except Exception as error:  # the data of the other domains may be there
                 yield 0, 0, [f"{domain.label}: {describe_error(error)}"]
                 continue

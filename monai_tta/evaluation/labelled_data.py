@@ -12,7 +12,8 @@ from typing import Any
 from monai.transforms import Compose
 
 from monai_tta.evaluation.protocol import Domain, Protocol, protocol_of
-from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.transforms.shift_mri import ScannerShiftd
 
@@ -27,6 +28,7 @@ class LabelledDomain:
         dataset_dir: the labelled data; DATA in the domain's keys stands for it.
         domain: which cases.
         protocol: in place of the one in ``configs/compare.yaml``, which then need not exist.
+        changes: what is laid over the bundle's configs.
 
     Attributes:
         groups: each case's group (a scanner, a site), or None.
@@ -36,11 +38,18 @@ class LabelledDomain:
         BundleError: for a missing evaluate config, an empty list of cases, or a group whose name is not a short word.
     """
 
-    def __init__(self, root: Path, dataset_dir: Path, domain: Domain, protocol: Protocol | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        dataset_dir: Path,
+        domain: Domain,
+        protocol: Protocol | None = None,
+        changes: ConfigChanges = NO_CHANGES,
+    ) -> None:
         self.domain = domain
         self.protocol = protocol or protocol_of(root)
         self.file = config_file(root, "evaluate")
-        self.parser = read_parser(root, "inference", "evaluate")
+        self.parser = read_parser(root, "inference", "evaluate", changes=changes)
         self.parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir)})
         self.parser.update({key: _with_folder(value, dataset_dir) for key, value in domain.keys.items()})
         with as_bundle_error(f"the list of cases in {dataset_dir} (--dataset-dir)", self.file):

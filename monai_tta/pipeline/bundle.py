@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.devices import usable_device
 from monai_tta.pipeline.shipped_bundles import BUNDLES
@@ -49,21 +51,32 @@ class SourceBundle:
             return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
 
-def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: str | None = None) -> SourceBundle:
+def load_bundle(
+    root: Path | str,
+    checkpoint: str | None = "model.pt",
+    device: str | None = None,
+    changes: ConfigChanges = NO_CHANGES,
+    read_elsewhere: Sequence[str] = (),
+) -> SourceBundle:
     """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True``.
 
     Args:
         root: the bundle's folder.
         checkpoint: a file in its ``models``; None for a network without weights.
         device: where the network is moved to, e.g. "cuda:0"; None leaves it where the bundle puts it.
+        changes: what is laid over the bundle's config.
+        read_elsewhere: names of further configs that the same command reads, e.g. "evaluate"; what is changed in these alone is
+            left to them.
 
     Raises:
-        BundleError: for a missing file or section, or weights that do not fit the network.
+        BundleError: for a missing file or section, a change of what is not there, or weights that do not fit the network.
         ValueError: for a device that torch does not have here.
     """
     root = Path(root)
     chosen = None if device is None else usable_device(device)
-    parser, config = read_bundle(root)
+    parser, config = read_bundle(root, changes, read_elsewhere)
+    if chosen is not None and "device" in changes.values():
+        raise BundleError("both --device and --set device are given; give one of them")
     sections: dict[str, Any] = cast(dict[str, Any], parser.config)
     if chosen is not None and "device" in sections:
         parser["device"] = f"$torch.device('{chosen}')"
@@ -88,8 +101,13 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: s
     return SourceBundle(parser, network.eval(), inferer, where)
 
 
-def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
+def read_bundle(root: Path, changes: ConfigChanges = NO_CHANGES, read_elsewhere: Sequence[str] = ()) -> tuple[ConfigParser, Path]:
     """Read ``configs/inference.(yaml|yml|json)`` and the bundle's metadata; nothing is built yet.
+
+    Args:
+        root: the bundle's folder.
+        changes: what is laid over the config.
+        read_elsewhere: as for `load_bundle`.
 
     Returns:
         the parser, and the config file.
@@ -98,7 +116,7 @@ def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
         BundleError: for a folder without that file, or a file that cannot be read.
     """
     config = config_file(root, "inference")
-    return read_parser(root, "inference"), config
+    return read_parser(root, "inference", changes=changes, read_elsewhere=read_elsewhere), config
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 from monai.bundle import ConfigParser
 
+from monai_tta.pipeline.config_changes import ConfigChanges, set_entries
 from monai_tta.pipeline.describe_error import describe_error
 
 ENDINGS = ("yaml", "yml", "json")
+NO_CHANGES = ConfigChanges()
 
 
 class BundleError(ValueError):
@@ -54,17 +58,20 @@ def config_file(root: Path, name: str) -> Path:
     raise BundleError(f"{root / 'configs' / name}.yaml does not exist, nor .json; it lists the labelled cases")
 
 
-def read_parser(root: Path, *names: str) -> ConfigParser:
+def read_parser(root: Path, *names: str, changes: ConfigChanges = NO_CHANGES, read_elsewhere: Sequence[str] = ()) -> ConfigParser:
     """Read configs of a bundle, each laid over the one before, and its metadata; nothing is built yet.
 
     Args:
         root: the bundle's folder.
         names: "inference", and maybe "evaluate".
+        changes: what is laid over them.
+        read_elsewhere: names of further configs that the same command reads; changes of what is in these alone are left to them.
 
     Raises:
-        BundleError: for a file that does not exist or cannot be read.
+        BundleError: for a file that does not exist or cannot be read, or a change of an entry that no config has.
     """
-    files = [config_file(root, name) for name in names]
+    extra = changes.config_files(root)
+    files = [*(config_file(root, name) for name in names), *extra]
     if (root / "scripts").is_dir() and str(root.resolve()) not in sys.path:
         sys.path.insert(0, str(root.resolve()))  # `monai.bundle run` in the bundle's folder finds them so
     for file in files:
@@ -76,8 +83,29 @@ def read_parser(root: Path, *names: str) -> ConfigParser:
     if metadata.is_file():
         with as_bundle_error("a bundle's description", metadata):
             parser.read_meta(str(metadata))
+    also_known = None
+    if read_elsewhere and changes.entries:
+        also_known = ConfigParser.load_config_files([config_file(root, name) for name in (*names, *read_elsewhere)] + extra)
+    try:
+        set_entries(parser.config, changes.values(), f"{root.name}'s config", also_known)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
     parser["bundle_root"] = str(root)
     return parser
+
+
+def inference_digest(root: Path, changes: ConfigChanges) -> str:
+    """A hash of the inference config with the changes; empty where they change nothing of it.
+
+    Args:
+        root: the bundle's folder.
+        changes: what is laid over it.
+    """
+    if not changes:
+        return ""
+    evaluate = ("evaluate",) if any((root / "configs" / f"evaluate.{ending}").is_file() for ending in ENDINGS) else ()
+    plain, changed = (read_parser(root, "inference", changes=c, read_elsewhere=evaluate).config for c in (NO_CHANGES, changes))
+    return "" if plain == changed else sha256(json.dumps(changed, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def read_sections(file: Path) -> dict[str, Any]:

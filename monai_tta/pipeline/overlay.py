@@ -16,6 +16,8 @@ from monai_tta.core.selection import Auto
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
 from monai_tta.pipeline.bundle import BundleError, read_bundle
+from monai_tta.pipeline.bundle_config import NO_CHANGES
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.output_head import head_of
 
@@ -73,19 +75,20 @@ class Findings:
         ]
 
 
-def look(root: Path, head: str | None = None) -> Findings:
+def look(root: Path, head: str | None = None, changes: ConfigChanges = NO_CHANGES) -> Findings:
     """Read a bundle's inference config, build its network (without weights) and see what adaptation would do.
 
     Args:
         root: the bundle's folder.
         head: "softmax" or "sigmoid" where the bundle's postprocessing does not say.
+        changes: what is laid over the bundle's config.
 
     Raises:
         BundleError: for a bundle without an inference config, or one whose network cannot be built.
     """
     if head not in (None, "softmax", "sigmoid"):
         raise ValueError(f"head is 'softmax' or 'sigmoid', found {head!r}")
-    parser, config = read_bundle(root)
+    parser, config = read_bundle(root, changes)
     problems: list[str] = []
     evaluator = _first_section(parser, "evaluator", "validate#evaluator")
     if evaluator is None:

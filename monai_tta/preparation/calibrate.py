@@ -10,6 +10,9 @@ import torch
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
+from monai_tta.pipeline.bundle_config import inference_digest
+from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
+from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import fit_predictor
@@ -24,6 +27,7 @@ def calibrate(
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     keys: dict[str, Any] | None = None,
     device: str | None = None,
+    config_files: Sequence[str] = (),
 ) -> Iterator[int | GainPredictor]:
     """Calibrate a bundle's gain predictor on its labelled source data, read by its evaluate config (with ``keys`` set).
 
@@ -34,8 +38,9 @@ def calibrate(
         dataset_dir: the folder with the images and labels that the bundle's configs name.
         checkpoint: a file in the bundle's ``models`` folder.
         settings: how many images, distortions and candidates.
-        keys: entries of the evaluate config to set, as ``--set`` does.
+        keys: entries of the bundle's configs to set, as ``--set`` does.
         device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+        config_files: further config files, laid over the bundle's own.
 
     Yields:
         after each distorted image, how many are done; at last the gain predictor.
@@ -45,8 +50,11 @@ def calibrate(
         ValueError: for too few images, or images and labels that do not fit each other or the network.
     """
     calibration = CalibrationSet(f"{root.resolve().name}/{checkpoint}")
-    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, keys, device)
-    yield fit_predictor(calibration, settings.harm)
+    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, keys, device, config_files)
+    predictor = fit_predictor(calibration, settings.harm)
+    if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
+        predictor.about[CHANGED_CONFIG] = digest
+    yield predictor
 
 
 def collect_bundle_cases(
@@ -57,9 +65,10 @@ def collect_bundle_cases(
     settings: CalibrationSettings,
     keys: dict[str, Any] | None = None,
     device: str | None = None,
+    config_files: Sequence[str] = (),
 ) -> Iterator[int]:
     """Add the cases of a bundle's labelled images to ``calibration``; yields and raises as `calibrate`."""
-    source = load_source(root, dataset_dir, checkpoint, keys, device)
+    source = load_source(root, dataset_dir, checkpoint, keys, device, config_files)
     images: list[Tensor] = []
     labels: list[Tensor] = []
     for number in range(len(source.domain)):
@@ -71,18 +80,12 @@ def collect_bundle_cases(
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:
-    """Texts like "KEY=VALUE" as keys of a config; whole numbers become numbers.
+    """Texts like "KEY=VALUE" as entries of a config, see `monai_tta.pipeline.config_changes.parse_entries`.
 
     Raises:
         ValueError: for one without a name or a value.
     """
-    keys: dict[str, Any] = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        if not key or not value:
-            raise ValueError(f"--set takes KEY=VALUE, found {text!r}")
-        keys[key] = int(value) if value.isdigit() else value
-    return keys
+    return parse_entries(texts)
 
 
 def label_on_image_grid(case: dict[str, Any]) -> Tensor:
