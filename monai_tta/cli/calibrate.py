@@ -52,7 +52,7 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
     ] = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
     config: ConfigFiles = [],  # noqa: B006
     size: Annotated[int, typer.Option(help="how many distorted images")] = 160,
@@ -73,16 +73,19 @@ def calibrate(
         if not find_spec("sklearn"):  # told now, not after an hour of work
             raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
 
+        from monai_tta.pipeline.checkpoint import checkpoint_name
+        from monai_tta.pipeline.config_changes import ConfigChanges
         from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
         from monai_tta.preparation.calibrate import parse_keys
         from monai_tta.preparation.collect_cases import CalibrationSettings
         from monai_tta.quality.predictor_files import predictor_file
 
         settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
-        file = out or predictor_file(root / "models" / checkpoint)
+        weights = checkpoint_name(root, checkpoint, ConfigChanges.of(config, parse_keys(set_)), ("evaluate",))
+        file = out or predictor_file(root / "models" / weights)
         check_new_file(file)
         with show_progress("calibrating", size, "distorted images") as progress:
-            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_), device, config):
+            for done in calibrate_bundle(root, dataset_dir, weights, settings, parse_keys(set_), device, config):
                 if isinstance(done, int):
                     progress.move_to(done, size, "distorted images")
                 else:

@@ -34,7 +34,7 @@ def compare(
     bundle: EvaluationBundle,
     dataset_dir: DatasetDir,
     out: Annotated[Path, typer.Option(help="the folder for rows.sqlite, tables and plots; the same one resumes")],
-    checkpoint: Checkpoints = ["model.pt"],  # noqa: B006
+    checkpoint: Checkpoints = [],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="a row of the table, besides Source; may be given several times")] = [],  # noqa: B006
     domain: Annotated[list[str], typer.Option(help="a domain's label; may be given several times")] = [],  # noqa: B006
     severity: Annotated[list[int], typer.Option(help="of simulated scanners, 1 to 5; may be given several times")] = [],  # noqa: B006
@@ -56,7 +56,6 @@ def compare(
     After Ctrl-C or a kill the same command resumes.
     """
     choices: dict[str, Any] = {
-        "checkpoints": tuple(checkpoint),
         "only": tuple(only),
         "domains": tuple(domain),
         "severities": tuple(severity),
@@ -77,7 +76,11 @@ def compare(
 
         from monai_tta.evaluation.compare import compare as run_comparison
         from monai_tta.evaluation.plan import ComparisonPlan
+        from monai_tta.evaluation.protocol import protocol_of
+        from monai_tta.pipeline.checkpoint import checkpoint_name
 
+        protocol_of(root)  # tells that there is none, before anything else is looked for
+        choices["checkpoints"] = tuple(checkpoint) or (checkpoint_name(root, None, choices["changes"], ("evaluate",)),)
         plan = ComparisonPlan(root=root, dataset_dir=dataset_dir, **choices)
         with show_progress("comparing") as progress:
             for done, total, failed in run_comparison(plan, out, workers or None):

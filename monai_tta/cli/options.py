@@ -67,8 +67,13 @@ EvaluationBundle = Annotated[
     ),
 ]
 DatasetDir = Annotated[Path, typer.Option(help="the folder of labelled data, called DATA in the bundle's configs/compare.yaml")]
-Checkpoint = Annotated[str, typer.Option(help="a file in the bundle's models folder")]
-Checkpoints = Annotated[list[str], typer.Option(help="a file in the bundle's models folder; may be given several times")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="a file in the bundle's models folder; the one that its config names, else model.pt, if not given"),
+]
+Checkpoints = Annotated[
+    list[str], typer.Option(help="as of `monai-tta run`: a file in the bundle's models folder; may be given several times")
+]
 ConfigEntries = Annotated[
     list[str],
     typer.Option(

@@ -37,7 +37,7 @@ def pretrain_added(
     bundle: Bundle,
     dataset_dir: Annotated[Path, typer.Option(help="a folder of the source's images, without labels")],
     out: Annotated[Path, typer.Option(help="the .npz file to write")],
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     kind: Annotated[str, typer.Option(help="what is added to each convolution: lora or adapter")] = "lora",
     rank: Annotated[int, typer.Option(help="channels of its bottleneck", min=1)] = 2,
     where: Annotated[str, typer.Option(help="a regular expression that a convolution's name must match; all if not given")] = "",
@@ -60,6 +60,7 @@ def pretrain_added(
 
         from monai_tta.core.added_parameters import Added
         from monai_tta.core.optimizers import Adam
+        from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.preparation.pretrain_added import PretrainingSettings
         from monai_tta.preparation.pretrain_bundle import pretrain_bundle
 
@@ -73,7 +74,8 @@ def pretrain_added(
             measured=measured,
             seed=seed,
         )
-        trained, failed = _follow(pretrain_bundle(root, dataset_dir, checkpoint, settings, device), steps)
+        weights = checkpoint_name(root, checkpoint)
+        trained, failed = _follow(pretrain_bundle(root, dataset_dir, weights, settings, device), steps)
         out.parent.mkdir(parents=True, exist_ok=True)
         trained.save(out)
     _print_trained(trained, out, as_json)

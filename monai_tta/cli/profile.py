@@ -13,6 +13,7 @@ from monai_tta.cli.options import (
     AsJson,
     Budget,
     Bundle,
+    Checkpoint,
     Choices,
     ConfigEntries,
     ConfigFiles,
@@ -40,6 +41,7 @@ def profile(
     choose: Choices = [],  # noqa: B006
     size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D and 64 in 3D if not given")] = "",
     budget: Budget = None,
+    checkpoint: Checkpoint = None,
     set_: ConfigEntries = [],  # noqa: B006
     config: ConfigFiles = [],  # noqa: B006
     device: Device = None,
@@ -61,8 +63,9 @@ def profile(
 
         from monai_tta.evaluation.cost_job import CostJob
         from monai_tta.evaluation.costs import profile as measure_costs
+        from monai_tta.pipeline.checkpoint import checkpoint_name
 
-        weights = None if untrained else "model.pt"
+        weights = None if untrained else checkpoint_name(root, checkpoint, changes)
         where: dict[str, Any] = {"checkpoint": weights, "device": device, "changes": changes}
         job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), **where)
         with show_progress("timing", repeats + 2, "steps") as progress:

@@ -47,7 +47,7 @@ def reference(
     ] = None,
     dataset_dir: LabelledData = None,
     domain: Annotated[str, typer.Option(help="a domain of configs/compare.yaml; the first if not given")] = "",
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     device: Device = None,
 ) -> None:
     """Measure the source's own cases, for guards that compare with them."""
@@ -62,10 +62,12 @@ def reference(
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.guards import ranges_of_cases
         from monai_tta.pipeline.bundle import load_bundle
+        from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.pipeline.find_images import find_images
         from monai_tta.preparation.measure_source import measure_images, measure_labelled
 
-        source = load_bundle(root, checkpoint, device)
+        weights = checkpoint_name(root, checkpoint)
+        source = load_bundle(root, weights, device)
         names = None
         if dataset_dir is None:
             files = find_images(images or [])

@@ -12,6 +12,7 @@ import typer
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
+from monai_tta.cli.load_to_adapt import load_to_adapt
 from monai_tta.cli.options import (
     Budget,
     Bundle,
@@ -33,8 +34,6 @@ from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
-    from monai_tta.core.method import AdaptationMethod
-    from monai_tta.pipeline.bundle import SourceBundle
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.segment import Outcome
 
@@ -97,7 +96,7 @@ def run_images(
     precision: PrecisionOption = "exact",
     guard: Guards = [],  # noqa: B006
     reference: Reference = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     device: Device = None,
     set_: ConfigEntries = [],  # noqa: B006
     config: ConfigFiles = [],  # noqa: B006
@@ -131,7 +130,7 @@ class _Request:
     bundle: Path
     images: list[Path]
     out: Path
-    checkpoint: str
+    checkpoint: str | None
     changes: tuple[list[str], list[str]]
     device: str | None
     method: str | None
@@ -150,8 +149,6 @@ def _run(request: _Request) -> int:
             bundle = _check_names(request)  # before torch is imported, which takes seconds
 
             from monai_tta.core.record import reasons_on_record_alone
-            from monai_tta.pipeline.bundle import load_bundle
-            from monai_tta.pipeline.bundle_predictor import check_predictor_config
             from monai_tta.pipeline.find_images import check_output_folder, find_images
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of, write_records
@@ -159,13 +156,10 @@ def _run(request: _Request) -> int:
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
             changes = parse_changes(*request.changes)
-            source = load_bundle(bundle, request.checkpoint, request.device, changes)
-            weights = bundle / "models" / request.checkpoint
-            method = _method(named, source, weights)
-            check_predictor_config(weights, method, bundle, changes)
+            source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, request.device, changes, named)
             files = find_images(request.images)
             check_output_folder(request.out, [*request.images, *files])
-            settings = settings_of(bundle, request.checkpoint, method, options) | changes.settings(bundle)
+            settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
             log = RunLog(request.out, files, settings, restart=request.restart)
             todo = segment(source, files, request.out, method, run_log=log, **options)
             outcomes = []
@@ -195,16 +189,6 @@ def _check_names(request: _Request) -> Path:
     check_guard_names(request.guards)
     parse_changes(*request.changes)
     return bundle
-
-
-def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path) -> AdaptationMethod:
-    """The named method with what belongs to the checkpoint; the safe one where none is named, which is said in a line."""
-    from monai_tta.pipeline.bundle_predictor import safe_method
-
-    if named is None:
-        named, which_and_why = safe_method(source.network, weights)
-        say(f"method: {which_and_why}")
-    return named.for_checkpoint(weights)
 
 
 def _describe(outcome: Outcome) -> str:

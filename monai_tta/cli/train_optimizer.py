@@ -25,7 +25,7 @@ def train_optimizer(
     out: Annotated[
         Path | None, typer.Option(help="the learned optimiser's file; models/learned_optimizer.npz in the bundle if not given")
     ] = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
     images: Annotated[int, typer.Option(help="how many source images at most, the first ones", min=1)] = 32,
     size: Annotated[int, typer.Option(help="how many distorted images are made of them", min=1)] = 32,
@@ -44,14 +44,17 @@ def train_optimizer(
         check_dataset_dir(dataset_dir)
 
         from monai_tta.core.learned_optimizer_file import TrainedOptimizer, optimizer_file
+        from monai_tta.pipeline.checkpoint import checkpoint_name
+        from monai_tta.pipeline.config_changes import ConfigChanges
         from monai_tta.preparation.calibrate import parse_keys
         from monai_tta.preparation.train_optimizer import OptimizerTraining, train_bundle_optimizer
 
         settings = OptimizerTraining(images=images, size=size, epochs=epochs, seed=seed)
-        file = out or optimizer_file(root / "models" / checkpoint)
+        weights = checkpoint_name(root, checkpoint, ConfigChanges.of((), parse_keys(set_)), ("evaluate",))
+        file = out or optimizer_file(root / "models" / weights)
         check_new_file(file)
         with show_progress("training", settings.steps, "steps") as progress:
-            for done in train_bundle_optimizer(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
+            for done in train_bundle_optimizer(root, dataset_dir, weights, settings, parse_keys(set_), device):
                 if isinstance(done, TrainedOptimizer):
                     trained = done
                 else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,15 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.checkpoint import chosen_checkpoint, load_weights
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.devices import usable_device
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 
-__all__ = ["BUNDLES", "BundleError", "SourceBundle", "as_bundle_error", "describe_error", "load_bundle", "read_bundle"]
+OWN = ""  # in place of a checkpoint's name: the one that the bundle's config names
+
+__all__ = ["BUNDLES", "OWN", "BundleError", "SourceBundle", "as_bundle_error", "describe_error", "load_bundle", "read_bundle"]
 
 
 @dataclass
@@ -53,16 +55,17 @@ class SourceBundle:
 
 def load_bundle(
     root: Path | str,
-    checkpoint: str | None = "model.pt",
+    checkpoint: str | None = OWN,
     device: str | None = None,
     changes: ConfigChanges = NO_CHANGES,
     read_elsewhere: Sequence[str] = (),
 ) -> SourceBundle:
-    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True``.
+    """Resolve ``configs/inference.(yaml|json)`` and load its weights with ``weights_only=True``.
 
     Args:
         root: the bundle's folder.
-        checkpoint: a file in its ``models``; None for a network without weights.
+        checkpoint: a file in its ``models``; "" for the one that the config names, ``model.pt`` where it names none; None for a
+            network without weights.
         device: where the network is moved to, e.g. "cuda:0"; None leaves it where the bundle puts it.
         changes: what is laid over the bundle's config.
         read_elsewhere: names of further configs that the same command reads, e.g. "evaluate"; what is changed in these alone is
@@ -84,8 +87,9 @@ def load_bundle(
         allowed = ("network", "network_def") if name == "network" else (name,)
         if not any(section in sections for section in allowed):
             raise BundleError(f"{config} has no {name!r}; adaptation needs it by that name")
-    if "checkpoint" in sections and checkpoint is not None:
-        parser["checkpoint"] = checkpoint
+    if checkpoint and isinstance(sections.get("checkpoint"), str) and not sections["checkpoint"].startswith("$"):
+        parser["checkpoint"] = checkpoint  # what the network is may depend on it
+    named = None if checkpoint is None else chosen_checkpoint(parser, root, checkpoint)
     with as_bundle_error("network and inferer", config):
         parser.parse()
         network = parser.get_parsed_content("network" if "network" in sections else "network_def")
@@ -93,8 +97,8 @@ def load_bundle(
     if not isinstance(network, nn.Module) or not callable(inferer):
         kinds = f"{type(network).__name__} and {type(inferer).__name__}"
         raise BundleError(f"{config}: the network must be a torch module and the inferer a callable; found {kinds}")
-    if checkpoint is not None:
-        _load_weights(network, root / "models" / checkpoint)
+    if named is not None:
+        load_weights(network, named)
     if chosen is not None:
         network = network.to(chosen)
     where = chosen or next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -117,40 +121,3 @@ def read_bundle(root: Path, changes: ConfigChanges = NO_CHANGES, read_elsewhere:
     """
     config = config_file(root, "inference")
     return read_parser(root, "inference", changes=changes, read_elsewhere=read_elsewhere), config
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict, also one inside {"model": ...} or {"state_dict": ...}."""
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist: train the bundle or put its weights there")
-    _check_unpacked_size(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds; all mean that these are no plain weights
-        raise BundleError(f"{path} cannot be read as weights only (damaged, or a pickle of something else)") from error
-    for key in ("model", "state_dict"):
-        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
-    try:
-        network.load_state_dict(state)
-    except Exception as error:  # what a file holds under the names of weights can be anything
-        raise BundleError(f"{path} does not fit {type(network).__name__}: {error}") from error
-    _check_finite(network, path)
-
-
-def _check_finite(network: nn.Module, path: Path) -> None:
-    """Refuse NaN in weights and buffers, and infinity in weights. A buffer may hold infinity: a mask for attention does."""
-    parameters = {name for name, _ in network.named_parameters()}
-    for name, tensor in network.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and bool((~tensor.isfinite() if name in parameters else tensor.isnan()).any()):
-            raise BundleError(f"{path} holds NaN or infinity in {name}: no answer of such a network would mean anything")
-
-
-def _check_unpacked_size(path: Path) -> None:
-    """Refuse a zip bomb: torch does not compress weights, so its archives never unpack to more than they are."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return  # another format, which torch checks
-    if declared > path.stat().st_size:
-        raise BundleError(f"{path} unpacks to {declared} bytes, more than it holds: torch.save made no such file")
