@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
@@ -64,7 +65,10 @@ def complete_guard(incomplete: str) -> list[str]:
     return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")]
+Images = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, folders of either, or datalists (.json, .csv)"),
+]
 Out = Annotated[Path, typer.Option(help="the folder for masks and records.json")]
 Method = Annotated[
     str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
@@ -100,6 +104,9 @@ def run_images(
     device: Device = None,
     set_: ConfigEntries = [],  # noqa: B006
     config: ConfigFiles = [],  # noqa: B006
+    group: Group = "",
+    sequences: Sequences = "",
+    prompts: Prompts = None,
     restart: Restart = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
@@ -120,7 +127,10 @@ def run_images(
         options=options,
     )
     with stop_in_order():
-        raise typer.Exit(_run(request))
+        with report_errors():
+            _check_names(request)  # before torch is imported, which takes seconds
+        with as_images(images, CaseOptions(group, sequences, prompts)) as found:
+            raise typer.Exit(_run(replace(request, images=found)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +156,7 @@ def _run(request: _Request) -> int:
     log: RunLog | None = None
     try:
         with report_errors():
-            bundle = _check_names(request)  # before torch is imported, which takes seconds
+            bundle = find_bundle(request.bundle)
 
             from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.find_images import check_output_folder, find_images
@@ -179,16 +189,15 @@ def _run(request: _Request) -> int:
         raise
 
 
-def _check_names(request: _Request) -> Path:
-    """Check every name that was given; the bundle's folder."""
-    bundle = find_bundle(request.bundle)
+def _check_names(request: _Request) -> None:
+    """Check every name that was given."""
+    find_bundle(request.bundle)
     if request.method is not None:
         find_method_name(request.method)
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
     parse_changes(*request.changes)
-    return bundle
 
 
 def _describe(outcome: Outcome) -> str:

@@ -17,10 +17,11 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.case_file import read_image
 from monai_tta.pipeline.describe_error import describe_error
-from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish, write_atomically
 from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.run_log import RunLog, content_hash
 
 
@@ -83,8 +84,10 @@ def segment(
             run_log.begin(number)
             try:
                 data = loading.result()
+                asked = prompt_arguments(data, bundle.network, bundle.inferer)
                 with torch.no_grad():
-                    data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network)[0]
+                    data["pred"] = inferer(data["image"][None].to(bundle.device), bundle.network, **asked)[0]
+                note_prompts(data, asked)
                 check_no_nan(data["pred"])
                 wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
                 postprocessing(data)
@@ -123,8 +126,7 @@ def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Ite
 
     def load(number: int) -> Any:
         image = images[number].absolute()  # readers take a leading ~ for somebody's home
-        check_input_file(image)
-        return preprocessing({"image": str(image)})
+        return read_image(preprocessing, image)
 
     with ThreadPoolExecutor(1) as pool:
         next_loading = [pool.submit(load, number) for number in order[:1]]
