@@ -185,7 +185,7 @@ def _value(name: str, text: str) -> Any:
         return stripped
     try:
         return json.loads(stripped)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         found = ast.literal_eval(stripped)
@@ -195,7 +195,7 @@ def _value(name: str, text: str) -> Any:
     if stripped[:1] in "[{(":
         try:
             return yaml.safe_load(stripped)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"--set {name}: brackets in {stripped!r} do not close, or hold what is no value") from error
     return text
 
