@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -66,7 +67,7 @@ def check_predictor_config(weights: Path, method: AdaptationMethod, root: Path, 
         BundleError: when the two differ.
     """
     file = predictor_file(weights)
-    if not file.is_file() or file.resolve() not in [used.resolve() for used in method.files]:
+    if not file.is_file() or os.path.realpath(file) not in [os.path.realpath(used) for used in method.files]:
         return
     if read_predictor(file).about.get(CHANGED_CONFIG, "") != inference_digest(root, changes):
         raise BundleError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -192,7 +193,7 @@ def _case(number: int, name: str, image: Any, folder: Path, sequences: Sequence[
     paths = tuple(folder / file for file in files if isinstance(file, str) and file)
     if sequences and not problem and len(paths) != len(sequences):
         problem = f"it has {len(paths)} files, and --sequences names {len(sequences)}"
-    if not problem and len({path.resolve() for path in paths}) < len(paths):
+    if not problem and len({os.path.realpath(path) for path in paths}) < len(paths):
         problem = "one file is in it twice"
     return ListedCase(name or (_stem(paths) if paths else f"case{number}"), paths, problem)
 

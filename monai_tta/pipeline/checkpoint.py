@@ -58,9 +58,8 @@ def checkpoint_name(
     if given:
         return given
     named = named_checkpoint(read_parser(root, "inference", changes=changes, read_elsewhere=read_elsewhere), root)
-    if named.path.resolve().is_relative_to(root.resolve()):
-        return os.path.relpath(named.path.resolve(), (root / "models").resolve())
-    return str(named.path.resolve())
+    path = _real(named.path)
+    return os.path.relpath(path, _real(root / "models")) if path.is_relative_to(_real(root)) else str(path)
 
 
 def named_checkpoint(parser: ConfigParser, root: Path) -> NamedCheckpoint:
@@ -74,7 +73,7 @@ def named_checkpoint(parser: ConfigParser, root: Path) -> NamedCheckpoint:
         BundleError: when the config names several, or a path cannot be evaluated.
     """
     found = list(_of_loaders(parser, root)) or list(_of_entries(parser, root))
-    paths = {named.path.resolve() for named in found}
+    paths = {_real(named.path) for named in found}
     if len(paths) > 1:
         each = ", ".join(f"{named.path.name} ({named.by})" for named in found)
         raise BundleError(f"{root.name}'s config names several checkpoints: {each}; choose one with --checkpoint")
@@ -96,7 +95,7 @@ def chosen_checkpoint(parser: ConfigParser, root: Path, given: str) -> NamedChec
         return named_checkpoint(parser, root)
     path = root / "models" / given
     with suppress(BundleError, StopIteration):  # what the config names does not matter then
-        return next(named for named in _of_loaders(parser, root) if named.path.resolve() == path.resolve())
+        return next(named for named in _of_loaders(parser, root) if _real(named.path) == _real(path))
     return NamedCheckpoint(path, "")
 
 
@@ -184,6 +183,11 @@ def _path(parser: ConfigParser, entry: str, root: Path) -> Path:
     path = Path(text)
     places = [path] if path.is_absolute() else [root / "models" / path, root / path, path]
     return next((place for place in places if place.is_file()), places[0] if path.parent == Path() else places[-1])
+
+
+def _real(path: Path) -> Path:
+    """A path without links. Unlike `Path.resolve` it takes links in a circle, which lead nowhere."""
+    return Path(os.path.realpath(path))
 
 
 def _without_prefixes(state: dict[Any, Any]) -> dict[Any, Any]:
