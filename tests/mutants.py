@@ -199,6 +199,16 @@ MUTANTS = {
     "certain voxels lose their direction": ("core/entropy_gradients.py", "logits.scatter(1, classes, -torch.inf).softmax(1)", "logits.softmax(1)"),
     "features pushed away from their prototypes": ("core/entropy_gradients.py", "return -(anchors @ features)", "return (anchors @ features)"),
     "a picture of another answer": ("evaluation/example_pictures.py", "> SAME_DICE", "> 9"),
+    "an override that nothing notices": ("pipeline/config_changes.py", "        if problem:\n            raise", "        if problem:\n            continue\n            raise"),
+    "overrides that a resumed run forgets": ("pipeline/config_changes.py", '"--set": _hash([json.dumps(self.entries).encode()] if self.entries else [])', '"--set": ""'),
+    "a gain predictor of any config": ("pipeline/bundle_predictor.py", 'about.get(CHANGED_CONFIG, "") != inference_digest(root, changes)', 'about.get(CHANGED_CONFIG, "") is None'),
+    "weights loaded in part": ("pipeline/checkpoint.py", "    parts = ((", "    missing = []\n    parts = (("),
+    "the usual weights in place of the named ones": ("pipeline/checkpoint.py", "return found[0] if found else", "return"),
+    "GroupNorm with the source's statistics": ("pipeline/overlay.py", 'getattr(layer, "running_mean", None) is not None', "True"),
+    "sequences in the order of their names": ("pipeline/case_lists.py", "files[sequence][0] for sequence in sequences if", "files[sequence][0] for sequence in sorted(sequences) if"),
+    "sequences that lie elsewhere": ("pipeline/case_file.py", "if far > _FAR:", "if far > 99:"),
+    "points left where the file has them": ("pipeline/prompts.py", "coordinates @ move[:dims, :dims].T + move[:dims, -1]", "coordinates"),
+    "prompts of another case": ("pipeline/prompts.py", "(*names, ALL)", "(ALL, *names)"),
 }  # fmt: skip
 
 TESTS = [
@@ -262,36 +272,6 @@ OWN = {
     "evaluation/example_pictures.py": ["evaluation/test_example_pictures"],
     "reporting/significance.py": ["reporting/test_significance"],
     "preparation/train_heads.py": ["core/test_auxiliary_heads"],
-    "an override that nothing notices": (
-        "pipeline/config_changes.py",
-        "        if problem:\n            raise",
-        "        if problem:\n            continue\n            raise",
-    ),
-    "overrides that a resumed run forgets": (
-        "pipeline/config_changes.py",
-        '"--set": _hash([json.dumps(self.entries).encode()] if self.entries else [])',
-        '"--set": ""',
-    ),
-    "a gain predictor of any config": (
-        "pipeline/bundle_predictor.py",
-        'about.get(CHANGED_CONFIG, "") != inference_digest(root, changes)',
-        'about.get(CHANGED_CONFIG, "") is None',
-    ),
-    "weights loaded in part": ("pipeline/checkpoint.py", "    parts = ((", "    missing = []\n    parts = (("),
-    "the usual weights in place of the named ones": ("pipeline/checkpoint.py", "return found[0] if found else", "return"),
-    "GroupNorm with the source's statistics": ("pipeline/overlay.py", 'getattr(layer, "running_mean", None) is not None', "True"),
-    "sequences in the order of their names": (
-        "pipeline/case_lists.py",
-        "files[sequence][0] for sequence in sequences if",
-        "files[sequence][0] for sequence in sorted(sequences) if",
-    ),
-    "sequences that lie elsewhere": ("pipeline/case_file.py", "if far > _FAR:", "if far > 99:"),
-    "points left where the file has them": (
-        "pipeline/prompts.py",
-        "coordinates @ move[:dims, :dims].T + move[:dims, -1]",
-        "coordinates",
-    ),
-    "prompts of another case": ("pipeline/prompts.py", "(*names, ALL)", "(ALL, *names)"),
 }
 SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant
 
