@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,17 @@ import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
 from monai_tta.cli.interrupt import stop_in_order
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, complete_bundle, help_end
+from monai_tta.cli.options import (
+    AsJson,
+    Checkpoint,
+    ConfigFiles,
+    Device,
+    Seed,
+    check_dataset_dir,
+    check_new_file,
+    complete_bundle,
+    help_end,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -30,7 +39,12 @@ CalibrationBundle = Annotated[
     ),
 ]
 Keys = Annotated[
-    list[str], typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val; may be given several times")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="ID=VALUE",
+        help="an entry of the bundle's inference or evaluate config, e.g. split=source_val; may be given several times",
+    ),
 ]
 
 
@@ -40,8 +54,9 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
     ] = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     size: Annotated[int, typer.Option(help="how many distorted images")] = 160,
     budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
     harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
@@ -76,17 +91,31 @@ def calibrate(
                 if not find_spec("sklearn"):  # told now, not after an hour of work
                     raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
 
+                from monai_tta.pipeline.checkpoint import checkpoint_name
+                from monai_tta.pipeline.config_changes import ConfigChanges
                 from monai_tta.preparation.calibrate import parse_keys
                 from monai_tta.preparation.collect_cases import CalibrationSettings
                 from monai_tta.preparation.trials import trials_folder
                 from monai_tta.quality.predictor_files import predictor_file
 
                 settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
-                file = out or predictor_file(root / "models" / checkpoint)
-                _check_place(file)
                 keys = parse_keys(set_)
+                weights = checkpoint_name(root, checkpoint, ConfigChanges.of(config, keys), ("evaluate",))
+                file = out or predictor_file(root / "models" / weights)
+                check_new_file(file)
                 kept = trials or trials_folder(file)
-                predictor, left_out = _calibrate(root, dataset_dir, checkpoint, settings, keys, device, kept, restart)
+                predictor, left_out = _calibrate(
+                    root,
+                    dataset_dir,
+                    weights,
+                    settings,
+                    keys=keys,
+                    device=device,
+                    config_files=config,
+                    trials=kept,
+                    restart=restart,
+                )
+                file.parent.mkdir(parents=True, exist_ok=True)
                 predictor.save(file)
         except KeyboardInterrupt:
             say("interrupted; what was tried is kept, and the same command goes on")
@@ -101,7 +130,7 @@ def calibrate(
         raise typer.Exit(3)
 
 
-def _calibrate(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, *how: Any) -> Any:
+def _calibrate(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
     """Show how far it is; the predictor, and a line for each image that was left out."""
     from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
     from monai_tta.preparation.collect_cases import Kept
@@ -109,7 +138,7 @@ def _calibrate(root: Path, dataset_dir: Path, checkpoint: str, settings: Calibra
     left_out = []
     predictor = None
     with show_progress("calibrating", settings.size, "distorted images") as progress:
-        for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, *how):
+        for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, **how):
             if isinstance(done, Kept):
                 progress.move_to(done, settings.size, "distorted images, as an earlier calibration left them", counts=False)
             elif isinstance(done, int):
@@ -120,15 +149,6 @@ def _calibrate(root: Path, dataset_dir: Path, checkpoint: str, settings: Calibra
             else:
                 predictor = done
     return predictor, left_out
-
-
-def _check_place(file: Path) -> None:
-    """Check that the file can be written, before the hours of work."""
-    if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder; --out is a file")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(file.parent, os.W_OK):
-        raise PermissionError(f"{file.parent} cannot be written to; give another --out")
 
 
 def _print_predictor(predictor: GainPredictor, file: Path, useless: str | None) -> None:

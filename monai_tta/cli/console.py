@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from monai_tta.pipeline.describe_error import cause_of, plain_words
+
 _LONGEST = 2000
 
 
@@ -93,12 +95,14 @@ def _finite(value: Any) -> Any:
 
 def describe_failure(error: BaseException) -> str:
     """An error on one line; with its kind, where that is needed to make sense of the message."""
-    while isinstance(error, RuntimeError) and error.__cause__ is not None:  # MONAI's words around what went wrong in a config
-        error = error.__cause__
-    words = " ".join(str(error).split())
+    if isinstance(error, RuntimeError):  # MONAI's words around what went wrong in a config
+        error = cause_of(error)
+    words = plain_words(error) or " ".join(str(error).split())
+    if isinstance(error, KeyError) and plain_words(error):
+        return words
     if isinstance(error, ValueError | OSError | ImportError) and words:
         return words
-    return f"{type(error).__name__}: {words or 'out of memory' if isinstance(error, MemoryError) else words}"
+    return f"{type(error).__name__}: {words or ('out of memory' if isinstance(error, MemoryError) else 'it does not say why')}"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, help_end
+from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -47,7 +47,7 @@ def reference(
     ] = None,
     dataset_dir: LabelledData = None,
     domain: Annotated[str, typer.Option(help="a domain of configs/compare.yaml; the first if not given")] = "",
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     device: Device = None,
 ) -> None:
     """Measure the source's own cases, for guards that compare with them."""
@@ -57,15 +57,18 @@ def reference(
             raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
         if dataset_dir is not None:
             check_dataset_dir(dataset_dir)
+        check_new_file(out)
 
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.guards import ranges_of_cases
         from monai_tta.pipeline.bundle import load_bundle
+        from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.pipeline.find_images import lines_on_skipped, search_images
         from monai_tta.pipeline.image_names import image_names
         from monai_tta.preparation.measure_source import measure_images, measure_labelled
 
-        source = load_bundle(root, checkpoint, device)
+        weights = checkpoint_name(root, checkpoint)
+        source = load_bundle(root, weights, device)
         names = None
         if dataset_dir is None:
             searched = search_images(images or [])

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
+from monai_tta.cli.load_to_adapt import load_to_adapt
 from monai_tta.cli.options import (
     Budget,
     Bundle,
     Checkpoint,
     Choices,
+    ConfigEntries,
+    ConfigFiles,
     Device,
     PrecisionOption,
     Seed,
     complete_method,
     help_end,
     parse_budget,
+    parse_changes,
 )
 from monai_tta.cli.progress import show_progress
-from monai_tta.cli.run_facts import command_on_record, settings_on_record
+from monai_tta.cli.run_facts import RunRequest, facts_of
 from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
-    from monai_tta.core.method import AdaptationMethod
-    from monai_tta.pipeline.bundle import SourceBundle
-    from monai_tta.pipeline.records import Records, RunFacts
+    from monai_tta.pipeline.records import Records
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.segment import Outcome
 
@@ -71,7 +74,10 @@ def complete_guard(incomplete: str) -> list[str]:
 
 
 Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders with either at any depth")
+    list[Path],
+    typer.Argument(
+        metavar="IMAGES", help="files, folders of DICOM series, folders with either at any depth, or datalists (.json, .csv)"
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="the folder for masks, records.json and records.csv")]
 Method = Annotated[
@@ -107,19 +113,25 @@ def run_images(
     main_output: MainOutput = None,
     guard: Guards = [],  # noqa: B006
     reference: Reference = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     device: Device = None,
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
+    group: Group = "",
+    sequences: Sequences = "",
+    prompts: Prompts = None,
     restart: Restart = False,
     anonymous: Anonymous = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
     options |= {"budget": parse_budget(budget), "main_output": main_output}
-    request = _Request(
+    request = RunRequest(
         bundle=bundle,
         images=images,
         out=out,
         checkpoint=checkpoint,
+        changes=(config, set_),
         device=device,
         method=method,
         choices=choose,
@@ -128,40 +140,25 @@ def run_images(
         restart=restart,
         anonymous=anonymous,
         options=options,
+        cases=CaseOptions(group, sequences, prompts),
     )
     with stop_in_order():
-        raise typer.Exit(_run(request))
+        with report_errors():
+            _check_names(request)  # before torch is imported, which takes seconds
+        with as_images(images, request.cases) as found:
+            raise typer.Exit(_run(replace(request, images=found)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """What the command line asked for; ``options`` are keyword arguments of `AdaptiveInferer`."""
-
-    bundle: Path
-    images: list[Path]
-    out: Path
-    checkpoint: str
-    device: str | None
-    method: str | None
-    choices: list[str]
-    guards: list[str]
-    reference: Path | None
-    restart: bool
-    anonymous: bool
-    options: dict[str, Any]
-
-
-def _run(request: _Request) -> int:
+def _run(request: RunRequest) -> int:
     """Segment the images; the exit code."""
     log: RunLog | None = None
     records: Records | None = None
     outcomes: list[Outcome] = []
     try:
         with report_errors():
-            bundle = _check_names(request)  # before torch is imported, which takes seconds
+            bundle = find_bundle(request.bundle)
 
             from monai_tta.core.record import reasons_on_record_alone
-            from monai_tta.pipeline.bundle import load_bundle
             from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
             from monai_tta.pipeline.image_names import named_images
             from monai_tta.pipeline.named_warnings import warnings_with_names
@@ -171,14 +168,14 @@ def _run(request: _Request) -> int:
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
-            source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
-            method = _method(named, source, bundle / "models" / request.checkpoint)
+            changes = parse_changes(*request.changes)
+            source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, request.device, changes, named)
             found = named_images(request.images, request.out)
             files, names = found.images, found.names
             check_output_folder(request.out, [*request.images, *files])
-            settings = settings_of(bundle, request.checkpoint, method, options)
+            settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
-            records = Records(request.out, _facts(request, bundle, source, method, settings), len(files))
+            records = Records(request.out, facts_of(request, changes, source, method, checkpoint, settings), len(files))
             todo = segment(source, files, request.out, method, names=names, run_log=log, **options)
             with (
                 closing(todo),
@@ -204,45 +201,12 @@ def _run(request: _Request) -> int:
         raise
 
 
-def _facts(request: _Request, bundle: Path, source: SourceBundle, method: AdaptationMethod, hashes: dict[str, Any]) -> RunFacts:
-    """What the records say on top."""
-    from monai_tta.pipeline.mask_labels import LabelNames
-    from monai_tta.pipeline.records import RunFacts
-
-    command = command_on_record(
-        bundle,
-        method=request.method,
-        choices=request.choices,
-        guards=request.guards,
-        reference=request.reference,
-        checkpoint=request.checkpoint,
-        device=request.device,
-        options=request.options,
-        anonymous=request.anonymous,
-    )
-    settings = settings_on_record(
-        bundle, request.checkpoint, method.record_name, source.device, request.guards, request.options, hashes
-    )
-    names = LabelNames.of_metadata(source.metadata())
-    return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
-
-
-def _check_names(request: _Request) -> Path:
-    """Check every name that was given; the bundle's folder."""
-    bundle = find_bundle(request.bundle)
+def _check_names(request: RunRequest) -> None:
+    """Check every name that was given."""
+    find_bundle(request.bundle)
     if request.method is not None:
         find_method_name(request.method)
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
-    return bundle
-
-
-def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path) -> AdaptationMethod:
-    """The named method with what belongs to the checkpoint; the safe one where none is named, which is said in a line."""
-    from monai_tta.pipeline.bundle_predictor import safe_method
-
-    if named is None:
-        named, which_and_why = safe_method(source.network, weights)
-        say(f"method: {which_and_why}")
-    return named.for_checkpoint(weights)
+    parse_changes(*request.changes)

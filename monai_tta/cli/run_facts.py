@@ -4,10 +4,88 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-DEFAULTS = {"head": "auto", "learn": "volume", "reset": "volume", "budget": "auto", "seed": 0, "precision": "exact"}
+from monai_tta.cli.case_options import CaseOptions
+
+if TYPE_CHECKING:
+    from monai_tta.core.method import AdaptationMethod
+    from monai_tta.pipeline.bundle import SourceBundle
+    from monai_tta.pipeline.config_changes import ConfigChanges
+    from monai_tta.pipeline.records import RunFacts
+
+DEFAULTS = {
+    "head": "auto",
+    "learn": "volume",
+    "reset": "volume",
+    "budget": "auto",
+    "seed": 0,
+    "precision": "exact",
+    "main_output": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the command line of `monai-tta run` asked for; ``options`` are keyword arguments of `AdaptiveInferer`."""
+
+    bundle: Path
+    images: list[Path]
+    out: Path
+    checkpoint: str | None
+    changes: tuple[list[str], list[str]]
+    device: str | None
+    method: str | None
+    choices: list[str]
+    guards: list[str]
+    reference: Path | None
+    restart: bool
+    anonymous: bool
+    options: dict[str, Any]
+    cases: CaseOptions
+
+
+def facts_of(
+    request: RunRequest,
+    changes: ConfigChanges,
+    source: SourceBundle,
+    method: AdaptationMethod,
+    checkpoint: str,
+    hashes: Mapping[str, Any],
+) -> RunFacts:
+    """What the records of a run say on top.
+
+    Args:
+        request: what was asked for.
+        changes: what is laid over the bundle's config.
+        source: the bundle.
+        method: how to adapt.
+        checkpoint: a file in the bundle's models folder.
+        hashes: what `monai_tta.pipeline.segment.settings_of` returned, and those of ``changes``.
+    """
+    from monai_tta.pipeline.mask_labels import LabelNames
+    from monai_tta.pipeline.records import RunFacts
+    from monai_tta.pipeline.shipped_bundles import find_bundle
+
+    bundle = find_bundle(request.bundle)
+    command = command_on_record(
+        bundle,
+        method=request.method,
+        choices=request.choices,
+        guards=request.guards,
+        reference=request.reference,
+        checkpoint=request.checkpoint,
+        device=request.device,
+        options=request.options,
+        anonymous=request.anonymous,
+        changes=changes.words(),
+        cases=request.cases,
+    )
+    settings = settings_on_record(bundle, checkpoint, method.record_name, source.device, request.guards, request.options, hashes)
+    names = LabelNames.of_metadata(source.metadata())
+    return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
 
 
 def command_on_record(
@@ -17,10 +95,12 @@ def command_on_record(
     choices: Sequence[str],
     guards: Sequence[str],
     reference: Path | None,
-    checkpoint: str,
+    checkpoint: str | None,
     device: str | None,
     options: Mapping[str, Any],
     anonymous: bool,
+    changes: Sequence[str] = (),
+    cases: CaseOptions = CaseOptions(),  # noqa: B008
 ) -> str:
     """The command line with the options that differ from their defaults.
 
@@ -33,22 +113,28 @@ def command_on_record(
         choices: NAME=VALUE, as given.
         guards: as given.
         reference: the file of reference ranges.
-        checkpoint: a file in the bundle's models folder.
+        checkpoint: as given; None for the one that the bundle's config names.
         device: as given.
         options: keyword arguments of `AdaptiveInferer` that the command line sets.
         anonymous: whether the records name no case.
+        changes: of the bundle's config, as words of the command line.
+        cases: how files are grouped, and what is asked for.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]
     words += [word for choice in choices for word in ("--choose", file_names_alone(choice))]
     for name, default in DEFAULTS.items():
-        value = options[name]
+        value = options.get(name, default)
         if value != default:
-            words += [f"--{name}", str(0 if value is None else value)]
+            words += [f"--{name.replace('_', '-')}", str(0 if value is None else value)]
     words += [word for guard in guards for word in ("--guard", guard)]
     words += [] if reference is None else ["--reference", reference.name]
-    words += [] if checkpoint == "model.pt" else ["--checkpoint", file_names_alone(checkpoint)]
+    words += [] if checkpoint is None else ["--checkpoint", file_names_alone(checkpoint)]
     words += [] if device is None else ["--device", device]
+    words += changes
+    words += ["--group", cases.group] if cases.group else []
+    words += ["--sequences", cases.sequences] if cases.sequences else []
+    words += [] if cases.prompts is None else ["--prompts", cases.prompts.name]
     words += ["--anonymous"] if anonymous else []
     return shlex.join(words)
 
@@ -76,7 +162,9 @@ def settings_on_record(
         "method_file_hashes": hashes["method file"],
         "guards": list(guards),
         "device": str(device),
-        **{name: options[name] for name in DEFAULTS},
+        "config_hash": hashes.get("--config", ""),
+        "set_hash": hashes.get("--set", ""),
+        **{name: options.get(name, default) for name, default in DEFAULTS.items()},
     }
 
 

@@ -175,7 +175,7 @@ def _memory(job: CostJob, way: str) -> float | None:
             _timed(job.segment_by(way), job.image.device)
         return rise[0]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        fields = (job.root, job.method, job.size, job.budget, job.seed, job.checkpoint, job.device)
+        fields = (job.root, job.method, job.size, job.budget, job.seed, job.checkpoint, job.device, job.changes)
         return pool.submit(_memory_of_process, fields, way, torch.get_num_threads()).result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -9,8 +10,11 @@ from torch import nn
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.methods import Careful, Source, Statistics
+from monai_tta.pipeline.bundle_config import BundleError, inference_digest
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.quality.predictor_files import predictor_file, read_predictor
 
+CHANGED_CONFIG = "config changed to"  # what a predictor's `about` calls the hash of a config with --set and --config
 BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
 
 
@@ -55,3 +59,25 @@ def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMeth
         PredictorError: for a gain predictor's file that cannot be read.
     """
     return Careful().for_checkpoint(Path(bundle_root) / "models" / checkpoint)
+
+
+def check_predictor_config(weights: Path, method: AdaptationMethod, root: Path, changes: ConfigChanges) -> None:
+    """Refuse a checkpoint's gain predictor that was calibrated with another config than the one it is to be used with.
+
+    Args:
+        weights: the checkpoint's file.
+        method: what may use the predictor, after `AdaptationMethod.for_checkpoint`.
+        root: the bundle's folder.
+        changes: what is laid over the bundle's config.
+
+    Raises:
+        BundleError: when the two differ.
+    """
+    file = predictor_file(weights)
+    if not file.is_file() or os.path.realpath(file) not in [os.path.realpath(used) for used in method.files]:
+        return
+    if read_predictor(file).about.get(CHANGED_CONFIG, "") != inference_digest(root, changes):
+        raise BundleError(
+            f"{file.name} was calibrated with other changes of the config (--set, --config) than are given now: give the same, "
+            "calibrate again, or choose another method"
+        )

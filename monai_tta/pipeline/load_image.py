@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from monai.data import MetaTensor
 from monai.data.utils import create_file_basename
 
+from monai_tta.pipeline.case_file import check_same_geometry, content_of
 from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.picture_checks import readable_picture
+from monai_tta.pipeline.prompts import PROMPTS
 from monai_tta.pipeline.run_log import content_id
 from monai_tta.pipeline.value_range import ExpectedRange, check_values
 
@@ -38,24 +41,34 @@ def load_image(image: Path, name: str, preprocessing: Any, expected: ExpectedRan
     """Check an image, and load it by the bundle's preprocessing.
 
     Args:
-        image: a file, or the folder of a series.
+        image: a file, the folder of a series, or a case that `write_case_file` wrote. The files of a case are the channels of its
+            image.
         name: what its mask is to be called, see `image_names`.
         preprocessing: of the bundle.
         expected: what the bundle expects of its input.
         with_content: whether to hash the file's content first.
 
     Raises:
-        ValueError: see `check_input_file`, `readable_picture`, `check_loaded_place` and `check_values`.
+        ValueError: see `content_of`, `check_same_geometry`, `check_input_file`, `readable_picture`, `check_loaded_place` and
+            `check_values`.
     """
     image = image.absolute()  # readers take a leading ~ for somebody's home
-    place = check_input_file(image)
+    case = content_of(image)
+    places = [check_input_file(file) for file in case.files]
+    check_same_geometry(case.files)
     content = content_id(image) if with_content else ""  # before it is read: what changes while it is read is done again
-    with readable_picture(image, expected.channels, expected.highest) as given:
-        data = preprocessing({"image": str(given.path)})
-    check_loaded_place(image, place, data["image"])
-    name_for_saving(data, image, given.path, name)
-    check_values(data["image"], expected, given.is_picture)
-    return LoadedImage(data, content, given.notes)
+    channels = expected.channels if len(case.files) == 1 else 1
+    with ExitStack() as stack:
+        given = [stack.enter_context(readable_picture(file, channels, expected.highest)) for file in case.files]
+        paths = [str(one.path) for one in given]
+        data = preprocessing({"image": paths if len(paths) > 1 else paths[0], **(case.prompts or {})})
+    for place in places:
+        check_loaded_place(image, place, data["image"])
+    name_for_saving(data, image, given[0].path, name)
+    check_values(data["image"], expected, given[0].is_picture)
+    if case.prompts is not None:
+        data[PROMPTS] = sorted(case.prompts)
+    return LoadedImage(data, content, tuple(dict.fromkeys(note for one in given for note in one.notes)))
 
 
 def name_for_saving(data: Any, image: Path, given: Path, name: str) -> None:

@@ -13,6 +13,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_tta.pipeline.dicom_marks import is_dicom
+
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm")
 MOST_LABELS = 300  # a mask with more different values numbers objects, and does not name structures
 _CHUNK = 1 << 20  # voxels that are sorted at once
@@ -144,8 +146,10 @@ def has_spacing(image: Path) -> bool:
     """Whether an image says how large its pixels are. Photographs do not; neither do DICOM files without a pixel spacing."""
     if image.is_file() and image.name.lower().endswith(PICTURES):
         return False
-    file = next((path for path in sorted(image.iterdir()) if _is_dicom(path)), None) if image.is_dir() else image
-    if file is None or not _is_dicom(file):
+    file = (
+        next((path for path in sorted(image.iterdir()) if path.is_file() and is_dicom(path)), None) if image.is_dir() else image
+    )
+    if file is None or not file.is_file() or not is_dicom(file):
         return True
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
@@ -239,10 +243,3 @@ def _numbered(names: Any) -> dict[int, str]:
         return {int(number): " ".join(str(name).split()) for number, name in names.items()}
     except (AttributeError, ValueError, TypeError):
         return {}
-
-
-def _is_dicom(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"

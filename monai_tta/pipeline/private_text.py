@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from monai_tta.pipeline.case_file import ENDING, files_of
 from monai_tta.pipeline.describe_error import LONGEST
 from monai_tta.pipeline.find_images import ENDINGS
 
@@ -70,9 +71,12 @@ def _without_cut_end(text: str, spelled: str, name: str) -> str:
 
 
 def _files_of(image: Path) -> list[str]:
-    """The names of the files in a DICOM series' folder that are long enough to tell anything."""
+    """The names of the files of a DICOM series, or of a case of several files, that are long enough to tell anything."""
     try:
-        names = [entry.name for entry in os.scandir(image)][:_MOST_FILES] if image.is_dir() else []
+        if image.suffix == ENDING:
+            names = [file.name for file in files_of(image)]
+        else:
+            names = [entry.name for entry in os.scandir(image)][:_MOST_FILES] if image.is_dir() else []
     except OSError:
         return []
     return sorted((name for name in names if len(name) > 2), key=len, reverse=True)

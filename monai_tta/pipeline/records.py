@@ -20,6 +20,7 @@ from typing import Any
 
 from monai_tta._version import __version__
 from monai_tta.core.record import Case
+from monai_tta.pipeline.case_file import files_of
 from monai_tta.pipeline.mask_labels import LabelAmount, LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.private_text import case_name, without_paths
@@ -144,7 +145,7 @@ class Records:
         if outcome.case is None:
             return [], None
         try:
-            found = amounts_in(outcome.masks, outcome.image, self.facts.names, outcome.case.head)
+            found = amounts_in(outcome.masks, files_of(outcome.image)[0], self.facts.names, outcome.case.head)
         except UnknownLabels as error:
             return [], str(error)
         except OSError:

@@ -17,12 +17,14 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.case_file import ENDING
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.image_names import image_names
 from monai_tta.pipeline.load_image import LoadedImage, load_image
 from monai_tta.pipeline.named_warnings import working_on
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, older_masks, partial_folder, publish
 from monai_tta.pipeline.output_head import head_of, takes_main_only
+from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.run_log import RunLog, content_hash
 from monai_tta.pipeline.value_range import expected_range
 
@@ -57,6 +59,8 @@ class Outcome:
     def label(self) -> str:
         """What messages call the image: its file's name where that says its name, else its name and its file's."""
         file = self.image.name
+        if self.image.suffix == ENDING:
+            return self.name or self.image.stem
         says_it = not self.name or file == self.name or file.startswith(f"{self.name}.")
         return file if says_it else f"{self.name} ({file})"
 
@@ -115,9 +119,11 @@ def segment(
                 working_on(image)
                 loaded = loading.result()
                 data = loaded.data
+                asked = prompt_arguments(data, bundle.network, bundle.inferer)
                 with torch.no_grad():
-                    answer = inferer(data["image"][None].to(bundle.device), bundle.network)
+                    answer = inferer(data["image"][None].to(bundle.device), bundle.network, **asked)
                 data["pred"] = of_first_image(answer)
+                note_prompts(data, asked)
                 check_no_nan(data["pred"])
                 wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
                 postprocessing(data)

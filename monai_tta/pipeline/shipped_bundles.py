@@ -24,8 +24,10 @@ def find_bundle(name: Path | str) -> Path:
     """
     path = Path(name)
     shipped = shipped_bundles()
-    if path.exists():
+    if path.is_dir():
         return path
+    if path.exists():
+        raise ValueError(f"{path} is not a MONAI bundle: it is a file; give the folder that holds configs and models")
     if path.name == str(path) and letters(path.name) in (by_letters := {letters(other): other for other in shipped}):
         return BUNDLES / by_letters[letters(path.name)]
     raise ValueError(

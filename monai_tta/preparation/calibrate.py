@@ -10,6 +10,9 @@ import torch
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
+from monai_tta.pipeline.bundle_config import inference_digest
+from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
+from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
@@ -27,6 +30,7 @@ def calibrate(
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     keys: dict[str, Any] | None = None,
     device: str | None = None,
+    config_files: Sequence[str] = (),
     trials: Path | None = None,
     restart: bool = False,
 ) -> Iterator[int | str | GainPredictor]:
@@ -39,8 +43,9 @@ def calibrate(
         dataset_dir: the folder with the images and labels that the bundle's configs name.
         checkpoint: a file in the bundle's ``models`` folder.
         settings: how many images, distortions and candidates.
-        keys: entries of the evaluate config to set, as ``--set`` does.
+        keys: entries of the bundle's configs to set, as ``--set`` does.
         device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+        config_files: further config files, laid over the bundle's own.
         trials: a folder in which the results of trials are kept, so that a calibration goes on where it was stopped; None keeps
             none.
         restart: whether to forget those that are there.
@@ -56,8 +61,12 @@ def calibrate(
     """
     check_scikit_learn()
     calibration = CalibrationSet(f"{root.resolve().name}/{checkpoint}")
-    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, keys, device, trials, restart)
-    yield fit_predictor(calibration, settings.harm)
+    how: dict[str, Any] = {"keys": keys, "device": device, "config_files": config_files, "trials": trials, "restart": restart}
+    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
+    predictor = fit_predictor(calibration, settings.harm)
+    if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
+        predictor.about[CHANGED_CONFIG] = digest
+    yield predictor
 
 
 def collect_bundle_cases(
@@ -68,13 +77,15 @@ def collect_bundle_cases(
     settings: CalibrationSettings,
     keys: dict[str, Any] | None = None,
     device: str | None = None,
+    config_files: Sequence[str] = (),
     trials: Path | None = None,
     restart: bool = False,
 ) -> Iterator[int | str]:
     """Add the cases of a bundle's labelled images to ``calibration``; yields and raises as `calibrate`."""
-    source = load_source(root, dataset_dir, checkpoint, keys, device)
+    source = load_source(root, dataset_dir, checkpoint, keys, device, config_files)
     check_enough_images(len(source.domain))
-    identity = identity_of(root, checkpoint, source.domain.items, dataset_dir, keys, settings) if trials else ""
+    laid_over = {**(keys or {}), "laid over": ConfigChanges.of(config_files).settings(root)}
+    identity = identity_of(root, checkpoint, source.domain.items, dataset_dir, laid_over, settings) if trials else ""
     kept = KeptTrials(trials, identity)
     if restart:
         kept.forget()
@@ -105,18 +116,12 @@ def collect_bundle_cases(
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:
-    """Texts like "KEY=VALUE" as keys of a config; whole numbers become numbers.
+    """Texts like "KEY=VALUE" as entries of a config, see `monai_tta.pipeline.config_changes.parse_entries`.
 
     Raises:
         ValueError: for one without a name or a value.
     """
-    keys: dict[str, Any] = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        if not key or not value:
-            raise ValueError(f"--set takes KEY=VALUE, found {text!r}")
-        keys[key] = int(value) if value.isdigit() else value
-    return keys
+    return parse_entries(texts)
 
 
 def label_on_image_grid(case: dict[str, Any]) -> Tensor:

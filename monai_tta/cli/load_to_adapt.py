@@ -1,0 +1,48 @@
+"""Load the bundle that a command adapts, with the method that suits its checkpoint, and say what was chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monai_tta.cli.console import say
+from monai_tta.pipeline.config_changes import ConfigChanges
+
+if TYPE_CHECKING:
+    from monai_tta.core.method import AdaptationMethod
+    from monai_tta.pipeline.bundle import SourceBundle
+
+
+def load_to_adapt(
+    root: Path, checkpoint: str | None, device: str | None, changes: ConfigChanges, named: AdaptationMethod | None
+) -> tuple[SourceBundle, AdaptationMethod, str]:
+    """Load a bundle and complete the method with what belongs to its checkpoint. What the user did not choose is said.
+
+    Args:
+        root: the bundle's folder.
+        checkpoint: a file in its ``models``; None for the one that its config names.
+        device: where the network computes; None for where the bundle puts it.
+        changes: what is laid over the bundle's config.
+        named: the method; None for the safe one.
+
+    Returns:
+        the bundle, the method, and the checkpoint's name in ``models``.
+
+    Raises:
+        BundleError: for a bundle that cannot be used, or a gain predictor of another config.
+    """
+    from monai_tta.pipeline import bundle as bundles  # by its module, so that what is put in place of a function is called
+    from monai_tta.pipeline.bundle_predictor import check_predictor_config, safe_method
+    from monai_tta.pipeline.checkpoint import USUAL, checkpoint_name
+
+    name = checkpoint_name(root, checkpoint, changes)
+    if checkpoint is None and name != USUAL:
+        say(f"checkpoint: {name}, which the bundle's config names")
+    source = bundles.load_bundle(root, name, device, changes)
+    weights = root / "models" / name
+    if named is None:
+        named, which_and_why = safe_method(source.network, weights)
+        say(f"method: {which_and_why}")
+    method = named.for_checkpoint(weights)
+    check_predictor_config(weights, method, root, changes)
+    return source, method, name
