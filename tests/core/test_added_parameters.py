@@ -120,9 +120,9 @@ def test_they_alone_move_by_any_method(row, kind):
     assert all(moved[1:4:2]) and (moved[5] or row in NEEDS_RUNNING_STATS), (
         "second convolutions move first; VPTTA looks at norms alone"
     )
-    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
-        now = dict(shadow.module.named_parameters()) | dict(shadow.module.named_buffers())
-        assert now[name].data_ptr() == tensor.data_ptr()
+    for name, tensor in net.named_parameters():
+        assert shadow.module.get_parameter(name).data_ptr() == tensor.data_ptr()
+    assert all(torch.equal(shadow.module.get_buffer(name), buffer) for name, buffer in net.named_buffers())
 
 
 @EACH_KIND
