@@ -314,8 +314,6 @@ OWN = {
     "inference/source_watch.py": ["inference/test_network_proxy"],
     "inference/request.py": ["inference/test_network_proxy"],
     "inference/unadapted.py": ["inference/test_network_proxy", "inference/test_odd_calls"],
-    "inference/decision.py": ["inference/test_network_proxy", "inference/test_decision", "guards/test_collapse"],
-    "core/network_copy.py": ["inference/test_odd_networks", "inference/test_costs", "inference/test_wrapped_networks"],
     "inference/stream_files.py": ["inference/test_stream_files"],
     "evaluation/answer_cases.py": ["evaluation/test_compare"],
     "evaluation/compare.py": ["evaluation/test_compare"],

@@ -80,13 +80,6 @@ class AdaptiveNorm(CountsUses, FastKernels, _NormBase):
     correction: int = 0
     detached: bool = False
 
-    @property
-    def uses_present_statistics(self) -> bool:
-        """Whether `forward` uses statistics of the present image where the source uses its running ones."""
-        if not self.has_running_stats or self.blend == 0:
-            return False
-        return self.statistics == "window" or (self.statistics == "volume" and self.pooled is not None)
-
     def attach_affine(self, like: Tensor) -> bool:
         """Put a scale of one and a shift of zero on a layer that has neither, with the dtype and device of ``like``.
 

@@ -67,5 +67,12 @@ class SourceWatch:
         if id(module) in self._layers:
             self.in_inferer = self.in_inferer or self._place == "inferer"
             self.in_shadow = self.in_shadow or self._place == "shadow"
-        elif self._place == "shadow" and isinstance(module, AdaptiveNorm) and module.uses_present_statistics:
+        elif self._place == "shadow" and isinstance(module, AdaptiveNorm) and _uses_present_statistics(module):
             self.shows_change = True
+
+
+def _uses_present_statistics(layer: AdaptiveNorm) -> bool:
+    """Whether a layer uses statistics of the present image where the source uses its running ones."""
+    if not layer.has_running_stats or layer.blend == 0:
+        return False
+    return layer.statistics == "window" or (layer.statistics == "volume" and layer.pooled is not None)
