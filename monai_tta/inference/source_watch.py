@@ -75,4 +75,4 @@ def _uses_present_statistics(layer: AdaptiveNorm) -> bool:
     """Whether a layer uses statistics of the present image where the source uses its running ones."""
     if not layer.has_running_stats or layer.blend == 0:
         return False
-    return layer.statistics == "window" or (layer.statistics == "volume" and layer.pooled is not None)
+    return layer.statistics == "window" or (layer.statistics == "volume" and any(layer.pooled))

@@ -147,7 +147,7 @@ def test_a_small_step_is_not_rounded_away_in_half_width(dtype, method):
 
 @pytest.mark.parametrize("kind", [tuple, dict])
 def test_each_answer_of_a_network_in_half_precision_stays_in_that(kind):
-    parts = lambda y: (y, y[:, :1]) if kind is tuple else {"a": y, "b": y[:, :1]}  # noqa: E731
+    parts = lambda y: (y, y[:, :1]) if kind is tuple else {"out": y, "aux": y[:, :1]}  # noqa: E731
     net = around(lambda self, x: parts(self.net(x)))
     answer, case = run(net.half(), TENT, image().half())
     parts = answer.values() if kind is dict else answer
