@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_tta.cli.check import CheckInputs, Checks, Fix, checked_inputs
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
@@ -44,6 +45,9 @@ else no adaptation.
 
 records.json has an entry for each image, in the order in which they were
 given, and null where one failed.
+
+Inputs are checked first, where there is a reference (see `monai-tta check`).
+--fix corrects them; the masks then lie on the images as given.
 
 After Ctrl-C, a kill or a full disk the same command resumes: it does not
 segment again what is finished. A run with --reset never cannot resume,
@@ -97,6 +101,8 @@ def run_images(
     checkpoint: Checkpoint = "model.pt",
     device: Device = None,
     restart: Restart = False,
+    fix: Fix = False,
+    check: CheckInputs = True,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
@@ -112,6 +118,7 @@ def run_images(
         guards=guard,
         reference=reference,
         restart=restart,
+        checks=Checks(reference, check, fix),
         options=options,
     )
     with stop_in_order():
@@ -132,6 +139,7 @@ class _Request:
     guards: list[str]
     reference: Path | None
     restart: bool
+    checks: Checks
     options: dict[str, Any]
 
 
@@ -155,8 +163,10 @@ def _run(request: _Request) -> int:
             files = find_images(request.images)
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, request.checkpoint, method, options)
+            checked, depends = checked_inputs(source, bundle / "models" / request.checkpoint, files, request.checks)
+            settings |= depends
             log = RunLog(request.out, files, settings, restart=request.restart)
-            todo = segment(source, files, request.out, method, run_log=log, **options)
+            todo = segment(source, files, request.out, method, run_log=log, checked=checked, **options)
             outcomes = []
             with closing(todo), reasons_on_record_alone(), show_progress("segmenting", len(files), "images") as progress:
                 for outcome in todo:

@@ -87,6 +87,7 @@ class Case:
         peak_memory: the process's largest resident size so far, in MiB; None on Windows.
         reason: why the answer is the unadapted one; None where it is the adapted one.
         restarted: why a continual stream restarted with this image; None where it did not.
+        input_check: what a check of the input found, and whether it was corrected; None where nothing is unusual or unchecked.
     """
 
     number: int
@@ -110,6 +111,7 @@ class Case:
     peak_memory: float | None = None
     reason: str | None = None
     restarted: str | None = None
+    input_check: str | None = None
 
     @property
     def adapted(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,11 +17,14 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.check_input import CheckedInput
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_checks import check_input_file
+from monai_tta.pipeline.input_correction import CORRECTION, add_corrections
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish, write_atomically
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.run_log import RunLog, content_hash
+from monai_tta.quality.corrections import Correction
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def segment(
     method: AdaptationMethod,
     *,
     run_log: RunLog | None = None,
+    checked: Mapping[Path, CheckedInput] | None = None,
     **options: Any,
 ) -> Generator[Outcome, None, None]:
     """Segment images one by one; a bad one is reported and the others continue.
@@ -62,6 +66,7 @@ def segment(
         out: the folder for masks.
         method: how to adapt.
         run_log: of these images and ``out``. What it knows to be done is not done again.
+        checked: what checks of the inputs found, by image; their corrections are applied, and undone on the masks.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
 
     Raises:
@@ -69,8 +74,12 @@ def segment(
         UnfinishedRun: when ``out`` holds an unfinished run that this one cannot resume.
     """
     images = list(images)
+    checked = checked or {}
+    corrections = {image: found.correction for image, found in checked.items() if found.correction is not None}
     with partial_folder(out) as partial:
         preprocessing, postprocessing = bundle.transforms(partial)
+        if corrections:
+            add_corrections(preprocessing, postprocessing)
         if options.get("head", "auto") == "auto":
             options["head"] = head_of(postprocessing)
         inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **options)
@@ -79,7 +88,7 @@ def segment(
         taken = {mask for masks in run_log.masks.values() for mask in masks}
         for number in sorted(run_log.of_earlier_run):
             yield Outcome(images[number], run_log.masks[number], run_log.cases[number], earlier_run=True)
-        for number, loading, next_loading in _load_ahead(preprocessing, images, run_log.order()):
+        for number, loading, next_loading in _load_ahead(preprocessing, images, run_log.order(), corrections):
             run_log.begin(number)
             try:
                 data = loading.result()
@@ -89,7 +98,8 @@ def segment(
                 wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
                 postprocessing(data)
                 masks = publish(partial, out, taken, images)
-                case = replace(inferer.cases[-1], number=number)
+                found = checked.get(images[number])
+                case = replace(inferer.cases[-1], number=number, input_check=None if found is None else found.record)
                 run_log.done(number, case, masks)
                 outcome = Outcome(images[number], masks, case)
             except Exception as error:  # whatever is wrong with one image must not end the run
@@ -114,7 +124,9 @@ def check_no_nan(answer: Any) -> None:
         )
 
 
-def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Iterator[tuple[int, Future[Any], list[Future[Any]]]]:
+def _load_ahead(
+    preprocessing: Any, images: list[Path], order: list[int], corrections: Mapping[Path, Correction]
+) -> Iterator[tuple[int, Future[Any], list[Future[Any]]]]:
     """Load each image while the one before it is segmented.
 
     Yields:
@@ -124,7 +136,8 @@ def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Ite
     def load(number: int) -> Any:
         image = images[number].absolute()  # readers take a leading ~ for somebody's home
         check_input_file(image)
-        return preprocessing({"image": str(image)})
+        correction = corrections.get(images[number])
+        return preprocessing({"image": str(image)} | ({} if correction is None else {CORRECTION: correction}))
 
     with ThreadPoolExecutor(1) as pool:
         next_loading = [pool.submit(load, number) for number in order[:1]]
