@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from monai_tta.quality.input_finding import EQUALLY_GOOD, Finding, finding_of
 from monai_tta.quality.input_reference import InputReference
 from monai_tta.quality.possible_corrections import HomeScale, home_scale, possible_corrections
 
+_KEPT = 2_000_000  # of larger images not all corrected ones are kept in memory at the same time
 _TOO_LARGE = 1.2  # logarithm: an image longer than home's by more than this factor (3.3) along any axis is not prepared
 
 
@@ -92,18 +94,18 @@ def check_image(view: InputView, reference: InputReference, loaded: Tensor) -> F
     figures = given.all_figures()
     if reference.distance(figures) <= reference.limit or reference.deviation("values", figures["values"]) < -4:
         return finding_of(reference, figures, [])
-    looks: list[tuple[float, Correction]] = []
+    looks: list[tuple[float, Correction, _Look | None]] = []
     for correction in possible_corrections(loaded, reference.scale):
         look = _Look(view, reference, correction.apply(loaded))
         if look.prepared is not None and not _same(look.prepared, given.prepared):
-            looks.append((reference.distance(look.figures), correction))
+            looks.append((reference.distance(look.figures), correction, look if loaded.numel() < _KEPT else None))
     looks.sort(key=lambda entry: entry[0])
     tried = []
     best = reference.limit
-    for at_least, correction in looks:
+    for at_least, correction, kept in looks:
         if at_least > best + EQUALLY_GOOD:
             break
-        look = _Look(view, reference, correction.apply(loaded))  # again, because to keep them all takes too much memory
+        look = kept or _Look(view, reference, correction.apply(loaded))
         tried.append((correction, look.all_figures()))
         best = min(best, reference.distance(tried[-1][1]))
     return finding_of(reference, figures, tried)
@@ -119,6 +121,7 @@ class _Look:
 
     def __init__(self, view: InputView, reference: InputReference | None, loaded: Tensor) -> None:
         self.view = view
+        self.missing = {} if reference is None else dict.fromkeys(reference.figures, nan)
         self.figures = geometry_figures(loaded)
         self.prepared: Tensor | None = None
         if reference is not None and any(
@@ -131,11 +134,11 @@ class _Look:
         self.figures |= grey_figures(torch.as_tensor(self.prepared))
 
     def all_figures(self) -> dict[str, float]:
-        """With the answer's; without where the image is too large to be answered."""
+        """With the answer's, and NaN for what home has and this image has not; without where it is too large to be answered."""
         if self.prepared is None:
             return self.figures
         probabilities, head = self.view.answered(self.prepared)
-        return self.figures | answer_figures(self.prepared, probabilities, head)
+        return self.missing | self.figures | answer_figures(self.prepared, probabilities, head)
 
 
 def _same(one: Tensor, other: Tensor | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_tta.pipeline.bundle import BundleError
@@ -13,11 +14,14 @@ from monai_tta.pipeline.input_view import loading_steps
 from monai_tta.quality.corrections import Correction
 
 CORRECTION = "input_correction"  # the keys of a case's dictionary
-_GIVEN = "image_as_given"
+_GIVEN = "as_given"  # MONAI takes what begins with "image_" for its meta data
 
 
-class CorrectInput:
+class CorrectInput(MapTransform):
     """Change a loaded image as the case's correction says; leave a case without one alone."""
+
+    def __init__(self) -> None:
+        super().__init__("image")
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The case with the corrected image, and the image as given beside it."""
@@ -27,8 +31,11 @@ class CorrectInput:
         return dict(data) | {"image": correction.apply(data["image"]), _GIVEN: data["image"]}
 
 
-class TurnBack:
+class TurnBack(MapTransform):
     """Lay a corrected image's mask on the image as given, right before it is saved."""
+
+    def __init__(self) -> None:
+        super().__init__("pred")
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The case with its prediction turned back.

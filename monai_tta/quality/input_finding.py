@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, isfinite, log
 from typing import Any
 
 from monai_tta.quality.corrections import Correction
@@ -120,7 +120,9 @@ def _remedy_words(fitting: Sequence[Remedy]) -> str:
 
 def _diagnosis(reference: InputReference, given: Mapping[str, float]) -> tuple[str, str]:
     """What is unusual where no correction helps."""
-    off = {name: value - reference.figures[name][0] for name, value in given.items() if name in reference.figures}
+    off = {
+        name: value - reference.figures[name][0] for name, value in given.items() if name in reference.figures and isfinite(value)
+    }
     beyond = {name: abs(reference.deviation(name, given[name])) > 1.5 for name in off}
     spacing = [name for name in off if name.startswith("spacing") and beyond[name]]
     small = [name for name in off if name.startswith("extent") and beyond[name] and off[name] < _SMALLER]

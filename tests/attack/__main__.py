@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, inputs, names, promises, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -19,6 +19,7 @@ FAMILIES = {
     "names and links": names.FAMILY,
     "DICOM series": series.FAMILY,
     "photographs": series.PHOTOGRAPHIC,
+    "wrong inputs": inputs.FAMILY,
     "checkpoints": bundles.CHECKPOINTS,
     "configs and choices": bundles.CONFIGS,
     "output folders": folders.FAMILY,
