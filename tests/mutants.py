@@ -96,6 +96,10 @@ MUTANTS = {
     "what was half learnt carried on": ("inference/adapter.py", "self.has_learnt = True", "self.has_learnt = False"),
     "training mode left on": ("core/network_copy.py", "if not any(m.training for m in source.modules()):", "if True:"),
     "statistics' blend turned round": ("core/normalization.py", "(1 - b) * self.running_mean + b * mean", "b * self.running_mean + (1 - b) * mean"),
+    "a corrected image's mask not turned back": ("pipeline/input_correction.py", "correction.undo(mask, given)", "mask"),
+    "an image corrected unasked": ("pipeline/check_input.py", "finding.only_remedy if fix else None", "finding.only_remedy"),
+    "equally good corrections hidden": ("quality/input_finding.py", "d - best <= EQUALLY_GOOD and", "d <= best and"),
+    "a mask turned back the way it came": ("quality/corrections.py", "key=lambda k: self.order[k]", "key=lambda k: k"),
     "entropy of one side only": ("core/objectives.py", "(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))", "(p * F.logsigmoid(logits))"),
     "heads change the running statistics": ("preparation/train_heads.py", "layer.momentum = 0.0", "pass"),
     "the noisy image reconstructed, not the clean one": ("core/auxiliary_heads.py", "torch.stack(noise).to(windows), windows,", "torch.stack(noise).to(windows), windows + deviation * torch.stack(noise).to(windows),"),
@@ -254,6 +258,12 @@ OWN = {
     "reporting/conclusion.py": ["reporting/test_conclusion"],
     "evaluation/example_pictures.py": ["evaluation/test_example_pictures"],
     "reporting/significance.py": ["reporting/test_significance"],
+    "quality/corrections.py": ["quality/test_corrections"],
+    "quality/possible_corrections.py": ["quality/test_corrections"],
+    "quality/input_": ["quality/test_input_finding"],
+    "pipeline/input_correction.py": ["pipeline/test_check_input"],
+    "pipeline/input_view.py": ["pipeline/test_check_input"],
+    "pipeline/check_input.py": ["pipeline/test_check_input"],
     "preparation/train_heads.py": ["core/test_auxiliary_heads"],
 }
 SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant

@@ -124,7 +124,9 @@ def checked_inputs(
         say(f"inputs are not checked: {error}")
         return {}, {}
     for found in checked:
-        if found.finding is not None and found.finding.noticed:
+        if found.finding is None:
+            say(f"input: {found.image.name}: {_words(found)}", "yellow")
+        elif found.finding.noticed:
             done = _done(found) if checks.fix else "not corrected (--fix would, where one correction fits)"
             say(f"input: {found.image.name}: {_words(found)}; {done}", "yellow")
     return {found.image: found for found in checked}, {"input reference": content_hash(file), "fix": checks.fix}

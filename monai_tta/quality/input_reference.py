@@ -16,6 +16,7 @@ from monai_tta.quality.possible_corrections import HomeScale
 
 FORMAT = 1
 LEAST_CASES = 5
+_ALWAYS = {"extent x", "extent y", "values", "entropy", "share", "size"}  # of any image
 _MOST = 400.0  # one figure counts at most as if it were 20 deviations away: beyond, how far says nothing
 _BEYOND = 3.0  # deviations of the logarithm of home's distances, between their mean and the limit
 
@@ -77,6 +78,8 @@ class InputReference:
         try:
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']!r}")
+            if lacking := _ALWAYS - set(raw["figures"]):
+                raise ValueError(f"without the figures {', '.join(sorted(lacking))}")
             scale = raw["scale"]
             spacing = scale["spacing"]
             figures = {str(name): (float(pair[0]), float(pair[1])) for name, pair in raw["figures"].items()}
@@ -88,7 +91,10 @@ class InputReference:
                 raise ValueError("a figure that is not finite, or without spread")
             low, middle, high = (float(value) for value in scale["intensity"])
             home = HomeScale((low, middle, high), None if spacing is None else tuple(float(s) for s in spacing))
-            return cls(int(raw["cases"]), figures, home, float(raw["limit"]))
+            limit = float(raw["limit"])
+            if not (isfinite(limit) and limit > 0):
+                raise ValueError(f"a limit of {limit}")
+            return cls(int(raw["cases"]), figures, home, limit)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no figures of the source's inputs: {error!r}; measure them with `monai-tta reference`") from error
 

@@ -121,13 +121,15 @@ FAMILY = {
     "a reference that is no JSON": damaged("{", "is no reference"),
     "a reference that is a list": damaged("[1, 2]", "holds no JSON object"),
     "a reference of another format": damaged(lambda r: r | {"format": 99}, "format 99"),
-    "a reference with NaN": damaged(lambda r: r | {"figures": {"entropy": [float("nan"), 1]}}, "not finite"),
-    "a reference without spread": damaged(lambda r: r | {"figures": {"entropy": [0, 0]}}, "without spread"),
+    "a reference with NaN": damaged(lambda r: r | {"figures": r["figures"] | {"size": [float("nan"), 1]}}, "not finite"),
+    "a reference without spread": damaged(lambda r: r | {"figures": r["figures"] | {"size": [0, 0]}}, "without spread"),
     "a reference without a scale": damaged(lambda r: r | {"scale": None}, "monai-tta reference"),
+    "a reference that lacks figures": damaged(lambda r: r | {"figures": {"grey 3 0.5": [0, 1]}}, "without the figures entropy"),
     "a reference of another task": damaged(
-        lambda r: r | {"figures": {"grey 3 0.5": [0, 1], "centre 7": [0, 1]}}, "unlike the source", codes=(0,)
+        lambda r: r | {"figures": r["figures"] | {"grey 3 0.5": [0, 1], "centre 7": [0, 1]}}, "unlike the source", codes=(0,)
     ),
-    "a reference that no image is like": damaged(lambda r: r | {"limit": -1.0}, codes=(0,)),
+    "a reference that no image is like": damaged(lambda r: r | {"limit": 1e-6}, codes=(0,)),
+    "a reference with a limit below zero": damaged(lambda r: r | {"limit": -1.0}, "a limit of -1"),
     "a reference without figures of inputs": damaged("{}", "inputs are not checked", codes=(0,)),
     "to be corrected without a reference": _no_reference,
     "a folder for a reference": _folder_for_reference,

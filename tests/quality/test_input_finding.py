@@ -19,11 +19,20 @@ HOME = InputReference(
         "extent y": (log(50), 0.3),
         "spacing x": (0.0, 0.3),
         "values": (log(64), 0.5),
+        "size": (6.0, 0.5),
     },
     SCALE,
     limit=10.0,
 )
-GIVEN = {"entropy": 0.0, "share": -3.0, "extent x": log(50), "extent y": log(50), "spacing x": 0.0, "values": log(64)}
+GIVEN = {
+    "entropy": 0.0,
+    "share": -3.0,
+    "extent x": log(50),
+    "extent y": log(50),
+    "spacing x": 0.0,
+    "values": log(64),
+    "size": 6.0,
+}
 MIRROR, COLOURS, GREY = Reorder("mirrored", (0, 1), (0,)), ChannelOrder("colours"), Intensity("grey", "inverted", -1.0)
 
 
@@ -100,6 +109,7 @@ def test_a_damaged_reference_is_refused(content, tmp_path):
 
 
 def test_a_spread_of_zero_is_refused():
-    raw = HOME.to_dict() | {"figures": {"entropy": [0.0, 0.0]}}
+    raw = HOME.to_dict()
+    raw["figures"]["entropy"] = [0.0, 0.0]
     with pytest.raises(ValueError, match="without spread"):
         InputReference.from_dict(raw)
