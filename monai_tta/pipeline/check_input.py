@@ -46,7 +46,7 @@ class CheckedInput:
         if not self.finding.noticed:
             return None
         if self.correction is not None:
-            return f"corrected: {self.correction.words} ({self.finding.remedies[0].sure:.0%} sure)"
+            return f"corrected: {self.finding.remedies[0].words}"
         return f"not corrected: {self.finding.words}"
 
 

@@ -31,6 +31,11 @@ class Remedy:
     distance: float
     sure: float
 
+    @property
+    def words(self) -> str:
+        """The correction and how sure it is. Never said is more than 99 %: that is all that some tens of images can show."""
+        return f"{self.correction.words} ({min(self.sure, 0.99):.0%} sure)"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -112,7 +117,7 @@ def finding_of(
 
 
 def _remedy_words(fitting: Sequence[Remedy]) -> str:
-    each = [f"{remedy.correction.words} ({remedy.sure:.0%} sure)" for remedy in fitting[:_MOST_NAMED]]
+    each = [remedy.words for remedy in fitting[:_MOST_NAMED]]
     more = f"; or {len(fitting) - _MOST_NAMED} more" if len(fitting) > _MOST_NAMED else ""
     which = "one correction makes it look like the source's: " if len(each) == 1 else "equally good corrections make it look so: "
     return "unlike the source's images; " + which + "; or ".join(each) + more
