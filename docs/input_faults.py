@@ -141,7 +141,7 @@ def wilson(k, n):
         return "-"
     z, p = 1.96, k / n
     middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    low, high = max(0, middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
     return f"{k} of {n}, {p:.0%} ({low:.0%} to {high:.0%})"
 
 

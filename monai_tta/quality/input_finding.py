@@ -135,6 +135,11 @@ def _diagnosis(reference: InputReference, given: Mapping[str, float]) -> tuple[s
     if spacing:
         text = ", ".join(f"{name[-1]}: {exp(given[name]):.3g}, usually {exp(reference.figures[name][0]):.3g}" for name in spacing)
         return "spacing", f"unlike the source's images; no single correction helps; its spacing is unusual ({text})"
+    kinds = reference.distances(given)
+    is_near = sum(kinds.values()) <= _FAR * reference.limit
+    is_picture = not any(name.startswith("spacing") for name in off)  # its size in pixels is no field of view
+    if is_near and (is_picture or not (small or large)):
+        return "", "somewhat unlike the source's images, as a shift makes them; no single correction helps"
     if small:
         text = ", ".join(f"{name[-1]}: {exp(off[name]):.0%}" for name in small)
         return (
@@ -144,9 +149,6 @@ def _diagnosis(reference: InputReference, given: Mapping[str, float]) -> tuple[s
     if large:
         text = ", ".join(f"{name[-1]}: {exp(off[name]):.0%}" for name in large)
         return "padded", f"unlike the source's images; no single correction helps; its field of view is larger (padded? {text})"
-    kinds = reference.distances(given)
-    if sum(kinds.values()) <= _FAR * reference.limit:
-        return "", "somewhat unlike the source's images, as a shift makes them; no single correction helps"
     most = max(kinds, key=lambda kind: kinds[kind]) if kinds else "nothing"
     means = f"unlike the source's images, most in {_KINDS.get(most, most)}; no single correction helps"
     return "unlike", f"{means}: another modality or sequence, or a shift that adapting is for"

@@ -73,6 +73,14 @@ def test_a_little_too_far_is_a_shift_not_a_fault():
     assert finding.distance > finding.limit and not finding.noticed
 
 
+def test_a_picture_of_another_size_is_no_fault_by_itself():
+    figures = {name: value for name, value in HOME.figures.items() if not name.startswith("spacing")}
+    photographs = InputReference(20, figures, SCALE, limit=10.0)
+    given = {name: value for name, value in GIVEN.items() if name in figures} | {"extent x": log(300), "extent y": log(200)}
+    assert not finding_of(photographs, given | {"entropy": 0.5}, []).noticed
+    assert finding_of(photographs, given | {"entropy": 9.0}, []).names == ("padded",)
+
+
 def test_what_no_correction_mends_is_described():
     far = {"entropy": 2.0}
     assert finding_of(HOME, GIVEN | far | {"extent x": log(15)}, []).names == ("cropped",)
