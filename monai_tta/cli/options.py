@@ -23,6 +23,7 @@ EXIT_CODES = {
     0: "all is done",
     2: "what was asked for cannot be done",
     3: "a case failed; the others are done",
+    4: "an image looks unlike the source's",
     130: "stopped by Ctrl-C",
 }
 

@@ -1,7 +1,8 @@
-"""`monai-tta reference`: what a source's own cases are like, for guards to compare with."""
+"""`monai-tta reference`: what a source's own cases and inputs are like, for guards and input checks to compare with."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,10 +16,13 @@ from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
     from monai_tta.guards.reference_ranges import CaseFigures
+    from monai_tta.pipeline.bundle import SourceBundle
+    from monai_tta.preparation.measure_inputs import FiguresOrReason
+    from monai_tta.quality.input_reference import InputReference
 
     Measured = tuple[CaseFigures | None, str | None]
 
-HELP = """Measure the source's own cases, for guards that compare with them.
+HELP = """Measure the source's own cases, for guards and input checks that compare with them.
 
 Measured are each structure's volume, components and shape, the entropy
 of the answers, and how far normalisation statistics are from the
@@ -83,9 +87,13 @@ def reference(
             if error:
                 say(f"not measured: {error}", "red")
         ranges = ranges_of_cases([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
+        inputs, what_of_inputs = _measure_inputs(
+            source, root, searched.images if dataset_dir is None else None, dataset_dir, domain
+        )
+        content = json.loads(ranges.to_json()) | ({} if inputs is None else {"inputs": inputs.to_dict()})
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(ranges.to_json() + "\n", encoding="utf-8")
-    print_line(f"reference ranges of {ranges.cases} cases in {out}")
+        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print_line(f"reference ranges of {ranges.cases} cases in {out}; {what_of_inputs}")
     if ranges.cases < len(found):
         raise typer.Exit(3)
 
@@ -99,3 +107,25 @@ def _measure(todo: Iterator[Measured], names: list[str] | None) -> list[Measured
             progress.advance(f"{name} {'failed' if figures is None else 'measured'}")
             found.append((figures, error))
     return found
+
+
+def _measure_inputs(
+    source: SourceBundle, root: Path, files: list[Path] | None, dataset_dir: Path | None, domain: str
+) -> tuple[InputReference | None, str]:
+    """Measure the images themselves for input checks, and what became of it in words."""
+    from monai_tta.evaluation.protocol import protocol_of
+    from monai_tta.pipeline.bundle import BundleError
+    from monai_tta.preparation.measure_inputs import images_of_domain, input_reference, measure_inputs
+
+    if files is None:
+        assert dataset_dir is not None
+        files = images_of_domain(root, dataset_dir, domain or protocol_of(root).domains[0].label)
+    found: list[FiguresOrReason] = []
+    try:
+        with show_progress("measuring inputs", len(files)) as progress:
+            for entry in measure_inputs(source, files):
+                progress.advance(f"{files[len(found)].name} {'failed' if entry[0] is None else 'measured'}")
+                found.append(entry)
+    except BundleError as error:
+        return None, f"no figures for input checks: {error}"
+    return input_reference(found)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images
+from monai_tta.cli.check import CheckInputs, Checks, Fix, checked_inputs
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
@@ -55,6 +56,9 @@ records.json and records.csv say of each image what became of it, how much
 of each label its mask holds (in ml, where the image says how large a voxel
 is), and what went wrong where it failed. They name masks, never paths;
 --anonymous leaves the names out.
+
+Inputs are checked first, where there is a reference (see `monai-tta check`).
+--fix corrects them; the masks then lie on the images as given.
 
 After Ctrl-C, a kill or a full disk the same command resumes: it does not
 segment again what is finished. A run with --reset never cannot resume,
@@ -122,6 +126,8 @@ def run_images(
     prompts: Prompts = None,
     restart: Restart = False,
     anonymous: Anonymous = False,
+    fix: Fix = False,
+    check: CheckInputs = True,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
@@ -139,6 +145,7 @@ def run_images(
         reference=reference,
         restart=restart,
         anonymous=anonymous,
+        checks=Checks(reference, check, fix),
         options=options,
         cases=CaseOptions(group, sequences, prompts),
     )
@@ -174,9 +181,11 @@ def _run(request: RunRequest) -> int:
             files, names = found.images, found.names
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
+            checked, depends = checked_inputs(source, bundle / "models" / checkpoint, files, request.checks)
+            settings |= depends
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
             records = Records(request.out, facts_of(request, changes, source, method, checkpoint, settings), len(files))
-            todo = segment(source, files, request.out, method, names=names, run_log=log, **options)
+            todo = segment(source, files, request.out, method, names=names, run_log=log, checked=checked, **options)
             with (
                 closing(todo),
                 reasons_on_record_alone(),

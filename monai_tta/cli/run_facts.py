@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tta.cli.case_options import CaseOptions
 
 if TYPE_CHECKING:
+    from monai_tta.cli.check import Checks
     from monai_tta.core.method import AdaptationMethod
     from monai_tta.pipeline.bundle import SourceBundle
     from monai_tta.pipeline.config_changes import ConfigChanges
@@ -43,6 +44,7 @@ class RunRequest:
     reference: Path | None
     restart: bool
     anonymous: bool
+    checks: Checks
     options: dict[str, Any]
     cases: CaseOptions
 
@@ -82,6 +84,7 @@ def facts_of(
         anonymous=request.anonymous,
         changes=changes.words(),
         cases=request.cases,
+        checks=request.checks.words(),
     )
     settings = settings_on_record(bundle, checkpoint, method.record_name, source.device, request.guards, request.options, hashes)
     names = LabelNames.of_metadata(source.metadata())
@@ -101,6 +104,7 @@ def command_on_record(
     anonymous: bool,
     changes: Sequence[str] = (),
     cases: CaseOptions = CaseOptions(),  # noqa: B008
+    checks: Sequence[str] = (),
 ) -> str:
     """The command line with the options that differ from their defaults.
 
@@ -119,6 +123,7 @@ def command_on_record(
         anonymous: whether the records name no case.
         changes: of the bundle's config, as words of the command line.
         cases: how files are grouped, and what is asked for.
+        checks: of the inputs, as words of the command line.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]
@@ -135,6 +140,7 @@ def command_on_record(
     words += ["--group", cases.group] if cases.group else []
     words += ["--sequences", cases.sequences] if cases.sequences else []
     words += [] if cases.prompts is None else ["--prompts", cases.prompts.name]
+    words += checks
     words += ["--anonymous"] if anonymous else []
     return shlex.join(words)
 
@@ -164,6 +170,8 @@ def settings_on_record(
         "device": str(device),
         "config_hash": hashes.get("--config", ""),
         "set_hash": hashes.get("--set", ""),
+        "input_reference_hash": hashes.get("input reference", ""),
+        "fix": hashes.get("fix", False),
         **{name: options.get(name, default) for name, default in DEFAULTS.items()},
     }
 

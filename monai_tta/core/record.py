@@ -92,6 +92,7 @@ class Case:
         n_kept_source: how many normalisation layers kept the source's statistics, because they see one voxel per channel.
         reason: why the answer is the unadapted one; None where it is the adapted one.
         restarted: why a continual stream restarted with this image; None where it did not.
+        input_check: what a check of the input found, and whether it was corrected; None where nothing is unusual or unchecked.
     """
 
     number: int
@@ -117,6 +118,7 @@ class Case:
     n_kept_source: int = 0
     reason: str | None = None
     restarted: str | None = None
+    input_check: str | None = None
 
     @property
     def adapted(self) -> bool:

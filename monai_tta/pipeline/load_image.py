@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,15 @@ from typing import Any
 from monai.data import MetaTensor
 from monai.data.utils import create_file_basename
 
-from monai_tta.pipeline.case_file import check_same_geometry, content_of
+from monai_tta.pipeline.case_file import CaseContent, check_same_geometry, content_of
 from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.input_checks import check_input_file
-from monai_tta.pipeline.picture_checks import readable_picture
+from monai_tta.pipeline.input_keys import CORRECTION
+from monai_tta.pipeline.picture_checks import Readable, readable_picture
 from monai_tta.pipeline.prompts import PROMPTS
 from monai_tta.pipeline.run_log import content_id
 from monai_tta.pipeline.value_range import ExpectedRange, check_values
+from monai_tta.quality.corrections import Correction
 
 _FILE = "filename_or_obj"  # where MONAI's readers note the file, and its writers look for a mask's name
 
@@ -37,7 +39,48 @@ class LoadedImage:
     notes: tuple[str, ...] = ()
 
 
-def load_image(image: Path, name: str, preprocessing: Any, expected: ExpectedRange, with_content: bool = False) -> LoadedImage:
+@dataclass(frozen=True)
+class _Read:
+    """What reading an image gave: what the transform returned, and the files that its reader was given."""
+
+    data: Any
+    given: tuple[Readable, ...]
+    case: CaseContent
+
+
+def read_image(image: Path, transform: Any, expected: ExpectedRange, also: Mapping[str, Any] | None = None) -> _Read:
+    """Check an image's files, and let a transform that loads read them.
+
+    Args:
+        image: an absolute path; see `load_image`.
+        transform: the bundle's preprocessing, or its first steps.
+        expected: what the bundle expects of its input.
+        also: what else the transform gets, by key.
+
+    Raises:
+        ValueError: see `content_of`, `check_same_geometry`, `check_input_file`, `readable_picture` and `check_loaded_place`.
+    """
+    case = content_of(image)
+    places = [check_input_file(file) for file in case.files]
+    check_same_geometry(case.files)
+    channels = expected.channels if len(case.files) == 1 else 1
+    with ExitStack() as stack:
+        given = [stack.enter_context(readable_picture(file, channels, expected.highest)) for file in case.files]
+        paths = [str(one.path) for one in given]
+        data = transform({"image": paths if len(paths) > 1 else paths[0], **(case.prompts or {}), **(also or {})})
+    for place in places:
+        check_loaded_place(image, place, data["image"])
+    return _Read(data, tuple(given), case)
+
+
+def load_image(
+    image: Path,
+    name: str,
+    preprocessing: Any,
+    expected: ExpectedRange,
+    with_content: bool = False,
+    correction: Correction | None = None,
+) -> LoadedImage:
     """Check an image, and load it by the bundle's preprocessing.
 
     Args:
@@ -47,28 +90,19 @@ def load_image(image: Path, name: str, preprocessing: Any, expected: ExpectedRan
         preprocessing: of the bundle.
         expected: what the bundle expects of its input.
         with_content: whether to hash the file's content first.
+        correction: what is applied to the image right after loading, where the preprocessing does so (`add_corrections`).
 
     Raises:
-        ValueError: see `content_of`, `check_same_geometry`, `check_input_file`, `readable_picture`, `check_loaded_place` and
-            `check_values`.
+        ValueError: see `read_image` and `check_values`.
     """
     image = image.absolute()  # readers take a leading ~ for somebody's home
-    case = content_of(image)
-    places = [check_input_file(file) for file in case.files]
-    check_same_geometry(case.files)
     content = content_id(image) if with_content else ""  # before it is read: what changes while it is read is done again
-    channels = expected.channels if len(case.files) == 1 else 1
-    with ExitStack() as stack:
-        given = [stack.enter_context(readable_picture(file, channels, expected.highest)) for file in case.files]
-        paths = [str(one.path) for one in given]
-        data = preprocessing({"image": paths if len(paths) > 1 else paths[0], **(case.prompts or {})})
-    for place in places:
-        check_loaded_place(image, place, data["image"])
-    name_for_saving(data, image, given[0].path, name)
-    check_values(data["image"], expected, given[0].is_picture)
-    if case.prompts is not None:
-        data[PROMPTS] = sorted(case.prompts)
-    return LoadedImage(data, content, tuple(dict.fromkeys(note for one in given for note in one.notes)))
+    read = read_image(image, preprocessing, expected, {} if correction is None else {CORRECTION: correction})
+    name_for_saving(read.data, image, read.given[0].path, name)
+    check_values(read.data["image"], expected, read.given[0].is_picture)
+    if read.case.prompts is not None:
+        read.data[PROMPTS] = sorted(read.case.prompts)
+    return LoadedImage(read.data, content, tuple(dict.fromkeys(note for one in read.given for note in one.notes)))
 
 
 def name_for_saving(data: Any, image: Path, given: Path, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,10 @@ from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.case_file import ENDING
+from monai_tta.pipeline.check_input import CheckedInput
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.image_names import image_names
+from monai_tta.pipeline.input_correction import add_corrections
 from monai_tta.pipeline.load_image import LoadedImage, load_image
 from monai_tta.pipeline.named_warnings import working_on
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, older_masks, partial_folder, publish
@@ -73,6 +75,7 @@ def segment(
     *,
     names: Sequence[str] | None = None,
     run_log: RunLog | None = None,
+    checked: Mapping[Path, CheckedInput] | None = None,
     **options: Any,
 ) -> Generator[Outcome, None, None]:
     """Segment images one by one; a bad one is reported and the others continue.
@@ -86,6 +89,7 @@ def segment(
         method: how to adapt.
         names: what the images are called, by `image_names`, of which no two are the same; None to make them here.
         run_log: of these images and ``out``. What it knows to be done is not done again.
+        checked: what checks of the inputs found, by image; their corrections are applied, and undone on the masks.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
 
     Raises:
@@ -94,8 +98,12 @@ def segment(
     """
     images = list(images)
     names = image_names(images, [image.parent for image in images], out) if names is None else list(names)
+    checked = checked or {}
+    corrections = {image: found.correction for image, found in checked.items() if found.correction is not None}
     with partial_folder(out) as partial:
         preprocessing, postprocessing = bundle.transforms(partial)
+        if corrections:
+            add_corrections(preprocessing, postprocessing)
         if options.get("head", "auto") == "auto":
             options["head"] = head_of(postprocessing)
         options.setdefault("main_only", takes_main_only(postprocessing))
@@ -109,7 +117,10 @@ def segment(
 
         def load(number: int) -> LoadedImage:
             working_on(images[number])
-            return load_image(images[number], names[number], preprocessing, expected, with_content=run_log.on_disk)
+            image = images[number]
+            return load_image(
+                image, names[number], preprocessing, expected, with_content=run_log.on_disk, correction=corrections.get(image)
+            )
 
         for number, loading, next_loading in _load_ahead(load, run_log.order()):
             run_log.begin(number)
@@ -128,7 +139,8 @@ def segment(
                 wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
                 postprocessing(data)
                 masks = publish(partial, out, taken, images)
-                case = replace(inferer.cases[-1], number=number)
+                found = checked.get(image)
+                case = replace(inferer.cases[-1], number=number, input_check=None if found is None else found.record)
                 run_log.done(number, case, masks, loaded.content, loaded.notes)
                 outcome = Outcome(image, masks, case, number=number, name=name, notes=loaded.notes)
             except Exception as error:  # whatever is wrong with one image must not end the run
