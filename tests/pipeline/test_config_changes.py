@@ -183,5 +183,5 @@ def test_the_overlay_and_the_run_take_the_same_words(tmp_path):
     words = ["run", root, image, "--out", tmp_path / "out", "--method", "tent", "--checkpoint", "other.pt", *more]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
+    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))["cases"]
     assert record["selected"] == "AttachedAffine()"
