@@ -14,7 +14,9 @@ from monai.transforms import Compose
 from monai_tta.evaluation.protocol import Domain, Protocol, protocol_of
 from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
 from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.describe_error import describe_error
+from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.transforms.shift_mri import ScannerShiftd
 
 SEEDS_PER_RUN = 100_000  # between the simulated scanners' seeds of one run and of the next
@@ -81,7 +83,10 @@ class LabelledDomain:
         place = next((i for i, step in enumerate(steps) if type(step).__name__ in self.protocol.before), len(steps))
         scanner = self._scanner(number + SEEDS_PER_RUN * seed)
         try:
+            places = [check_input_file(file) for file in _files_of(self.items[number].get("image"))]
             prepared: dict[str, Any] = Compose([*steps[:place], *scanner, *steps[place:]])(dict(self.items[number]))
+            for place_of_file in places:
+                check_loaded_place(Path(f"case {number}"), place_of_file, prepared.get("image"))
         except Exception as error:  # MONAI says which transform failed, not which case
             raise BundleError(f"case {number} of {self.domain.label!r} cannot be read: {describe_error(error)}") from error
         return prepared
@@ -104,6 +109,12 @@ class LabelledDomain:
 def _keys_text(domain: Domain) -> str:
     """A domain's keys as a user sets them."""
     return ", ".join(f"{key}={value}" for key, value in domain.keys.items()) or "no key is set"
+
+
+def _files_of(value: Any) -> list[Path]:
+    """The files that a case names as its image; none where it names something else, such as a number or an address."""
+    found = value if isinstance(value, list | tuple) else [value]
+    return [Path(file).absolute() for file in found if isinstance(file, str | Path) and Path(file).exists()]
 
 
 def _with_folder(value: Any, dataset_dir: Path) -> Any:

@@ -10,7 +10,9 @@ from typing import Any
 
 from monai.data import MetaTensor
 from monai.data.utils import create_file_basename
+from torch import Tensor
 
+from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.case_file import CaseContent, check_same_geometry, content_of
 from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.input_checks import check_input_file
@@ -18,7 +20,7 @@ from monai_tta.pipeline.input_keys import CORRECTION
 from monai_tta.pipeline.picture_checks import Readable, readable_picture
 from monai_tta.pipeline.prompts import PROMPTS
 from monai_tta.pipeline.run_log import content_id
-from monai_tta.pipeline.value_range import ExpectedRange, check_values
+from monai_tta.pipeline.value_range import ExpectedRange, check_values, expected_range
 from monai_tta.quality.corrections import Correction
 
 _FILE = "filename_or_obj"  # where MONAI's readers note the file, and its writers look for a mask's name
@@ -103,6 +105,24 @@ def load_image(
     if read.case.prompts is not None:
         read.data[PROMPTS] = sorted(read.case.prompts)
     return LoadedImage(read.data, content, tuple(dict.fromkeys(note for one in read.given for note in one.notes)))
+
+
+def prepare_image(bundle: SourceBundle, preprocessing: Any, image: Path) -> Tensor:
+    """An image as the network sees it, ``(C, *spatial)``, with every check that `load_image` makes; for what saves no mask.
+
+    Args:
+        bundle: the source.
+        preprocessing: of the bundle.
+        image: see `load_image`.
+
+    Raises:
+        ValueError: see `load_image`.
+    """
+    expected = expected_range(bundle.parser, preprocessing, bundle.network)
+    read = read_image(image.absolute(), preprocessing, expected)
+    prepared: Tensor = read.data["image"]
+    check_values(prepared, expected, read.given[0].is_picture)
+    return prepared
 
 
 def name_for_saving(data: Any, image: Path, given: Path, name: str) -> None:
