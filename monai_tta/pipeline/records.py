@@ -72,7 +72,11 @@ class Records:
         return set(self._entries)
 
     def add(self, outcome: Outcome) -> None:
-        """Put an image on record, and count the labels in its masks."""
+        """Put an image on record, and count the labels in its masks.
+
+        Args:
+            outcome: what came of it.
+        """
         self._entries[outcome.number] = self._entry(outcome)
 
     def document(self, *, finished: bool) -> dict[str, Any]:
