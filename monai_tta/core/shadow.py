@@ -9,8 +9,8 @@ tensors are then its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -26,14 +26,15 @@ from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
 from monai_tta.core.network_copy import copy_sharing_parameters, in_fast_layout, set_eval_mode, widen_half_tensors
 from monai_tta.core.norm_uses import begin_pass
-from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_statistics
+from monai_tta.core.normalization import StatisticsFrom, with_statistics
 from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
+from monai_tta.core.shadow_norms import HasNorms
 
 NARROWS = "is in half precision, adapts in float32, and makes half-width numbers of its features by itself"
 
 
-class Shadow:
+class Shadow(HasNorms):
     """A private copy of a source network: call it with windows, get logits.
 
     Args:
@@ -206,61 +207,6 @@ class Shadow:
         """Euclidean distance of the moving tensors from the source's."""
         return float(sum(((a.detach() - b) ** 2).sum() for a, b in zip(self.moving, self.start, strict=True))) ** 0.5
 
-    @property
-    def n_kept_source(self) -> int:
-        """How many normalisation layers kept the source's statistics because one voxel per channel has no variance."""
-        return sum(m.kept_source for m in self.module.modules() if isinstance(m, AdaptiveNorm))
-
-    def pool_statistics(self, windows: Tensor) -> None:
-        """Pool normalisation statistics over these windows and keep them (only in layers with statistics="volume")."""
-        layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.statistics == "volume"]
-        if not layers:
-            return
-        with _pooling(layers), torch.no_grad():
-            self(windows)
-
-    def distances(self, windows: Tensor) -> list[float]:
-        """How far the pooled statistics of these windows are from the source's.
-
-        Returns:
-            one figure (see `AdaptiveNorm.distance`) for each use of a layer, in the order of the forward pass. Layers without
-            running statistics, and those that see one voxel per channel, have none.
-        """
-        found: list[float] = []
-        with torch.no_grad(), self.before_norms(lambda layer, inputs: found.append(layer.distance(inputs[0]))):
-            self(windows)
-        return found
-
-    @contextmanager
-    def before_norms(self, use: Callable[[AdaptiveNorm, tuple[Tensor, ...]], None]) -> Iterator[None]:
-        """A ``with`` block in which each layer with running statistics hands its inputs to ``use`` before it normalises them.
-
-        Not where it sees one voxel per channel, which has no statistics to speak of.
-        """
-
-        def before(layer: AdaptiveNorm, inputs: tuple[Tensor, ...]) -> None:
-            if not layer.keeps_source(inputs[0]):
-                use(layer, inputs)
-
-        layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
-        hooks = [m.register_forward_pre_hook(before) for m in layers]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
 
 def _at_least_float32(value: Any) -> Any:
     return at_least_float32(value) if isinstance(value, Tensor) else value
-
-
-@contextmanager
-def _pooling(layers: list[AdaptiveNorm]) -> Iterator[None]:
-    for layer in layers:
-        layer.pooling = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.pooling = False

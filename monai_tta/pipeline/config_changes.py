@@ -14,6 +14,7 @@ import yaml
 
 from monai_tta.pipeline.match_names import did_you_mean
 
+_SHOWN = 100  # characters of a value in a message
 # What a command sets itself, and the option or argument that it is set by.
 TAKEN = {
     "bundle_root": "the command's BUNDLE",
@@ -196,7 +197,8 @@ def _value(name: str, text: str) -> Any:
         try:
             return yaml.safe_load(stripped)
         except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"--set {name}: brackets in {stripped!r} do not close, or hold what is no value") from error
+            shown = stripped if len(stripped) < _SHOWN else f"{stripped[:_SHOWN]}... ({len(stripped)} characters)"
+            raise ValueError(f"--set {name}: brackets in {shown!r} do not close, or hold what is no value") from error
     return text
 
 

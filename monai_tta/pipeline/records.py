@@ -72,7 +72,11 @@ class Records:
         return set(self._entries)
 
     def add(self, outcome: Outcome) -> None:
-        """Put an image on record, and count the labels in its masks."""
+        """Put an image on record, and count the labels in its masks.
+
+        Args:
+            outcome: what came of it.
+        """
         self._entries[outcome.number] = self._entry(outcome)
 
     def document(self, *, finished: bool) -> dict[str, Any]:
@@ -191,8 +195,7 @@ def _in_words(case: Case | None, reason: str | None, error: str | None) -> str:
         return f"failed: {error}"
     if reason is not None:
         return f"unadapted answer: {reason}"
-    windows = f"adapted on {case.n_windows} window{'s' if case.n_windows != 1 else ''}" if case.n_windows else "adapted"
-    return f"{windows}; no check objected"
+    return f"adapted on {case.n_windows} window{'s' if case.n_windows != 1 else ''}" if case.n_windows else "adapted"
 
 
 def _details(case: Case, restarted: str | None) -> dict[str, Any]:

@@ -41,7 +41,7 @@ DATA = {
     "file": "file is no folder",
     "empty": "evaluate.yaml.*empty/split.csv does not exist",
     "columns": "evaluate.yaml.*there is no 'split'",
-    "noise": "evaluate.yaml.*no text in utf-8",
+    "noise": "evaluate.yaml.*no text in ",
     "no_case": "no_case has no case for .*split=",
     "folder_for_a_file": "folder_for_a_file/split.csv is a folder, and should be a file",
 }

@@ -77,7 +77,7 @@ class TestDocument:
         assert [case["number"] for case in found["cases"]] == [0, 1, 2]
         assert adapted["labels"] == [{"name": "liver", "voxels": 8, "ml": pytest.approx(0.048)}]
         assert (adapted["name"], adapted["masks"], adapted["reason"], adapted["seconds"]) == ("ct", ["ct_seg.nii.gz"], None, 1.5)
-        assert adapted["in_words"] == "adapted on 3 windows; no check objected"
+        assert adapted["in_words"] == "adapted on 3 windows"
         assert adapted["steps"][0]["losses"] == {"entropy": None}, "JSON has no word for NaN"
         assert unadapted["status"] == "unadapted" and unadapted["in_words"].endswith("the adapted answer is not finite")
         assert (failed["status"], failed["error"], failed["labels"], failed["masks"]) == ("failed", "ValueError: damaged", [], [])

@@ -156,7 +156,7 @@ class TestBundle:
 
     def predictor(self, bundle, data, trials, **changes):
         """The predictor, how many trials were kept, and the lines about images that were left out."""
-        *done, predictor = calibrate(bundle, data, "model.pt", replace(SETTINGS, **changes), self.KEYS, None, trials)
+        *done, predictor = calibrate(bundle, data, "model.pt", replace(SETTINGS, **changes), self.KEYS, trials=trials)
         return predictor, max([0, *(n for n in done if isinstance(n, Kept))]), [line for line in done if isinstance(line, str)]
 
     def test_another_harm_rate_reads_no_image_and_tries_nothing(self, bundle_copy, source_set, tmp_path, monkeypatch):
