@@ -21,6 +21,7 @@ COMMANDS = (
     "run",
     "demo",
     "calibrate",
+    "check",
     "reference",
     "rehearsal",
     "night",
