@@ -199,6 +199,7 @@ def test_the_commands_check_fix_and_record(bundle, tmp_path):
         masks[name] = np.asarray(nib.load(next((tmp_path / name).glob("*.nii.gz"))).dataobj)
         record = (tmp_path / name / "records.json").read_text(encoding="utf-8")
         assert ("not corrected: " in record) == (name == "plain") and ('"corrected: grey inverted' in record) == (name == "fixed")
+        assert ("; its input is " in record) == (name in ("plain", "fixed")), "the sentence for people says it, too"
     assert np.array_equal(masks["fixed"], masks["right"]) and not np.array_equal(masks["plain"], masks["right"])
 
 
