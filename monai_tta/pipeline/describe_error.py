@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 LONGEST = 400  # characters
+_LONGEST_PATH = 250
 _REMOTE = "_RemoteTraceback"  # what a pool of processes gives an error as its cause: another process's traceback, as text
 
 
@@ -30,7 +32,7 @@ def describe_error(error: BaseException) -> str:
 def plain_words(error: BaseException) -> str:
     """What an error says that Python or the system worded: a number and a name of theirs help nobody. Empty for other errors."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        path = error.filename.decode("utf-8", "backslashreplace") if isinstance(error.filename, bytes) else error.filename
+        path = _shown(error.filename.decode("utf-8", "backslashreplace") if isinstance(error.filename, bytes) else error.filename)
         if isinstance(error, FileNotFoundError):
             return f"{path} does not exist"
         if isinstance(error, IsADirectoryError):
@@ -43,6 +45,13 @@ def plain_words(error: BaseException) -> str:
     if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str) and " " not in error.args[0]:
         return f"there is no {error.args[0]!r}"
     return ""
+
+
+def _shown(path: Any) -> str:
+    """A path for a message: between quotes where it holds blanks, so that its end can be told, and without its middle if long."""
+    text = str(path)
+    text = text if len(text) <= _LONGEST_PATH else f"{text[: _LONGEST_PATH // 2]}...{text[-_LONGEST_PATH // 2 :]}"
+    return repr(text) if re.search(r"\s", text) else text
 
 
 def cause_of(error: BaseException) -> BaseException:
