@@ -23,7 +23,7 @@ from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.check_input import check_image, measure_image
 from monai_tta.pipeline.input_view import InputView
 from monai_tta.pipeline.shipped_bundles import find_bundle
-from monai_tta.quality.corrections import Reorder, Spacing
+from monai_tta.quality.corrections import Reorder, ScaledSpacing
 from monai_tta.quality.input_reference import reference_of_cases
 from monai_tta.quality.possible_corrections import canonical_axes, possible_corrections
 
@@ -90,16 +90,16 @@ def grid_faults(image):
         swapped.affine = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=image.affine.dtype)) @ image.affine
         axes = ",".join(str(k) for k in range(3) if places[k] in (0, 1))
         yield "LPS taken for RAS", swapped, f"mirror {axes}"
-        yield "spacing in cm", Spacing("", "", (0.1,) * 3).apply(image), "spacing x 10"
-        yield "spacing times ten", Spacing("", "", (10.0,) * 3).apply(image), "spacing / 10"
+        yield "spacing in cm", ScaledSpacing("", "", (0.1,) * 3).apply(image), "spacing x 10"
+        yield "spacing times ten", ScaledSpacing("", "", (10.0,) * 3).apply(image), "spacing / 10"
         yield "spacing lost: 1, 1, 1", like_ones(image), "spacing lost"
-        yield "slices twice as far apart", Spacing("", "", (1.0, 1.0, 2.0)).apply(image), "spacing"
+        yield "slices twice as far apart", ScaledSpacing("", "", (1.0, 1.0, 2.0)).apply(image), "spacing"
 
 
 def like_ones(image):
     """The image with voxels of 1 x 1 x 1."""
     sizes = image.affine[:3, :3].norm(dim=0)
-    return Spacing("", "", tuple(float(1 / size) for size in sizes)).apply(image)
+    return ScaledSpacing("", "", tuple(float(1 / size) for size in sizes)).apply(image)
 
 
 def other_images(files, image):

@@ -196,9 +196,8 @@ def _in_words(case: Case | None, reason: str | None, error: str | None) -> str:
     found = f"; its input is {case.input_check}" if case.input_check else ""
     if reason is not None:
         return f"unadapted answer: {reason}{found}"
-    return (
-        f"adapted on {case.n_windows} window{'s' if case.n_windows != 1 else ''}{found}" if case.n_windows else f"adapted{found}"
-    )
+    on = f" on {case.n_windows} window{'s' if case.n_windows != 1 else ''}" if case.n_windows else ""
+    return f"adapted{on}{found}"
 
 
 def _details(case: Case, restarted: str | None) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class ChannelOrder(Correction):
 
 
 @dataclass(frozen=True)
-class Spacing(Correction):
+class ScaledSpacing(Correction):
     """Another voxel size in the affine.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_tta.core.geometry import voxel_spacing
-from monai_tta.quality.corrections import ChannelOrder, Correction, CropBorder, Intensity, Reorder, Spacing
+from monai_tta.quality.corrections import ChannelOrder, Correction, CropBorder, Intensity, Reorder, ScaledSpacing
 
 HU_OFFSET = 1024.0  # what CT scanners add to Hounsfield units to store them without a sign
 _LEVELS = (0.02, 0.5, 0.98)
@@ -139,7 +139,7 @@ def _reading_of_range(image: Tensor, low: float, high: float) -> str:
     return f"rescale slope: the image spans {low:.3g} to {high:.3g}"
 
 
-def _spacings(image: Tensor, usual: HomeScale | None) -> Iterator[Spacing]:
+def _spacings(image: Tensor, usual: HomeScale | None) -> Iterator[ScaledSpacing]:
     dims = image.ndim - 1
     own = voxel_spacing(image, dims)
     if own is None or dims != 3:
@@ -149,13 +149,13 @@ def _spacings(image: Tensor, usual: HomeScale | None) -> Iterator[Spacing]:
         ("spacing / 10", 0.1, "spacing a tenth as large (mm were taken for cm)"),
         ("spacing x 1000", 1000.0, "spacing a thousand times as large (m were taken for mm)"),
     ):
-        yield Spacing(words, label, (factor,) * dims)
+        yield ScaledSpacing(words, label, (factor,) * dims)
     if usual is not None and usual.spacing is not None and max(own) / min(own) < 1.001 and abs(own[0] - 1) < 1e-3:
         wanted = [usual.spacing[k] for k in canonical_axes(image)]
         factors = tuple(w / o for w, o in zip(wanted, own, strict=True))
         if max(abs(f - 1) for f in factors) > 0.02:
             text = " x ".join(f"{w:.3g}" for w in wanted)
-            yield Spacing(f"spacing {text} as at the source (1 x 1 x 1 stands where it was lost)", "spacing lost", factors)
+            yield ScaledSpacing(f"spacing {text} as at the source (1 x 1 x 1 stands where it was lost)", "spacing lost", factors)
 
 
 def _constant_border(image: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

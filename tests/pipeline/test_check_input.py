@@ -17,7 +17,7 @@ from monai_tta.pipeline.input_correction import CORRECTION, TurnBack
 from monai_tta.pipeline.input_view import InputView, loading_steps
 from monai_tta.pipeline.segment import segment
 from monai_tta.preparation.measure_inputs import input_reference, measure_inputs
-from monai_tta.quality.corrections import CropBorder, Intensity, Reorder, Spacing
+from monai_tta.quality.corrections import CropBorder, Intensity, Reorder, ScaledSpacing
 from tests.attack.arena import PHOTOGRAPHS, save, small_bundle, volume
 
 AFFINE = np.array([[0.0, 0, 1.5, -20], [-1, 0, 0, 7], [0, 1, 0, 3], [0, 0, 0, 1]])  # not RAS, and not isotropic
@@ -77,7 +77,7 @@ def test_a_corrected_spacing_is_not_written_into_the_mask(bundle, tmp_path):
     save(tmp_path / "right.nii.gz", scan(), right)
     save(tmp_path / "bad.nii.gz", scan(), np.eye(4))
     wanted, _ = segmented(bundle, tmp_path / "right.nii.gz", tmp_path / "a", None)
-    mask, _ = segmented(bundle, tmp_path / "bad.nii.gz", tmp_path / "b", Spacing("", "", (2.0, 2.0, 2.0)))
+    mask, _ = segmented(bundle, tmp_path / "bad.nii.gz", tmp_path / "b", ScaledSpacing("", "", (2.0, 2.0, 2.0)))
     assert np.allclose(mask.affine, np.eye(4)) and np.array_equal(np.asarray(mask.dataobj), np.asarray(wanted.dataobj))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_tta.quality.corrections import ChannelOrder, CropBorder, Intensity, Reorder, Spacing
+from monai_tta.quality.corrections import ChannelOrder, CropBorder, Intensity, Reorder, ScaledSpacing
 from monai_tta.quality.possible_corrections import HomeScale, canonical_axes, home_scale, possible_corrections
 
 USUAL = HomeScale((-1000.0, 0.0, 1000.0), (1.0, 1.0, 3.0))
@@ -105,7 +105,7 @@ def test_corrections_are_values():
         Reorder("w", (1, 0), (0,)),
         Intensity("w", "l", 2.0),
         ChannelOrder("w"),
-        Spacing("w"),
+        ScaledSpacing("w"),
         CropBorder("w", (1,), (2,)),
     ):
         assert hash(one) == hash(eval(repr(one)))
