@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ import typer
 
 from monai_tta.cli.console import report_errors, say
 from monai_tta.pipeline.case_lists import LISTS, ListedCase, channel_order, group_files, parse_sequences, read_datalist
+from monai_tta.pipeline.image_names import name_of, numbered
 
 Group = Annotated[
     str,
@@ -81,10 +82,10 @@ def _with_prompts(others: Sequence[Path], cases: Sequence[ListedCase], file: Pat
     from monai_tta.pipeline.prompts import ALL, prompts_of, read_prompts
 
     by_case = read_prompts(file)
-    listed = [ListedCase(_name(image), (image,)) for image in find_images(others)] if others else []
+    listed = [ListedCase(name_of(image), (image,)) for image in find_images(others)] if others else []
     made, used = [], set()
     for case in _renamed([*listed, *cases]):
-        names = [case.name, *(name for path in case.files for name in (path.name, _name(path)))]
+        names = [case.name, *(name for path in case.files for name in (path.name, name_of(path)))]
         used |= set(names)
         prompts = prompts_of(by_case, *names)
         problem = case.problem or ("" if prompts is not None else f"{file.name} has no prompts for it")
@@ -102,16 +103,4 @@ def _files(cases: Sequence[ListedCase], folder: Path) -> list[Path]:
 
 def _renamed(cases: Sequence[ListedCase]) -> list[ListedCase]:
     """Cases of several lists, with a number after names that are there twice."""
-    counts: dict[str, int] = {}
-    found = []
-    for case in cases:
-        counts[case.name] = counts.get(case.name, 0) + 1
-        number = counts[case.name]
-        found.append(case if number == 1 else ListedCase(f"{case.name}_{number}", case.files, case.problem))
-    return found
-
-
-def _name(image: Path) -> str:
-    """A file's name without its ending."""
-    name = image.name.removesuffix(".gz") if image.name.lower().endswith(".nii.gz") else image.name
-    return name if image.is_dir() else Path(name).stem
+    return [replace(case, name=name) for name, case in zip(numbered([case.name for case in cases]), cases, strict=True)]

@@ -18,7 +18,7 @@ import numpy as np
 from monai_tta.pipeline.ask_itk import itk_header
 from monai_tta.pipeline.case_lists import ListedCase
 from monai_tta.pipeline.declared_place import TOLERANCE, ras_affine_of_itk, voxels_apart
-from monai_tta.pipeline.run_log import content_hash
+from monai_tta.pipeline.run_log import content_id
 
 ENDING = ".case"
 
@@ -37,7 +37,7 @@ def write_case_file(case: ListedCase, folder: Path, prompts: Mapping[str, Any] |
     path = folder / f"{case.name}{ENDING}"
     content = {
         "files": [str(file.absolute()) for file in case.files],
-        "hashes": [_hash_of(file) for file in case.files],
+        "hashes": [content_id(file) for file in case.files],
         "problem": case.problem,
         "prompts": prompts,
     }
@@ -132,12 +132,3 @@ def _grid(file: Path) -> tuple[tuple[int, ...], Any]:
     if channels > 1:
         raise ValueError(f"{file.name} holds {channels} channels itself; a file of a case is one channel")
     return shape, affine
-
-
-def _hash_of(file: Path) -> str:
-    if file.is_dir():
-        return "".join(content_hash(path) for path in sorted(file.iterdir()))
-    try:
-        return content_hash(file)
-    except OSError:
-        return "unreadable"  # it fails when its turn comes, and says why

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from monai_tta.pipeline.image_names import name_of, numbered
+
 LISTS = (".json", ".csv")
 _KEYS = ("testing", "test", "validation", "training")  # under which MONAI's datalists hold their cases, the first one first
 _NAMES = ("case", "name", "id", "subject", "patient")  # of a column, or a key, that says what a case is called
@@ -200,7 +202,7 @@ def _case(number: int, name: str, image: Any, folder: Path, sequences: Sequence[
 
 def _stem(paths: Sequence[Path]) -> str:
     """What files of one case have in common at the beginning of their names; else the first one's name."""
-    stems = [re.sub(r"(\.nii)?(\.gz)?$|\.[A-Za-z][A-Za-z0-9]{0,4}$", "", path.name, count=1) for path in paths]
+    stems = [name_of(path) for path in paths]
     common = stems[0]
     for stem in stems[1:]:
         while not stem.startswith(common):
@@ -227,9 +229,4 @@ def _with_unique_names(cases: list[ListedCase]) -> list[ListedCase]:
         f"{case.files[0].parent.name}_{name}" if counts[name] > 1 and case.files else name
         for name, case in zip(names, cases, strict=True)
     ]
-    taken: Counter[str] = Counter()
-    unique = []
-    for name, case in zip(names, cases, strict=True):
-        taken[name] += 1
-        unique.append(replace(case, name=name if taken[name] == 1 else f"{name}_{taken[name]}"))
-    return unique
+    return [replace(case, name=name) for name, case in zip(numbered(names), cases, strict=True)]

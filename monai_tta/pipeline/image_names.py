@@ -45,7 +45,7 @@ def image_names(images: Sequence[Path], roots: Sequence[Path], out: Path) -> lis
         tried = [longer.get(number, name) for number, name in enumerate(names)]
         still = set(_shared(tried, key))
         names = [name if number in still else tried[number] for number, name in enumerate(names)]
-    return _numbered(names, key)
+    return numbered(names, key)
 
 
 def name_of(image: Path) -> str:
@@ -126,8 +126,13 @@ def _shared(names: Sequence[str], key: Callable[[str], str]) -> list[int]:
     return [number for number, name in enumerate(names) if counts[key(name)] > 1]
 
 
-def _numbered(names: Sequence[str], key: Callable[[str], str]) -> list[str]:
-    """Names with "_2" and so on where they are not unique."""
+def numbered(names: Sequence[str], key: Callable[[str], str] = str) -> list[str]:
+    """Names with "_2" and so on where they are not unique, also not like a name that was there before.
+
+    Args:
+        names: as they are.
+        key: what names are told apart by.
+    """
     shared = set(_shared(names, key))
     taken = {key(name) for number, name in enumerate(names) if number not in shared}
     found = []

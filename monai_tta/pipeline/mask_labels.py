@@ -13,9 +13,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_tta.pipeline.ask_itk import is_text, itk_header
 from monai_tta.pipeline.dicom_marks import is_dicom
+from monai_tta.pipeline.find_images import PICTURES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm")
 MOST_LABELS = 300  # a mask with more different values numbers objects, and does not name structures
 _CHUNK = 1 << 20  # voxels that are sorted at once
 _MM = {"meter": 1e3, "micron": 1e-3}  # of NIfTI's units of length; the header of most files does not say, and means mm
@@ -151,14 +152,11 @@ def has_spacing(image: Path) -> bool:
     )
     if file is None or not file.is_file() or not is_dicom(file):
         return True
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+    reader = itk_header(file)
+    if reader is None:
         return True  # another reader has read it
     stated = any(reader.HasMetaDataKey(key) for key in ("0028|0030", "0018|1164", "0018|2010"))
-    return stated or reader.GetSpacing()[:2] != (1.0, 1.0)
+    return stated or bool(reader.GetSpacing()[:2] != (1.0, 1.0))
 
 
 def _read_nifti(path: Path) -> _Mask:
@@ -173,6 +171,8 @@ def _read_nifti(path: Path) -> _Mask:
 
 
 def _read_by_itk(path: Path) -> _Mask:
+    if not is_text(path):
+        raise UnknownLabels("the mask's name is no text, and its reader takes no other")
     image = sitk.ReadImage(str(path))
     n = image.GetDimension()
     voxels = sitk.GetArrayFromImage(image)

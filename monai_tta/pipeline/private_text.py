@@ -10,6 +10,7 @@ from pathlib import Path
 from monai_tta.pipeline.case_file import ENDING, files_of
 from monai_tta.pipeline.describe_error import LONGEST
 from monai_tta.pipeline.find_images import ENDINGS
+from monai_tta.pipeline.image_names import name_of
 
 THE_IMAGE = "the image"
 A_PATH = "PATH"
@@ -19,14 +20,7 @@ _QUOTED = re.compile(r"(?<!\w)b?(['\"])(?:[A-Za-z]:)?[^'\"/\\]*[/\\][^'\"]*(?:\1
 _ABSOLUTE = re.compile(r"(?<![\w.)\]])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'\",;:()]*[^\s'\",;:().]")
 
 
-def case_name(image: Path) -> str:
-    """The name of a case: its image's, without a file's ending. The names of its masks begin with it."""
-    name = image.name
-    ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)] or name
-
-
-def without_paths(text: str, image: Path, folders: Iterable[Path] = (), *, anonymous: bool = False) -> str:
+def without_paths(text: str, image: Path, folders: Iterable[Path] = (), *, anonymous: bool = False, name: str = "") -> str:
     """A message about an image without the paths in it.
 
     The image's path becomes its name, or "the image" in an anonymous record. Every other path becomes "PATH". The names of the
@@ -37,17 +31,18 @@ def without_paths(text: str, image: Path, folders: Iterable[Path] = (), *, anony
         image: the file, or the folder of a DICOM series, that it is about.
         folders: further folders whose paths may stand in it.
         anonymous: whether the image's name is left out.
+        name: what the image is called in its masks' names, where that is more than its file's name.
     """
-    name = THE_IMAGE if anonymous else image.name
+    shown = THE_IMAGE if anonymous else image.name
     for spelled in _spellings([image]):
-        text = re.sub(re.escape(spelled) + _REST, lambda _: name, text)
-        text = _without_cut_end(text, spelled, name)
+        text = re.sub(re.escape(spelled) + _REST, lambda _: shown, text)
+        text = _without_cut_end(text, spelled, shown)
     for spelled in _spellings(folders):
         text = re.sub(re.escape(spelled) + _REST, A_PATH, text)
     for file in _files_of(image):
         text = re.sub(rf"(?<!\w){re.escape(file)}(?!\w)", "a file", text)
     text = _ABSOLUTE.sub(A_PATH, _QUOTED.sub(A_PATH, text))
-    return _without_name(text, image) if anonymous else text
+    return _without_names(text, image, {name, name_of(image)}) if anonymous else text
 
 
 def _spellings(paths: Iterable[Path]) -> list[str]:
@@ -82,11 +77,11 @@ def _files_of(image: Path) -> list[str]:
     return sorted((name for name in names if len(name) > 2), key=len, reverse=True)
 
 
-def _without_name(text: str, image: Path) -> str:
-    """Without the image's name and those of its masks, which begin like it."""
-    stem = case_name(image)
+def _without_names(text: str, image: Path, names: Iterable[str]) -> str:
+    """Without what the image is called, and without the names of its masks, which begin like it."""
     endings = "|".join(re.escape(ending) for ending in sorted(ENDINGS, key=len, reverse=True))
-    spelled = sorted({stem, repr(stem)[1:-1], " ".join(stem.split())} - {""}, key=len, reverse=True)
+    ways = {way for name in names for way in (name, repr(name)[1:-1], " ".join(name.split()))}
+    spelled = sorted(ways - {""}, key=len, reverse=True)
     for one in spelled:
         text = re.sub(rf"(?<!\w){re.escape(one)}[\w.-]*?(?:{endings})(?!\w)", THE_IMAGE, text, flags=re.IGNORECASE)
     for one in (image.name, *spelled):

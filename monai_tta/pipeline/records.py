@@ -21,9 +21,10 @@ from typing import Any
 from monai_tta._version import __version__
 from monai_tta.core.record import Case
 from monai_tta.pipeline.case_file import files_of
+from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelAmount, LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.output_folder import write_atomically
-from monai_tta.pipeline.private_text import case_name, without_paths
+from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.segment import Outcome
 
 SCHEMA = "monai_tta.records"
@@ -122,11 +123,11 @@ class Records:
     def _entry(self, outcome: Outcome) -> dict[str, Any]:
         def private(text: str | None) -> str | None:
             folders = (self.out, *outcome.image.absolute().parents[:-1])
-            return text and without_paths(text, outcome.image, folders, anonymous=self.facts.anonymous)
+            return text and without_paths(text, outcome.image, folders, anonymous=self.facts.anonymous, name=outcome.name)
 
         case = outcome.case
         masks = [mask.relative_to(self.out).as_posix() for mask in outcome.masks]
-        names = {} if self.facts.anonymous else {"name": outcome.name or case_name(outcome.image), "masks": masks}
+        names = {} if self.facts.anonymous else {"name": outcome.name or name_of(outcome.image), "masks": masks}
         error = None if case else private(outcome.error)
         labels, note = self._labels(outcome)
         reason = private(case.reason) if case else None

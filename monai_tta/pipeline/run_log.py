@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tta.core.record import Case
+from monai_tta.pipeline.image_names import numbered
 from monai_tta.pipeline.output_folder import write_atomically
 
 NAME = ".monai_tta_run.jsonl"
@@ -63,7 +64,7 @@ class RunLog:
         self.notes: dict[int, tuple[str, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
-        self.names = _numbered([image.name for image in self.images] if names is None else names)
+        self.names = numbered([image.name for image in self.images] if names is None else names)
         self._ids = [_path_hash(name) for name in self.names]
 
     def open(self) -> None:
@@ -211,16 +212,6 @@ def content_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()[:32]
-
-
-def _numbered(names: Iterable[str]) -> list[str]:
-    """Names with a number after the second and each further one that is the same: they are two images."""
-    counts: dict[str, int] = {}
-    found = []
-    for name in names:
-        counts[name] = counts.get(name, -1) + 1
-        found.append(f"{name}-{counts[name]}" if counts[name] else name)
-    return found
 
 
 def _path_hash(relative: Path | str) -> str:

@@ -5,6 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from typer.testing import CliRunner
 
@@ -189,6 +190,22 @@ def test_a_changed_sequence_makes_another_case(tmp_path):
     first = write_case_file(case, tmp_path / "x").read_bytes()
     write(tmp_path, "a", "flair", 7)
     assert write_case_file(case, tmp_path / "x").read_bytes() != first
+
+
+def test_voxels_beside_a_header_make_another_case(tmp_path):
+    header, raw = tmp_path / "a.mhd", tmp_path / "a.raw"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4, 4), np.int16)), str(header))
+    first = write_case_file(ListedCase("a", (header,)), tmp_path).read_bytes()
+    raw.write_bytes(b"\1" + raw.read_bytes()[1:])
+    assert write_case_file(ListedCase("a", (header,)), tmp_path).read_bytes() != first
+
+
+@pytest.mark.parametrize("first", ["a_2", "{folder}_a_2"])
+def test_a_number_makes_no_name_that_another_case_has(first, tmp_path):
+    names = [first.format(folder=tmp_path.name), "a", "a"]
+    listed = [{"name": name, "image": [f"{k}.nii"]} for k, name in enumerate(names)]
+    (tmp_path / "list.json").write_text(json.dumps(listed), encoding="utf-8")
+    assert len({case.name for case in read_datalist(tmp_path / "list.json")}) == 3
 
 
 def test_a_file_of_several_channels_is_no_sequence(tmp_path):

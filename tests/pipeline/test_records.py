@@ -17,9 +17,12 @@ from monai_tta.cli.app import app
 from monai_tta.cli.run_facts import DEFAULTS, command_on_record, file_names_alone
 from monai_tta.core.record import Case, Step
 from monai_tta.inference.inferer import AdaptiveInferer
+from monai_tta.pipeline.case_file import content_of, write_case_file
+from monai_tta.pipeline.case_lists import ListedCase
+from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.named_warnings import warnings_with_names, working_on
-from monai_tta.pipeline.private_text import case_name, without_paths
+from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.records import SCHEMA_FILE, SCHEMA_VERSION, Records, RunFacts
 from monai_tta.pipeline.segment import Outcome
 from tests.attack.arena import save, small_bundle, volume
@@ -101,8 +104,8 @@ class TestDocument:
         records.write(finished=True)
         with (place / "out" / "records.csv").open(encoding="utf-8", newline="") as file:
             (row,) = csv.DictReader(file)
-        assert row["name"] == f"'{case_name(image)}"
-        assert json.loads((place / "out" / "records.json").read_text(encoding="utf-8"))["cases"][0]["name"] == case_name(image)
+        assert row["name"] == f"'{name_of(image)}"
+        assert json.loads((place / "out" / "records.json").read_text(encoding="utf-8"))["cases"][0]["name"] == name_of(image)
 
     def test_anonymous_records_name_nothing(self, place):
         records = Records(place / "out", dataclasses.replace(FACTS, anonymous=True), 2)
@@ -183,8 +186,17 @@ class TestPrivateText:
         (tmp_path / "s" / "DOE_JANE_001.dcm").write_bytes(b"")
         assert without_paths("s holds DOE_JANE_001.dcm, which is a pipe", tmp_path / "s") == "s holds a file, which is a pipe"
 
+    def test_an_anonymous_record_does_not_name_a_case_or_the_masks_of_one(self, tmp_path):
+        case = write_case_file(ListedCase("Doe_Jane", (), "it lacks t2"), tmp_path)
+        with pytest.raises(ValueError, match="Doe_Jane") as error:
+            content_of(case)
+        assert without_paths(str(error.value), case, anonymous=True) == "case the image: it lacks t2"
+        text = "damaged; the mask of an earlier run is still there: Doe_ct_seg.nii.gz"
+        said = without_paths(text, Path("/in/Doe/ct.nii.gz"), anonymous=True, name="Doe_ct")
+        assert said == "damaged; the mask of an earlier run is still there: the image"
+
     def test_case_names(self):
-        assert [case_name(Path(n)) for n in ("a.nii.gz", "b.NII", "1.2.840.10", "x.y.png", ".nii.gz")] == [
+        assert [name_of(Path(n)) for n in ("a.nii.gz", "b.NII", "1.2.840.10", "x.y.png", ".nii.gz")] == [
             "a",
             "b",
             "1.2.840.10",
