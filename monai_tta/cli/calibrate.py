@@ -83,43 +83,18 @@ def calibrate(
     of no use. The command says so and ends with 3. The file is written, and
     `monai-tta run` then does not adapt unless a --method is named.
     """
-    with stop_in_order():
-        try:
-            with report_errors():
-                root = find_bundle(bundle)
-                check_dataset_dir(dataset_dir)
-                if not find_spec("sklearn"):  # told now, not after an hour of work
-                    raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
-
-                from monai_tta.pipeline.checkpoint import checkpoint_name
-                from monai_tta.pipeline.config_changes import ConfigChanges
-                from monai_tta.preparation.calibrate import parse_keys
-                from monai_tta.preparation.collect_cases import CalibrationSettings
-                from monai_tta.preparation.trials import trials_folder
-                from monai_tta.quality.predictor_files import predictor_file
-
-                settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
-                keys = parse_keys(set_)
-                weights = checkpoint_name(root, checkpoint, ConfigChanges.of(config, keys), ("evaluate",))
-                file = out or predictor_file(root / "models" / weights)
-                check_new_file(file)
-                kept = trials or trials_folder(file)
-                predictor, left_out = _calibrate(
-                    root,
-                    dataset_dir,
-                    weights,
-                    settings,
-                    keys=keys,
-                    device=device,
-                    config_files=config,
-                    trials=kept,
-                    restart=restart,
-                )
-                file.parent.mkdir(parents=True, exist_ok=True)
-                predictor.save(file)
-        except KeyboardInterrupt:
-            say("interrupted; what was tried is kept, and the same command goes on")
-            raise typer.Exit(130) from None
+    settings = {"size": size, "budget": budget, "harm": harm, "seed": seed}
+    try:
+        with stop_in_order(), report_errors():
+            root = find_bundle(bundle)
+            check_dataset_dir(dataset_dir)
+            if not find_spec("sklearn"):  # told now, not after an hour of work
+                raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
+            how = {"device": device, "config_files": config, "restart": restart}
+            predictor, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+    except KeyboardInterrupt:
+        say("interrupted; what was tried is kept, and the same command goes on")
+        raise typer.Exit(130) from None
     useless = predictor.useless_because()
     if as_json:
         found = {**predictor.about, "margin": predictor.margin}
@@ -130,8 +105,38 @@ def calibrate(
         raise typer.Exit(3)
 
 
-def _calibrate(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
-    """Show how far it is; the predictor, and a line for each image that was left out."""
+def _calibrate(
+    root: Path,
+    dataset_dir: Path,
+    checkpoint: str | None,
+    entries: list[str],
+    settings: dict[str, Any],
+    out: Path | None,
+    trials: Path | None,
+    **how: Any,
+) -> tuple[GainPredictor, Path, list[str]]:
+    """Calibrate and write; the predictor, its file, and a line for each image that was left out."""
+    from monai_tta.pipeline.checkpoint import checkpoint_name
+    from monai_tta.pipeline.config_changes import ConfigChanges
+    from monai_tta.preparation.calibrate import parse_keys
+    from monai_tta.preparation.collect_cases import CalibrationSettings
+    from monai_tta.preparation.trials import trials_folder
+    from monai_tta.quality.predictor_files import predictor_file
+
+    chosen = CalibrationSettings(**settings)
+    keys = parse_keys(entries)
+    weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), ("evaluate",))
+    file = out or predictor_file(root / "models" / weights)
+    check_new_file(file)
+    how |= {"keys": keys, "trials": trials or trials_folder(file)}
+    predictor, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    predictor.save(file)
+    return predictor, file, left_out
+
+
+def _show_progress(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
+    """Calibrate and show how far it is; the predictor, and a line for each image that was left out."""
     from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
     from monai_tta.preparation.collect_cases import Kept
 

@@ -35,7 +35,9 @@ HELP_END = help_end(
     codes=(0, 2, 3, 4),
 )
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders with either at any depth")
+]
 Reference = Annotated[
     Path | None, typer.Option(help="what `monai-tta reference` wrote; the bundle's own models/reference.json if not given")
 ]
@@ -59,6 +61,7 @@ def check(
         from monai_tta.pipeline.bundle import load_bundle
         from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.pipeline.find_images import lines_on_skipped, search_images
+        from monai_tta.pipeline.image_names import image_names
 
         name = checkpoint_name(root, checkpoint)
         weights = root / "models" / name
@@ -69,16 +72,17 @@ def check(
             )
         source = load_bundle(root, name, device)
         found_images = search_images(images)
+        names = image_names(found_images.images, found_images.roots, Path())
         for line in lines_on_skipped(found_images):
             say(line)
-        checked = _check(source, known, found_images.images)
+        checked = _check(source, known, found_images.images, names)
     if as_json:
-        print_json([_as_dict(found) for found in checked])
+        print_json([_as_dict(label, found) for label, found in checked])
     else:
-        for found in checked:
-            print_line(f"{found.image.name}: {_words(found)}")
-    failed = any(found.finding is None for found in checked)
-    noticed = any(found.finding is not None and found.finding.noticed for found in checked)
+        for label, found in checked:
+            print_line(f"{label}: {_words(found)}")
+    failed = any(found.finding is None for _, found in checked)
+    noticed = any(found.finding is not None and found.finding.noticed for _, found in checked)
     if failed or noticed:
         raise typer.Exit(3 if failed else 4)
 
@@ -97,7 +101,7 @@ class Checks:
 
 
 def checked_inputs(
-    source: SourceBundle, weights: Path, files: list[Path], checks: Checks
+    source: SourceBundle, weights: Path, files: list[Path], names: list[str], checks: Checks
 ) -> tuple[dict[Path, CheckedInput], dict[str, Any]]:
     """Check the inputs of a run, where there is something to compare with, and say what is unusual.
 
@@ -105,6 +109,7 @@ def checked_inputs(
         source: the bundle.
         weights: the checkpoint's file.
         files: the images.
+        names: what they are called.
         checks: what the user wants.
 
     Returns:
@@ -126,19 +131,19 @@ def checked_inputs(
 
     reference, file = known
     try:
-        checked = _check(source, reference, files, checks.fix)
+        checked = _check(source, reference, files, names, checks.fix)
     except BundleError as error:
         if checks.fix:
             raise
         say(f"inputs are not checked: {error}")
         return {}, {}
-    for found in checked:
+    for label, found in checked:
         if found.finding is None:
-            say(f"input: {found.image.name}: {_words(found)}", "yellow")
+            say(f"input: {label}: {_words(found)}", "yellow")
         elif found.finding.noticed:
             done = _done(found) if checks.fix else "not corrected (--fix would, where one correction fits)"
-            say(f"input: {found.image.name}: {_words(found)}; {done}", "yellow")
-    return {found.image: found for found in checked}, {"input reference": content_hash(file), "fix": checks.fix}
+            say(f"input: {label}: {_words(found)}; {done}", "yellow")
+    return {found.image: found for _, found in checked}, {"input reference": content_hash(file), "fix": checks.fix}
 
 
 def _known_for_run(weights: Path, checks: Checks) -> tuple[InputReference, Path] | None:
@@ -159,20 +164,27 @@ def _done(found: CheckedInput) -> str:
     return "not corrected" if found.correction is None else "corrected, and the mask is turned back"
 
 
-def _check(source: SourceBundle, reference: InputReference, files: list[Path], fix: bool = False) -> list[CheckedInput]:
+def _check(
+    source: SourceBundle, reference: InputReference, files: list[Path], names: list[str], fix: bool = False
+) -> list[tuple[str, CheckedInput]]:
+    """What was found of each image, with what messages call it."""
+    from monai_tta.pipeline.case_file import label_of
     from monai_tta.pipeline.check_input import check_files
 
-    checked: list[CheckedInput] = []
+    checked: list[tuple[str, CheckedInput]] = []
     with show_progress("checking inputs", len(files), "images") as progress:
-        for found in check_files(source, reference, files, fix):
+        for name, found in zip(names, check_files(source, reference, files, fix), strict=True):
+            label = label_of(found.image, name)
             unusual = found.finding is None or found.finding.noticed
-            progress.advance(f"{found.image.name} {'is unusual' if unusual else 'looks like home'}")
-            checked.append(found)
+            progress.advance(f"{label} {'is unusual' if unusual else 'looks like home'}")
+            checked.append((label, found))
     return checked
 
 
 def _bundle_file(weights: Path) -> Path:
-    return weights.with_name("reference.json" if weights.stem == "model" else f"reference_{weights.stem}.json")
+    from monai_tta.compute.number_files import beside_checkpoint
+
+    return beside_checkpoint(weights, "reference", ".json")
 
 
 def _read_reference(weights: Path, given: Path | None) -> tuple[InputReference | None, Path]:
@@ -186,7 +198,7 @@ def _words(found: CheckedInput) -> str:
     return f"not checked: {found.error}" if found.finding is None else found.finding.words
 
 
-def _as_dict(found: CheckedInput) -> dict[str, Any]:
+def _as_dict(label: str, found: CheckedInput) -> dict[str, Any]:
     if found.finding is None:
-        return {"image": found.image.name, "error": found.error}
-    return {"image": found.image.name, **found.finding.to_dict()}
+        return {"image": label, "error": found.error}
+    return {"image": label, **found.finding.to_dict()}

@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from math import isfinite
 from typing import Any, cast
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from monai_tta.compute.json_values import finite_json
 from monai_tta.pipeline.describe_error import cause_of, plain_words
 
 _LONGEST = 2000
@@ -82,15 +82,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output. Numbers that JSON has no word for (NaN, infinity) become null."""
-    typer.echo(json.dumps(_finite(document), indent=1, default=str))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+    typer.echo(json.dumps(finite_json(document), indent=1, default=str))
 
 
 def describe_failure(error: BaseException) -> str:

@@ -181,7 +181,7 @@ def _run(request: RunRequest) -> int:
             files, names = found.images, found.names
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
-            checked, depends = checked_inputs(source, bundle / "models" / checkpoint, files, request.checks)
+            checked, depends = checked_inputs(source, bundle / "models" / checkpoint, files, names, request.checks)
             settings |= depends
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
             records = Records(request.out, facts_of(request, changes, source, method, checkpoint, settings), len(files))

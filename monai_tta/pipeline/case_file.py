@@ -79,6 +79,19 @@ def files_of(image: Path) -> tuple[Path, ...]:
     return tuple(Path(file) for file in json.loads(image.read_text(encoding="utf-8"))["files"])
 
 
+def label_of(image: Path, name: str) -> str:
+    """What messages call an image: its file's name where that says its name, else its name and its file's.
+
+    Args:
+        image: a file, a folder, or a case that `write_case_file` wrote.
+        name: what it is called, see `monai_tta.pipeline.image_names.image_names`; "" for its file's name.
+    """
+    file = image.name
+    if image.suffix == ENDING:
+        return name or image.stem
+    return file if not name or file == name or file.startswith(f"{name}.") else f"{name} ({file})"
+
+
 def check_same_geometry(files: Sequence[Path]) -> None:
     """Check that images lie on one grid: the same shape, and each corner in the same place. Folders are left to their reader.
 

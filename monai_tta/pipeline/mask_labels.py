@@ -139,6 +139,8 @@ def read_mask(path: Path) -> _Mask:
                 voxels = np.asarray(picture)
             return _Mask(voxels if voxels.ndim > 2 else voxels[..., None], True, None)
         return _read_by_itk(path)
+    except UnknownLabels:
+        raise
     except Exception as error:  # readers raise errors of many kinds
         raise UnknownLabels(f"the mask cannot be read to count its labels ({type(error).__name__})") from error
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from math import isfinite
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
 from monai_tta._version import __version__
+from monai_tta.compute.json_values import finite_json
 from monai_tta.core.record import Case
 from monai_tta.pipeline.case_file import files_of
 from monai_tta.pipeline.image_names import name_of
@@ -98,7 +98,7 @@ class Records:
             "finished": finished,
             "anonymous": self.facts.anonymous,
         }
-        document: dict[str, Any] = _finite({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "run": run, "cases": cases})
+        document: dict[str, Any] = finite_json({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "run": run, "cases": cases})
         return document
 
     def write(self, *, finished: bool) -> None:
@@ -240,12 +240,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.6g}"
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def _finite(value: Any) -> Any:
-    """Numbers for which JSON has no word, NaN and infinity, become null."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

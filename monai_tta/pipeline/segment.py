@@ -17,7 +17,7 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
-from monai_tta.pipeline.case_file import ENDING
+from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.check_input import CheckedInput
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.image_names import image_names
@@ -59,12 +59,8 @@ class Outcome:
 
     @property
     def label(self) -> str:
-        """What messages call the image: its file's name where that says its name, else its name and its file's."""
-        file = self.image.name
-        if self.image.suffix == ENDING:
-            return self.name or self.image.stem
-        says_it = not self.name or file == self.name or file.startswith(f"{self.name}.")
-        return file if says_it else f"{self.name} ({file})"
+        """What messages call the image, see `label_of`."""
+        return label_of(self.image, self.name)
 
 
 def segment(
@@ -122,35 +118,58 @@ def segment(
                 image, names[number], preprocessing, expected, with_content=run_log.on_disk, correction=corrections.get(image)
             )
 
+        work = _Work(bundle, inferer, postprocessing, partial, out, names, run_log, taken, checked)
         for number, loading, next_loading in _load_ahead(load, run_log.order()):
             run_log.begin(number)
-            image, name = images[number], names[number]
             began = time.monotonic()
             try:
-                working_on(image)
-                loaded = loading.result()
-                data = loaded.data
-                asked = prompt_arguments(data, bundle.network, bundle.inferer)
-                with torch.no_grad():
-                    answer = inferer(data["image"][None].to(bundle.device), bundle.network, **asked)
-                data["pred"] = of_first_image(answer)
-                note_prompts(data, asked)
-                check_no_nan(data["pred"])
-                wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
-                postprocessing(data)
-                masks = publish(partial, out, taken, images)
-                found = checked.get(image)
-                case = replace(inferer.cases[-1], number=number, input_check=None if found is None else found.record)
-                run_log.done(number, case, masks, loaded.content, loaded.notes)
-                outcome = Outcome(image, masks, case, number=number, name=name, notes=loaded.notes)
+                working_on(images[number])
+                outcome = work.segment(number, loading.result(), next_loading)
             except Exception as error:  # whatever is wrong with one image must not end the run
                 if is_disk_full(error):
                     raise DiskFull(f"no room to write in {out}: {describe_error(error)}") from error
-                older = older_masks(out, name, names, taken)
-                words = describe_error(error) + _words_on(older, out)
-                outcome = Outcome(image, error=words, number=number, seconds=time.monotonic() - began, name=name)
+                outcome = work.failed(number, error, time.monotonic() - began)
             clear(partial)
             yield outcome
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What every image of a run is segmented with."""
+
+    bundle: SourceBundle
+    inferer: AdaptiveInferer
+    postprocessing: Any
+    partial: Path
+    out: Path
+    names: Sequence[str]
+    run_log: RunLog
+    taken: set[Path]
+    checked: Mapping[Path, CheckedInput]
+
+    def segment(self, number: int, loaded: LoadedImage, next_loading: list[Future[LoadedImage]]) -> Outcome:
+        """Answer a loaded image, and write and publish its masks."""
+        data = loaded.data
+        image = self.run_log.images[number]
+        asked = prompt_arguments(data, self.bundle.network, self.bundle.inferer)
+        with torch.no_grad():
+            answer = self.inferer(data["image"][None].to(self.bundle.device), self.bundle.network, **asked)
+        data["pred"] = of_first_image(answer)
+        note_prompts(data, asked)
+        check_no_nan(data["pred"])
+        wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
+        self.postprocessing(data)
+        masks = publish(self.partial, self.out, self.taken, self.run_log.images)
+        found = self.checked.get(image)
+        case = replace(self.inferer.cases[-1], number=number, input_check=None if found is None else found.record)
+        self.run_log.done(number, case, masks, loaded.content, loaded.notes)
+        return Outcome(image, masks, case, number=number, name=self.names[number], notes=loaded.notes)
+
+    def failed(self, number: int, error: Exception, seconds: float) -> Outcome:
+        """What is said of an image that failed."""
+        name = self.names[number]
+        words = describe_error(error) + _words_on(older_masks(self.out, name, self.names, self.taken), self.out)
+        return Outcome(self.run_log.images[number], error=words, number=number, seconds=seconds, name=name)
 
 
 def earlier_outcome(run_log: RunLog, number: int) -> Outcome:
