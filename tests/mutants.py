@@ -259,6 +259,7 @@ MUTANTS = {
 TESTS = [
     "test_golden", "test_reference", "test_laws", "core", "compute", "inference", "guards",
 ]  # fmt: skip
+PROCESSES = "inference/test_processes"  # asked last: it starts many processes
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
     "compute/number_files.py": ["quality/test_gain_predictor", "core/test_learned_optimizer"],
@@ -384,11 +385,11 @@ def _stages(file: str) -> list[list[str]]:
     package, module = Path(file).parts[0], Path(file).stem
     namesake = [f"{package}/test_{module}"] if (ROOT / "tests" / package / f"test_{module}.py").exists() else []
     nearest = [[test] for test in (*namesake, package) if test in (*namesake, *TESTS)]
-    return [*nearest, [test for test in TESTS if test != package]]
+    return [*nearest, [test for test in TESTS if test != package], [PROCESSES]]
 
 
 def _all_tests() -> list[str]:
-    return [*TESTS, *sorted({test for tests in OWN.values() for test in tests})]
+    return [*TESTS, PROCESSES, *sorted({test for tests in OWN.values() for test in tests})]
 
 
 def _pass(copy: Path, tests: list[str]) -> bool:
@@ -413,7 +414,9 @@ def _run_pytest(copy: Path, files: list[str]) -> int:
     sys.path.insert(0, str(copy))
     for name in [name for name in sys.modules if name.partition(".")[0] in ("monai_tta", "tests")]:
         del sys.modules[name]
-    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, "--rootdir", str(copy), *files]))
+    file = str(copy / "tests" / f"{PROCESSES}.py")
+    last = [] if file in files else ["--ignore", file]
+    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, "--rootdir", str(copy), *last, *files]))
 
 
 def _survivors(names: list[str], workers: int) -> Iterator[tuple[str, bool]]:
