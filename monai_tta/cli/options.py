@@ -53,7 +53,8 @@ Bundle = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri",
+        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri; `run`, "
+        "`reference` and `profile` also take a model folder of nnU-Net v2",
         autocompletion=complete_bundle,
     ),
 ]

@@ -37,7 +37,7 @@ def profile(
 ) -> None:
     """Time a bundle's own inferer, a method as its paper does it, and ours, exact and fast, on an image of noise."""
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
         find_method_name(method)
         shape = parse_size(size)
         if out is not None:  # now, not when all is measured

@@ -52,7 +52,7 @@ def reference(
 ) -> None:
     """Measure the source's own cases, for guards that compare with them."""
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
         if bool(images) == (dataset_dir is not None):
             raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
         if dataset_dir is not None:
@@ -67,7 +67,7 @@ def reference(
         source = load_bundle(root, checkpoint, device)
         names = None
         if dataset_dir is None:
-            files = find_images(images or [])
+            files = source.cases(find_images(images or []))
             names = [file.name for file in files]
             todo = measure_images(source, files)
         else:

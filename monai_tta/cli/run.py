@@ -143,7 +143,7 @@ def _run(request: _Request) -> int:
             bundle = _check_names(request)  # before torch is imported, which takes seconds
 
             from monai_tta.core.record import reasons_on_record_alone
-            from monai_tta.pipeline.bundle import load_bundle
+            from monai_tta.pipeline.bundle import load_bundle, source_files
             from monai_tta.pipeline.find_images import check_output_folder, find_images
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of, write_records
@@ -151,8 +151,10 @@ def _run(request: _Request) -> int:
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
             source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
-            method = _method(named, source, bundle / "models" / request.checkpoint)
-            files = find_images(request.images)
+            if source.about:
+                say(source.about)
+            method = _method(named, source, source_files(bundle, request.checkpoint)[1][0])
+            files = source.cases(find_images(request.images))
             check_output_folder(request.out, [*request.images, *files])
             settings = settings_of(bundle, request.checkpoint, method, options)
             log = RunLog(request.out, files, settings, restart=request.restart)
@@ -176,7 +178,7 @@ def _run(request: _Request) -> int:
 
 def _check_names(request: _Request) -> Path:
     """Check every name that was given; the bundle's folder."""
-    bundle = find_bundle(request.bundle)
+    bundle = find_bundle(request.bundle, nnunet=True)
     if request.method is not None:
         find_method_name(request.method)
     elif request.choices:
@@ -190,7 +192,7 @@ def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path)
     from monai_tta.pipeline.bundle_predictor import safe_method
 
     if named is None:
-        named, which_and_why = safe_method(source.network, weights)
+        named, which_and_why = safe_method(source.network, weights, source.can_calibrate)
         say(f"method: {which_and_why}")
     return named.for_checkpoint(weights)
 

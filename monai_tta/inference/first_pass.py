@@ -188,5 +188,7 @@ def scan_windows(
     spatial = tuple(request.image.shape[2:]) if request.restores_meta else None
     scan = WindowScan(request.network, request.source, head, precision=precision, see=see, spatial=spatial)
     with suppress(StopScan):
-        request.answer_with(NetworkProxy(request.network, scan.answer))
+        proxy = NetworkProxy(request.network, scan.answer)
+        proxy.only_looks_at_windows = True
+        request.answer_with(proxy)
     return scan

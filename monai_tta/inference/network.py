@@ -104,7 +104,12 @@ class NetworkProxy:
     Args:
         network: what the inferer was handed.
         answer: ``(windows, args, kwargs) -> outputs``.
+
+    Where ``only_looks_at_windows`` is true, what the inferer puts together is thrown away: one that asks about mirrored copies of
+    each window, too, need not do so.
     """
+
+    only_looks_at_windows = False
 
     def __init__(self, network: Network, answer: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Any]) -> None:
         self._network = network

@@ -15,8 +15,7 @@ import torch
 from monai_tta._version import __version__
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
-from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.bundle import SourceBundle, source_files
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, partial_folder, publish, write_atomically
@@ -73,7 +72,7 @@ def segment(
         preprocessing, postprocessing = bundle.transforms(partial)
         if options.get("head", "auto") == "auto":
             options["head"] = head_of(postprocessing)
-        inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **options)
+        inferer = bundle.adapt_with(method, **options)
         run_log = run_log or RunLog(out, images, {}, on_disk=False)
         run_log.open()
         taken = {mask for masks in run_log.masks.values() for mask in masks}
@@ -141,12 +140,12 @@ def _load_ahead(preprocessing: Any, images: list[Path], order: list[int]) -> Ite
 
 def settings_of(root: Path, checkpoint: str, method: AdaptationMethod, options: dict[str, Any]) -> dict[str, Any]:
     """Everything that masks depend on besides their images, for a `RunLog`. Files are in it as hashes, without names."""
-    configs = [root / "configs" / name for name in ("inference.yaml", "inference.yml", "inference.json", "metadata.json")]
+    configs, weights = source_files(root, checkpoint)
     given = {name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in options.items()}
     return {
         "version": __version__,
         "bundle": "".join(content_hash(config) for config in configs),
-        "weights": content_hash(root / "models" / checkpoint),
+        "weights": "".join(content_hash(file) for file in weights),
         "method": repr(method),
         "method file": [content_hash(file) for file in method.files],
         **given,

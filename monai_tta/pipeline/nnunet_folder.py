@@ -1,0 +1,229 @@
+"""Read a model folder of nnU-Net v2 as a source: its networks with their weights, its preprocessing, windows and export."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from torch import nn
+
+from monai_tta.core.method import AdaptationMethod
+from monai_tta.pipeline.bundle import BundleError, SourceBundle, as_bundle_error, check_finite, check_unpacked_size
+from monai_tta.pipeline.devices import usable_device
+from monai_tta.pipeline.nnunet_files import Cases, ModelFolderError, check_nnunetv2, checkpoint_files, folds_without
+from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
+from monai_tta.pipeline.nnunet_transforms import ExportNnUNetCased, LoadNnUNetCased, Plan, PrepareNnUNetCased
+
+_KEYS = ("network_weights", "trainer_name", "init_args")
+
+
+@dataclass(kw_only=True)
+class NnUNetFolder(SourceBundle):
+    """A model folder of nnU-Net v2. ``network`` is the first fold's.
+
+    Args:
+        plan: of the trained configuration.
+        networks: of all folds that answer together, in eval mode, with their weights.
+    """
+
+    plan: Plan
+    networks: tuple[nn.Module, ...]
+
+    def transforms(self, folder: Path) -> tuple[Any, Any]:
+        """nnU-Net's preprocessing, and its export that writes into ``folder``."""
+        return Compose([LoadNnUNetCased(self.plan), PrepareNnUNetCased(self.plan)]), ExportNnUNetCased(self.plan, folder)
+
+    def cases(self, images: Iterable[Path]) -> list[Path]:
+        """One file for each case; the files of its other channels are found by their names."""
+        return self.plan.cases.first_files(images)
+
+    def adapt_with(self, method: AdaptationMethod, **options: Any) -> FoldsInferer:
+        """An inferer that adapts each fold by itself and answers their mean."""
+        return FoldsInferer(method, self.networks, self.inferer, **options)
+
+
+def load_nnunet_folder(folder: Path, checkpoint: str | None = "model.pt", device: str | None = None) -> NnUNetFolder:
+    """Read a model folder: ``dataset.json``, ``plans.json`` and the checkpoints of its folds, with ``weights_only=True``.
+
+    Args:
+        folder: the model folder.
+        checkpoint: as for `checkpoint_files`. None for networks without weights.
+        device: where the networks are moved to, e.g. "cuda:0"; None for a GPU where there is one, as nnU-Net does.
+
+    Raises:
+        BundleError: for what nnU-Net cannot use, a checkpoint that holds more than numbers, the second stage of a cascade.
+        ImportError: without the package nnunetv2.
+        ValueError: for a device that torch does not have here.
+    """
+    check_nnunetv2()
+    chosen = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        files = checkpoint_files(folder, checkpoint)
+    except ModelFolderError as error:
+        raise BundleError(str(error)) from error
+    trained = _read_trained(files)
+    with as_bundle_error("an nnU-Net", folder), _quiet():
+        plan, predictor, build = _plan_of(folder, trained[0], chosen)
+    networks = []
+    for file, content in zip(files, trained, strict=True):
+        with as_bundle_error("the network", folder), _quiet():
+            network: nn.Module = build()
+        if checkpoint is not None:
+            _fill(network, content["network_weights"], file)
+        networks.append(network.to(chosen).eval())
+    windows = NnUNetWindows(predictor, plan.plans.get_label_manager(plan.dataset).num_segmentation_heads)
+    return NnUNetFolder(
+        parser=_parser(folder, plan),
+        network=networks[0],
+        inferer=windows,
+        device=chosen,
+        about=_about(folder, files, trained[0], predictor),
+        can_calibrate=False,
+        plan=plan,
+        networks=tuple(networks),
+    )
+
+
+def _read_trained(files: list[Path]) -> list[dict[str, Any]]:
+    """The checkpoints' contents, which must be of one training set-up.
+
+    Raises:
+        BundleError: where they cannot be read, or differ.
+    """
+    trained = [_read_checkpoint(file) for file in files]
+    for file, content in zip(files, trained, strict=True):
+        if _set_up(content) != _set_up(trained[0]):
+            raise BundleError(f"{file} was trained as {_set_up(content)}, {files[0]} as {_set_up(trained[0])}: not one model")
+    return trained
+
+
+def _set_up(content: dict[str, Any]) -> tuple[Any, ...]:
+    """Trainer, configuration and mirrored axes."""
+    axes = content.get("inference_allowed_mirroring_axes")
+    return content["trainer_name"], content["init_args"]["configuration"], None if axes is None else tuple(axes)
+
+
+def _read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint, of which nothing is executed.
+
+    nnU-Net's logs and its best score are numpy's scalars, which torch refuses unless their classes are named.
+    """
+    check_unpacked_size(file)
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        words = " ".join(str(error).split())
+        unknown = words.partition("GLOBAL ")[2].split(" ")[0] if "GLOBAL " in words else ""
+        why = f"it holds {unknown}, which is no number" if unknown else "damaged, or a pickle of something else"
+        raise BundleError(f"{file} cannot be read as weights only ({why})") from error
+    if not isinstance(content, dict) or not all(key in content for key in _KEYS):
+        raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it lacks {', '.join(_KEYS)}")
+    if not isinstance(content["init_args"], dict) or "configuration" not in content["init_args"]:
+        raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it does not say for which configuration it was trained")
+    return content
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled numpy scalar of floating point is made of, under the names of numpy 1 and 2."""
+    scalar = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar  # type: ignore[attr-defined]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*names, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+
+
+def _plan_of(folder: Path, content: dict[str, Any], device: torch.device) -> tuple[Plan, Any, Any]:
+    """What nnU-Net knows of the model, its predictor without a network, and what builds a network."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    dataset = ConfigParser.load_config_file(str(folder / "dataset.json"))
+    plans = PlansManager(str(folder / "plans.json"))
+    name = content["init_args"]["configuration"]
+    configuration = plans.get_configuration(name)
+    if configuration.previous_stage_name is not None:
+        raise BundleError(
+            f"{folder}: {name} is the second stage of a cascade and needs the masks of {configuration.previous_stage_name}; this "
+            "is not supported. Give the folder of the first stage, or of 3d_fullres or 2d"
+        )
+    labels = plans.get_label_manager(dataset)
+    names = dataset.get("channel_names") or dataset["modality"]
+    cases = Cases(str(dataset["file_ending"]), [str(names[key]) for key in sorted(names, key=int)])
+    plan = Plan(plans, configuration, dataset, cases, "sigmoid" if labels.has_regions else "softmax")
+    predictor = nnUNetPredictor(device=device, allow_tqdm=False)
+    axes = content.get("inference_allowed_mirroring_axes")
+    predictor.manual_initialization(None, plans, configuration, None, dataset, content["trainer_name"], axes)
+    n_inputs = determine_num_input_channels(plans, configuration, dataset)
+    return plan, predictor, lambda: _build(plan, content["trainer_name"], n_inputs, labels.num_segmentation_heads)
+
+
+def _build(plan: Plan, trainer_name: str, n_inputs: int, n_outputs: int) -> nn.Module:
+    """The network of a trainer, as nnU-Net builds it for prediction; older trainers take other arguments."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    build = recursive_find_trainer_class_by_name(trainer_name).build_network_architecture
+    configuration = plan.configuration
+    if "plans_manager" in inspect.signature(build).parameters:
+        first = (plan.plans, configuration)
+    else:
+        kwargs = (configuration.network_arch_init_kwargs, configuration.network_arch_init_kwargs_req_import)
+        first = (configuration.network_arch_class_name, *kwargs)
+    network: nn.Module = build(*first, n_inputs, n_outputs, enable_deep_supervision=False)
+    return network
+
+
+def _fill(network: nn.Module, weights: dict[str, Any], file: Path) -> None:
+    """Load a fold's weights."""
+    try:
+        network.load_state_dict(weights)
+    except Exception as error:  # what a file holds under the names of weights can be anything
+        raise BundleError(f"{file} does not fit {type(network).__name__} as plans.json describes it: {error}") from error
+    check_finite(network, file)
+
+
+def _about(folder: Path, files: list[Path], content: dict[str, Any], predictor: Any) -> str:
+    """What was loaded, in a line."""
+    folds = ", ".join(file.parent.name.removeprefix("fold_") for file in files)
+    axes = predictor.allowed_mirroring_axes
+    mirrored = f"mirrored along {len(axes)} axes" if axes else "not mirrored"
+    without = folds_without(folder, files)
+    left_out = f" (without {', '.join(without)})" if without else ""
+    return f"nnU-Net {content['init_args']['configuration']}, fold {folds}{left_out}, {files[0].name}, {mirrored}"
+
+
+def _parser(folder: Path, plan: Plan) -> ConfigParser:
+    """A bundle's metadata: the names of labels, as a bundle's ``metadata.json`` gives them."""
+    named = [(name, value) for name, value in plan.dataset["labels"].items() if name != "ignore"]
+    if plan.head == "softmax":
+        output: dict[str, Any] = {"channel_def": {str(value): name for name, value in named}}
+    else:
+        regions = [name for name, value in named if np.any(np.asarray(value) != 0)]
+        order = plan.dataset["regions_class_order"]
+        own = {str(value): _without(regions[k], regions[k + 1 :]) for k, value in enumerate(order)}
+        output = {"channel_def": {str(k): name for k, name in enumerate(regions)}, "mask_values": {"0": "background", **own}}
+    parser = ConfigParser({})
+    parser["_meta_"] = {"network_data_format": {"outputs": {"pred": output}}}
+    parser["bundle_root"] = str(folder)
+    return parser
+
+
+def _without(region: str, later: list[str]) -> str:
+    """What a value of a mask of regions means: later regions are drawn over earlier ones."""
+    return f"{region} without {' and '.join(later)}" if later else region
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what nnU-Net prints from standard output, which belongs to results."""
+    with redirect_stdout(io.StringIO()):
+        yield
