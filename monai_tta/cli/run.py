@@ -151,13 +151,13 @@ def _run(request: _Request) -> int:
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
             source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
-            if source.about:
-                say(source.about)
             method = _method(named, source, source_files(bundle, request.checkpoint)[1][0])
             files = source.cases(find_images(request.images))
             check_output_folder(request.out, [*request.images, *files])
+            if source.about:
+                say(source.about)
             settings = settings_of(bundle, request.checkpoint, method, options)
-            log = RunLog(request.out, files, settings, restart=request.restart)
+            log = RunLog(request.out, files, settings, restart=request.restart, files_of=source.files_of)
             todo = segment(source, files, request.out, method, run_log=log, **options)
             outcomes = []
             with closing(todo), reasons_on_record_alone(), show_progress("segmenting", len(files), "images") as progress:

@@ -65,6 +65,10 @@ class SourceBundle:
         """Which of these images are cases of their own: all of them."""
         return list(images)
 
+    def files_of(self, image: Path) -> list[Path]:
+        """All files that the case of an image is made of."""
+        return [image]
+
     def adapt_with(self, method: AdaptationMethod, **options: Any) -> Any:
         """An inferer around the bundle's own, with the keyword arguments of `AdaptiveInferer`."""
         return AdaptiveInferer(method=method, inferer=self.inferer, **options)
@@ -120,6 +124,8 @@ def as_bundle_error(what: str, where: Path | str) -> Iterator[None]:
     """Turn any error, while a config is read or its parts are made, into one line that names the file."""
     try:
         yield
+    except BundleError:
+        raise
     except Exception as error:  # a config can run any code, which can raise anything
         raise BundleError(f"{where}: {what} cannot be made of it: {describe_error(error)}") from error
 

@@ -27,7 +27,8 @@ def nnunet_advice(folder: Path) -> str:
     if not folder.is_dir():
         return ""
     if is_nnunet_folder(folder.absolute().parent) and folder.absolute().name.startswith("fold_"):
-        return f"it is a fold of an nnU-Net model folder; give {folder.absolute().parent} (and --checkpoint {folder.name}/{CHECKPOINT})"
+        alone = f"--checkpoint {folder.absolute().name}/{CHECKPOINT}"
+        return f"it is a fold of an nnU-Net model folder; give {folder.absolute().parent} (and {alone} for this fold alone)"
     if inside := sorted(path.name for path in folder.iterdir() if path.is_dir() and is_nnunet_folder(path)):
         return f"it holds nnU-Net model folders; give one of them: {', '.join(inside)}"
     if any((folder / name).is_file() for name in ("plans.pkl", "postprocessing.json")) or list(folder.glob("fold_*/*.model")):
@@ -128,7 +129,9 @@ class Cases:
         if first.is_dir():
             raise ValueError(f"{first} is a folder; nnU-Net reads files: convert a DICOM series to {self.ending} first")
         if not first.name.endswith(self.ending):
-            raise ValueError(f"{first.name} does not end in {self.ending}, as this network's images do (dataset.json); convert it")
+            raise ValueError(
+                f"{first.name} does not end in {self.ending}, as this network's images do (dataset.json); convert it"
+            )
         name, channel = self._parts(first)
         if channel is None:
             if len(self.channels) == 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
 from monai_tta.pipeline.nnunet_transforms import ExportNnUNetCased, LoadNnUNetCased, Plan, PrepareNnUNetCased
 
 _KEYS = ("network_weights", "trainer_name", "init_args")
+_MIRRORS = "inference_allowed_mirroring_axes"
 
 
 @dataclass(kw_only=True)
@@ -46,6 +46,13 @@ class NnUNetFolder(SourceBundle):
     def cases(self, images: Iterable[Path]) -> list[Path]:
         """One file for each case; the files of its other channels are found by their names."""
         return self.plan.cases.first_files(images)
+
+    def files_of(self, image: Path) -> list[Path]:
+        """The files of all channels; the image alone where they make no case."""
+        try:
+            return self.plan.cases.files(image)
+        except ValueError:
+            return [image]
 
     def adapt_with(self, method: AdaptationMethod, **options: Any) -> FoldsInferer:
         """An inferer that adapts each fold by itself and answers their mean."""
@@ -71,7 +78,8 @@ def load_nnunet_folder(folder: Path, checkpoint: str | None = "model.pt", device
         files = checkpoint_files(folder, checkpoint)
     except ModelFolderError as error:
         raise BundleError(str(error)) from error
-    trained = _read_trained(files)
+    with as_bundle_error("an nnU-Net", folder):
+        trained = _read_trained(files)
     with as_bundle_error("an nnU-Net", folder), _quiet():
         plan, predictor, build = _plan_of(folder, trained[0], chosen)
     networks = []
@@ -109,8 +117,7 @@ def _read_trained(files: list[Path]) -> list[dict[str, Any]]:
 
 def _set_up(content: dict[str, Any]) -> tuple[Any, ...]:
     """Trainer, configuration and mirrored axes."""
-    axes = content.get("inference_allowed_mirroring_axes")
-    return content["trainer_name"], content["init_args"]["configuration"], None if axes is None else tuple(axes)
+    return content["trainer_name"], content["init_args"]["configuration"], tuple(content.get(_MIRRORS) or ())
 
 
 def _read_checkpoint(file: Path) -> dict[str, Any]:
@@ -122,15 +129,18 @@ def _read_checkpoint(file: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # torch raises errors of many kinds
         words = " ".join(str(error).split())
         unknown = words.partition("GLOBAL ")[2].split(" ")[0] if "GLOBAL " in words else ""
         why = f"it holds {unknown}, which is no number" if unknown else "damaged, or a pickle of something else"
         raise BundleError(f"{file} cannot be read as weights only ({why})") from error
-    if not isinstance(content, dict) or not all(key in content for key in _KEYS):
-        raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it lacks {', '.join(_KEYS)}")
+    if missing := [key for key in _KEYS if not isinstance(content, dict) or key not in content]:
+        raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it lacks {', '.join(missing)}")
     if not isinstance(content["init_args"], dict) or "configuration" not in content["init_args"]:
         raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it does not say for which configuration it was trained")
+    axes = content.get(_MIRRORS)
+    if axes is not None and not (isinstance(axes, list | tuple) and axes and all(axis in (0, 1, 2) for axis in axes)):
+        raise BundleError(f"{file} says to mirror along {axes!r}, which are no axes of an image")
     return content
 
 
@@ -161,7 +171,7 @@ def _plan_of(folder: Path, content: dict[str, Any], device: torch.device) -> tup
     cases = Cases(str(dataset["file_ending"]), [str(names[key]) for key in sorted(names, key=int)])
     plan = Plan(plans, configuration, dataset, cases, "sigmoid" if labels.has_regions else "softmax")
     predictor = nnUNetPredictor(device=device, allow_tqdm=False)
-    axes = content.get("inference_allowed_mirroring_axes")
+    axes = content.get(_MIRRORS)
     predictor.manual_initialization(None, plans, configuration, None, dataset, content["trainer_name"], axes)
     n_inputs = determine_num_input_channels(plans, configuration, dataset)
     return plan, predictor, lambda: _build(plan, content["trainer_name"], n_inputs, labels.num_segmentation_heads)
@@ -174,7 +184,7 @@ def _build(plan: Plan, trainer_name: str, n_inputs: int, n_outputs: int) -> nn.M
     build = recursive_find_trainer_class_by_name(trainer_name).build_network_architecture
     configuration = plan.configuration
     if "plans_manager" in inspect.signature(build).parameters:
-        first = (plan.plans, configuration)
+        first: tuple[Any, ...] = (plan.plans, configuration)
     else:
         kwargs = (configuration.network_arch_init_kwargs, configuration.network_arch_init_kwargs_req_import)
         first = (configuration.network_arch_class_name, *kwargs)

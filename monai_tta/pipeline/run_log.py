@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class RunLog:
         settings: everything that a mask depends on besides its image.
         restart: whether to forget an unfinished run instead of resuming it.
         on_disk: whether there is a file; otherwise nothing outlives this process.
+        files_of: the files that an image's case is made of; None where that is the image alone.
 
     Attributes:
         cases: the record of each finished image, by the image's number.
@@ -49,6 +50,7 @@ class RunLog:
         *,
         restart: bool = False,
         on_disk: bool = True,
+        files_of: Callable[[Path], Iterable[Path]] | None = None,
     ) -> None:
         self.out = out
         self.path = out / NAME
@@ -60,7 +62,9 @@ class RunLog:
         self.masks: dict[int, tuple[Path, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
-        self._ids = _numbered(image_id(image) for image in self.images) if on_disk else [""] * len(self.images)
+        parts = [[image] if files_of is None else list(files_of(image)) for image in self.images if on_disk]
+        ids = _numbered("+".join(image_id(file) for file in files) for files in parts)
+        self._ids = ids if on_disk else [""] * len(self.images)
 
     def open(self) -> None:
         """Read what an unfinished run has done, and start this one. Only the run that holds the output folder may call it.

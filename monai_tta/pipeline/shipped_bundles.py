@@ -48,7 +48,7 @@ def _check_nnunet(path: Path, is_usable: bool) -> None:
         return
     if not is_usable:
         raise ValueError(
-            f"{path} is a model folder of nnU-Net. This command needs the configs of a MONAI bundle, and does not support nnU-Net "
-            "yet; `monai-tta run`, `reference` and `profile` do"
+            f"{path} is a model folder of nnU-Net, and this command needs the configs of a MONAI bundle: it does not support "
+            "nnU-Net yet; `monai-tta run`, `reference` and `profile` do"
         )
     check_nnunetv2()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, promises, sequels, series, stops, volumes
+from tests.attack import arena, bundles, calls, folders, names, nnunet, promises, sequels, series, stops, volumes
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -21,6 +21,7 @@ FAMILIES = {
     "photographs": series.PHOTOGRAPHIC,
     "checkpoints": bundles.CHECKPOINTS,
     "configs and choices": bundles.CONFIGS,
+    "nnU-Net folders": nnunet.FAMILY,
     "output folders": folders.FAMILY,
     "stops": stops.FAMILY,
     "between and beside runs": sequels.FAMILY,

@@ -154,7 +154,10 @@ def test_the_second_stage_of_a_cascade_is_refused_in_words(tmp_path):
         (lambda f: (f / "plans.json").write_text("{}", "utf-8"), "configurations"),
         (lambda f: (f / "dataset.json").write_text('{"labels": {"front": 1}}', "utf-8"), "Background label"),
         (lambda f: torch.save(checkpoint({}), f / "fold_0" / "checkpoint_final.pth"), "does not fit PlainConvUNet"),
-        (lambda f: torch.save(checkpoint({}, trainer_name="nobody"), f / "fold_0" / "checkpoint_final.pth"), "network cannot be made"),
+        (
+            lambda f: torch.save(checkpoint({}, trainer_name="nobody"), f / "fold_0" / "checkpoint_final.pth"),
+            "network cannot be made",
+        ),
         (lambda f: torch.save(checkpoint({}, "5d"), f / "fold_0" / "checkpoint_final.pth"), "5d"),
         (lambda f: model_folder(f, name="2d", folds=(1,)), "not one model"),
     ],
