@@ -116,7 +116,9 @@ def model_folder(folder, name="3d_fullres", folds=(0,), labels=LABELS, channels=
             network = get_network_from_plans(*shape, outputs, allow_init=True, deep_supervision=False)
             for parameter in network.parameters():  # what InstanceNorm scales by, too, must differ between folds
                 parameter.data += 0.3 * torch.randn_like(parameter)
-            list(network.parameters())[-1].data.zero_()  # the last bias: without one every class appears
+            weight, bias = list(network.parameters())[-2:]  # of the last layer: made so that every class appears
+            weight.data -= weight.data.mean(1, keepdim=True)
+            bias.data.zero_()
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
         torch.save(checkpoint(network.state_dict(), name, mirrors), folder / f"fold_{fold}" / "checkpoint_final.pth")
     return folder

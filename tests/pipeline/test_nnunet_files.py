@@ -19,6 +19,7 @@ from monai_tta.pipeline.nnunet_folder import _read_checkpoint
 from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
 from monai_tta.pipeline.nnunet_transforms import _check_same_place
 from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.run_log import RunLog
 from monai_tta.pipeline.segment import settings_of
 from tests.small import network
 from tests.tiny_nnunet import checkpoint, write_case, write_descriptions
@@ -146,6 +147,17 @@ def test_channels_must_lie_in_one_place(tmp_path):
     sitk.WriteImage(image[1:], str(second))
     with pytest.raises(ValueError, match="channels of one case have one size"):
         _check_same_place([first, second])
+
+
+def test_a_changed_second_channel_is_another_image_when_a_run_resumes(tmp_path):
+    files = write_case(tmp_path / "in", "b", 2)
+
+    def name(files_of):
+        return RunLog(tmp_path / "out", files[:1], {}, files_of=files_of)._ids
+
+    before = name(TWO.files), name(None)
+    write_case(tmp_path / "other", "b", 2, seed=1)[1].replace(files[1])
+    assert name(TWO.files) != before[0] and name(None) == before[1]
 
 
 def test_numpys_scalars_are_read_and_nothing_else_is(tmp_path):
