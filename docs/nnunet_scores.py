@@ -1,6 +1,6 @@
 """Score methods on a small nnU-Net for the table of docs/nnunet.md: `python -m docs.nnunet_scores MODEL_FOLDER DATA [CASES]`.
 
-DATA holds images, labels and split.csv of the hippocampus bundle's images. The nnU-Net was trained on the split source_train. Each
+DATA holds images, labels and split.csv of the hippocampus bundle's images. The nnU-Net was trained on source_train. Each
 mask is exported by nnU-Net and scored in the image's own voxels.
 """
 

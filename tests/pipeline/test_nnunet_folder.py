@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from monai_tta import GraTa, Source, Tent
 from monai_tta.cli.app import app
+from monai_tta.evaluation.cost_job import WAYS, CostJob
 from monai_tta.guards import Guard
 from monai_tta.pipeline.bundle import BundleError, load_bundle
 from monai_tta.pipeline.segment import segment
@@ -103,7 +104,8 @@ def test_an_answer_that_one_fold_refuses_is_unadapted_in_all(tmp_path):
     folder = model_folder(tmp_path / "model", folds=(0, 1))
     (file,) = write_case(tmp_path / "in", "case")
     plain, _ = answered(folder, file, Source())
-    kept, case = answered(folder, file, Tent(), guard=RefuseSecond())
+    with pytest.warns(UserWarning, match="not this one"):
+        kept, case = answered(folder, file, Tent(), guard=RefuseSecond())
     assert kept == plain and not case.adapted and case.reason == "fold 2 of 2: not this one"
 
 
@@ -127,17 +129,22 @@ def test_without_a_method_nothing_adapts_and_no_calibration_is_promised(tmp_path
     assert done.exit_code == 0 and "method: source (no adaptation)" in done.output and "calibrate" not in done.output
 
 
-def test_reference_and_profile_take_a_model_folder(tmp_path):
+def test_reference_takes_a_model_folder(tmp_path):
     folder = model_folder(tmp_path / "model", folds=(0, 1))
     for seed in range(3):
         write_case(tmp_path / "in", f"case{seed}", seed=seed)
     done = tta("reference", folder, tmp_path / "in", "--out", tmp_path / "reference.json")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "reference.json").read_text("utf-8"))
-    for name, mirrors in (("3d_fullres", (0,)), ("2d", (0, 1))):
-        model = model_folder(tmp_path / name, name=name, mirrors=mirrors)
-        done = tta("profile", model, "--method", "tent", "--repeats", "1", "--json")
-        assert done.exit_code == 0 and json.loads(done.stdout)["windows"] > 1, done.output
+
+
+@pytest.mark.parametrize(("name", "shape"), [("3d_fullres", (1, 1, 39, 39, 39)), ("2d", (1, 1, 12, 12))])
+def test_profile_times_each_way_on_a_model_folder(name, shape, tmp_path):
+    job = CostJob(model_folder(tmp_path / name, name=name, mirrors=(0,)), Tent(), None)
+    assert tuple(job.image.shape) == shape and job.head == "softmax"
+    answers = [torch.as_tensor(job.segment_by(way)()) for way in WAYS]
+    assert {tuple(answer.shape) for answer in answers} == {(1, 3, *shape[2:])}
+    assert not torch.equal(answers[0], answers[2]) and torch.allclose(answers[1], answers[2], atol=0.05)
 
 
 def test_the_second_stage_of_a_cascade_is_refused_in_words(tmp_path):
