@@ -17,18 +17,18 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from monai_tta import AdaptiveInferer, Careful, Consistency, GraTa, Source, Tent, ViewAverage
+from monai_tta import Adam, GraTa, Source, Tent, ViewAverage
 from monai_tta.core.record import reasons_on_record_alone
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.transforms.shift_mri import BiasFieldShift, BlurNoiseShift, ContrastShift
 
 METHODS = {
     "no adaptation": Source(),
-    "ViewAverage": ViewAverage(),
-    "Tent": Tent(),
-    "Consistency": Consistency(),
     "GraTa": GraTa(),
-    "Careful, universal predictor": Careful(),
+    "Tent": Tent(),
+    "GraTa, lr 0.01": GraTa(optimizer=Adam(lr=1e-2)),
+    "Tent, lr 0.01": Tent(optimizer=Adam(lr=1e-2)),
+    "ViewAverage": ViewAverage(),
 }
 DOMAINS: dict[str, tuple[str, Any]] = {
     "source": ("source_val", None),
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("cases", type=int, nargs="?", default=10)
+    parser.add_argument("cases", type=int, nargs="?", default=5)
     given = parser.parse_args()
     source = load_bundle(given.model)
     with (given.data / "split.csv").open(encoding="utf-8", newline="") as file:
@@ -68,9 +68,7 @@ def main() -> None:
     found: dict[str, dict[str, list[float]]] = {name: {} for name in METHODS}
     with tempfile.TemporaryDirectory() as folder, reasons_on_record_alone(), torch.no_grad():
         preprocessing, export = source.transforms(Path(folder))
-        inferers: dict[str, AdaptiveInferer] = {
-            name: source.adapt_with(method, head="softmax") for name, method in METHODS.items()
-        }
+        inferers = {name: source.adapt_with(method, head="softmax") for name, method in METHODS.items()}
         for domain, (split, make) in DOMAINS.items():
             names = [row["id"] for row in rows if row["split"] == split][: given.cases]
             for number, name in enumerate(names):
