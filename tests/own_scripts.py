@@ -33,3 +33,20 @@ class ClassInferer(SlidingWindowInferer):
     def __call__(self, inputs, network, *args, **kwargs):
         asked = torch.tensor([[1], [network.point_head.last_supported]])
         return super().__call__(inputs, network, transpose=True, class_vector=asked, prompt_class=asked, point_coords=None)
+
+
+class Several(nn.Module):
+    """A small network that returns its answer alone or with another output, in some container."""
+
+    def __init__(self, form, dims=3, channels=1):
+        super().__init__()
+        conv, norm = ((nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d))[dims - 2]
+        self.form = form
+        self.body = nn.Sequential(conv(channels, 4, 3, padding=1), norm(4), nn.ReLU(), conv(4, 2, 1))
+
+    def forward(self, x):
+        main = self.body(x)
+        other = main.flip(1)
+        forms = {"alone": main, "pair": (main, other), "list": [main, [other]], "dictionary": {"aux": other, "out": main}}
+        forms |= {"second": (other, main), "unnamed": {"liver": main, "tumour": other}, "probabilities": (main.softmax(1), other)}
+        return forms[self.form]

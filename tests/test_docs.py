@@ -1,5 +1,6 @@
 """What the documentation shows is run, and what it lists is complete."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from monai_tta import methods
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.record import Case
 from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, VolumeChange, WeightDistance
+from monai_tta.pipeline.records import SCHEMA_FILE, SCHEMA_VERSION
 from tests.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,7 @@ EXECUTED = [
     "docs/add-a-method.md",
     "docs/pipelines.md",
     "docs/guards.md",
+    "docs/inputs.md",
     "docs/streams.md",
     "docs/day-and-night.md",
     "docs/rehearsal.md",
@@ -124,6 +127,15 @@ def test_the_page_for_clinicians_has_every_guards_words():
         assert any(re.match(pattern, reason) for pattern in patterns), reason
     guards = (ROOT / "monai_tta" / "guards" / "change.py").read_text(encoding="utf-8")
     assert sum("view" in s for s in said) == 1 and "views agree by" in guards
+
+
+def test_the_page_of_records_describes_every_entry():
+    page = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
+    for part in (schema, *(schema["$defs"][name] for name in ("run", "case", "label", "step"))):
+        assert set(part["properties"]) <= listed
+    assert f"version {SCHEMA_VERSION}" in page
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -57,12 +57,14 @@ def test_the_source_stays_and_the_answer_has_the_unadapted_ones_form(row, kind, 
     if row in NEEDS_RUNNING_STATS and kind != "batch":
         assert "keeps no running statistics" in run.cases[-1].reason and torch.equal(answer, unadapted)
         return
-    assert run.cases[-1].reason is None
     assert (run.cases[-1].weight_distance > 0) == (row in LEARNERS)
     if row == "Source" or (row == "Statistics" and kind != "batch"):
+        said = "nothing adapts" if row == "Source" else "the answer equals the unadapted one"
+        assert said in run.cases[-1].reason and not run.cases[-1].adapted
         torch.testing.assert_close(answer, unadapted, rtol=1e-4, atol=1e-4)
-    else:
-        assert not torch.allclose(answer, unadapted, atol=1e-4)
+        return
+    assert run.cases[-1].reason is None
+    assert not torch.allclose(answer, unadapted, atol=1e-4)
 
 
 @EACH_LEARNER

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import SimpleITK as sitk
 import torch
+from PIL import Image
 
 LABELS = {"background": 0, "front": 1, "back": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
@@ -59,7 +60,7 @@ def configuration(dims, channels):
     }
 
 
-def write_descriptions(folder, labels=LABELS, channels=("T1",), ending=".nii.gz", axes=(1, 0, 2)):
+def write_descriptions(folder, labels=LABELS, channels=("T1",), ending=".nii.gz", axes=(1, 0, 2), reader="SimpleITKIO"):
     """plans.json and dataset.json."""
     folder.mkdir(parents=True, exist_ok=True)
     dataset = {"channel_names": {str(k): name for k, name in enumerate(channels)}, "labels": labels, "file_ending": ending}
@@ -69,7 +70,7 @@ def write_descriptions(folder, labels=LABELS, channels=("T1",), ending=".nii.gz"
     plans = {
         "dataset_name": "Dataset001_Tiny",
         "plans_name": "nnUNetPlans",
-        "image_reader_writer": "SimpleITKIO",
+        "image_reader_writer": reader,
         "transpose_forward": list(axes),
         "transpose_backward": [int(k) for k in np.argsort(axes)],
         "label_manager": "LabelManager",
@@ -139,6 +140,14 @@ def write_case(folder, name, channels=1, seed=0, ending=".nii.gz"):
         files.append(folder / f"{name}_{channel:04d}{ending}")
         sitk.WriteImage(image, str(files[-1]), True)
     return files
+
+
+def write_picture(folder, name, seed=0):
+    """A photograph in colours, by nnU-Net's name for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (15, 17, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / f"{name}_0000.png")
+    return [folder / f"{name}_0000.png"]
 
 
 def predicted_by_nnunet(folder, files, out, folds):

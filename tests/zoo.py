@@ -136,6 +136,13 @@ KINDS = {
         "sigmoid",
         scripts=OWN_SCRIPTS,
     ),
+    "vista3d, told where windows lie": Kind(
+        VISTA,
+        {"_target_": "scripts.own.ClassInferer", "roi_size": [32, 32, 32], "sw_batch_size": 1, "with_coord": True},
+        SIGMOID,
+        "sigmoid",
+        scripts=OWN_SCRIPTS,
+    ),
     "an inferer and a network of its own": Kind(
         {"_target_": "scripts.own.Promptable"},
         {"_target_": "scripts.own.PromptInferer", "roi_size": 16},

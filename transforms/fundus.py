@@ -27,6 +27,7 @@ from monai_tta.transforms.fundus_crop import CropAroundDisc as CropAroundDisc
 from monai_tta.transforms.fundus_crop import CropAroundDiscd as CropAroundDiscd
 from monai_tta.transforms.fundus_crop import disc_centre as disc_centre
 from monai_tta.transforms.keyed import KeyedInvertible, with_meta_of
+from monai_tta.transforms.pictures import colours_as_shown
 
 
 class FundusFieldOfView(Transform):
@@ -217,7 +218,7 @@ def fundus_preprocessing(
     modes, smooth = ["bicubic", "nearest-exact"][: len(keys)], [True, False][: len(keys)]
     return Compose(
         [
-            LoadImaged(image, reader="PILReader", converter=methodcaller("convert", "RGB")),
+            LoadImaged(image, reader="PILReader", converter=colours_as_shown),
             *([] if label is None else [LoadImaged(label, reader="PILReader", converter=methodcaller("convert", "L"))]),
             EnsureChannelFirstd(keys),
             Resized(keys, spatial_size=tuple(size)[::-1], mode=modes, anti_aliasing=smooth),

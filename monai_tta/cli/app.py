@@ -12,6 +12,7 @@ import typer
 from monai_tta._version import __version__
 from monai_tta.cli import (
     calibrate,
+    check,
     compare,
     demo_command,
     finetune,
@@ -35,6 +36,7 @@ app = typer.Typer(
     epilog=help_end("monai-tta run hippocampus_mri SCANS --out MASKS", codes=(0, 2, 3, 130)),
 )
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
+app.command("check", rich_help_panel=SEGMENT, help=check.HELP, epilog=check.HELP_END)(check.check)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, complete_bundle, help_end
+from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
+from monai_tta.cli.interrupt import stop_in_order
+from monai_tta.cli.options import (
+    AsJson,
+    Checkpoint,
+    ConfigFiles,
+    Device,
+    Seed,
+    check_dataset_dir,
+    check_new_file,
+    complete_bundle,
+    help_end,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
+    from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.quality.gain_predictor import GainPredictor
 
-HELP_END = help_end("monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val")
+HELP_END = help_end("monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val", codes=(0, 2, 3, 130))
 
 CalibrationBundle = Annotated[
     Path,
@@ -27,7 +39,12 @@ CalibrationBundle = Annotated[
     ),
 ]
 Keys = Annotated[
-    list[str], typer.Option("--set", help="KEY=VALUE of the evaluate config, e.g. split=source_val; may be given several times")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="ID=VALUE",
+        help="an entry of the bundle's inference or evaluate config, e.g. split=source_val; may be given several times",
+    ),
 ]
 
 
@@ -37,50 +54,118 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
     ] = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     size: Annotated[int, typer.Option(help="how many distorted images")] = 160,
     budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
     harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
     seed: Seed = 0,
+    trials: Annotated[
+        Path | None, typer.Option(help="the folder in which results of trials are kept; beside the gain predictor if not given")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="forget the kept trials of these images and this network")] = False,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Calibrate the gain predictor of `--method careful` on labelled, distorted source images.
 
-    Use images that the network was not trained on. The file holds numbers
-    alone, no image and no name.
+    Use images that the network was not trained on, at least five with
+    something in their labels. The file holds numbers alone, no image and no
+    name.
+
+    The results of all trials are kept. After Ctrl-C or a kill the same
+    command goes on, and another --harm or a larger --size takes no trial
+    again. They hold no image, name or shape; remove their folder when the
+    predictor is done.
+
+    A predictor that gained nothing on held-out cases, or harmed too many, is
+    of no use. The command says so and ends with 3. The file is written, and
+    `monai-tta run` then does not adapt unless a --method is named.
     """
-    with report_errors():
-        root = find_bundle(bundle)
-        check_dataset_dir(dataset_dir)
-        if not find_spec("sklearn"):  # told now, not after an hour of work
-            raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
-
-        from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
-        from monai_tta.preparation.calibrate import parse_keys
-        from monai_tta.preparation.collect_cases import CalibrationSettings
-        from monai_tta.quality.predictor_files import predictor_file
-
-        settings = CalibrationSettings(size=size, budget=budget, harm=harm, seed=seed)
-        file = out or predictor_file(root / "models" / checkpoint)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with show_progress("calibrating", size, "distorted images") as progress:
-            for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
-                if isinstance(done, int):
-                    progress.move_to(done, size, "distorted images")
-                else:
-                    predictor = done
-        predictor.save(file)
+    settings = {"size": size, "budget": budget, "harm": harm, "seed": seed}
+    try:
+        with stop_in_order(), report_errors():
+            root = find_bundle(bundle)
+            check_dataset_dir(dataset_dir)
+            if not find_spec("sklearn"):  # told now, not after an hour of work
+                raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
+            how = {"device": device, "config_files": config, "restart": restart}
+            predictor, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+    except KeyboardInterrupt:
+        say("interrupted; what was tried is kept, and the same command goes on")
+        raise typer.Exit(130) from None
+    useless = predictor.useless_because()
     if as_json:
-        print_json({"found": {**predictor.about, "margin": predictor.margin}, "written": str(file)})
+        found = {**predictor.about, "margin": predictor.margin}
+        print_json({"found": found, "written": str(file), "of no use because": useless, "left out": left_out})
     else:
-        _print_predictor(predictor, file)
+        _print_predictor(predictor, file, useless)
+    if useless or left_out:
+        raise typer.Exit(3)
 
 
-def _print_predictor(predictor: GainPredictor, file: Path) -> None:
+def _calibrate(
+    root: Path,
+    dataset_dir: Path,
+    checkpoint: str | None,
+    entries: list[str],
+    settings: dict[str, Any],
+    out: Path | None,
+    trials: Path | None,
+    **how: Any,
+) -> tuple[GainPredictor, Path, list[str]]:
+    """Calibrate and write; the predictor, its file, and a line for each image that was left out."""
+    from monai_tta.pipeline.checkpoint import checkpoint_name
+    from monai_tta.pipeline.config_changes import ConfigChanges
+    from monai_tta.preparation.calibrate import parse_keys
+    from monai_tta.preparation.collect_cases import CalibrationSettings
+    from monai_tta.preparation.trials import trials_folder
+    from monai_tta.quality.predictor_files import predictor_file
+
+    chosen = CalibrationSettings(**settings)
+    keys = parse_keys(entries)
+    weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), ("evaluate",))
+    file = out or predictor_file(root / "models" / weights)
+    check_new_file(file)
+    how |= {"keys": keys, "trials": trials or trials_folder(file)}
+    predictor, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    predictor.save(file)
+    return predictor, file, left_out
+
+
+def _show_progress(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
+    """Calibrate and show how far it is; the predictor, and a line for each image that was left out."""
+    from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
+    from monai_tta.preparation.collect_cases import Kept
+
+    left_out = []
+    predictor = None
+    with show_progress("calibrating", settings.size, "distorted images") as progress:
+        for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, **how):
+            if isinstance(done, Kept):
+                progress.move_to(done, settings.size, "distorted images, as an earlier calibration left them", counts=False)
+            elif isinstance(done, int):
+                progress.move_to(done, settings.size, "distorted images")
+            elif isinstance(done, str):
+                left_out.append(done)
+                say(done, "red")
+            else:
+                predictor = done
+    return predictor, left_out
+
+
+def _print_predictor(predictor: GainPredictor, file: Path, useless: str | None) -> None:
     rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in predictor.about.items()]
     print_table(["of", "found"], [*rows, ("margin", f"{predictor.margin:g} spreads")])
+    if useless:
+        print_line(f"of no use: {useless}")
+        print_line(
+            f"written: {file}; because of it `monai-tta run` does not adapt this checkpoint unless a --method is named. "
+            "More labelled images, or a larger --harm, may help"
+        )
+        return
     print_line(
         f"written: {file}; `monai-tta run` finds it in its bundle; elsewhere give --method careful --choose predictor=FILE"
     )

@@ -9,10 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoints, DatasetDir, Device, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
+from monai_tta.cli.options import (
+    Checkpoints,
+    ConfigEntries,
+    ConfigFiles,
+    DatasetDir,
+    Device,
+    EvaluationBundle,
+    PrecisionOption,
+    check_dataset_dir,
+    check_new_folder,
+    help_end,
+    parse_changes,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
-from monai_tta.reporting.rows import METRICS
+from monai_tta.reporting.rows import METRICS, has_rows
 
 HELP_END = help_end("monai-tta compare BUNDLE --dataset-dir DATA --out OUT --only GraTa", codes=(0, 2, 3, 130))
 TABLES_HELP_END = help_end("monai-tta tables OUT --csv")
@@ -22,7 +34,7 @@ def compare(
     bundle: EvaluationBundle,
     dataset_dir: DatasetDir,
     out: Annotated[Path, typer.Option(help="the folder for rows.sqlite, tables and plots; the same one resumes")],
-    checkpoint: Checkpoints = ["model.pt"],  # noqa: B006
+    checkpoint: Checkpoints = [],  # noqa: B006
     only: Annotated[list[str], typer.Option(help="a row of the table, besides Source; may be given several times")] = [],  # noqa: B006
     domain: Annotated[list[str], typer.Option(help="a domain's label; may be given several times")] = [],  # noqa: B006
     severity: Annotated[list[int], typer.Option(help="of simulated scanners, 1 to 5; may be given several times")] = [],  # noqa: B006
@@ -33,6 +45,8 @@ def compare(
     ablations: Annotated[bool, typer.Option("--ablations", help="add GraTa without its parts, see docs/compare.md")] = False,
     metrics: Annotated[str, typer.Option(help="which to compute; dice alone is fast")] = ",".join(METRICS),
     precision: PrecisionOption = "exact",
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     device: Device = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="draw example cases; they hold pixels of the images")] = False,
     workers: Annotated[int, typer.Option(help="processes; 0 for one per core", min=0)] = 0,
@@ -42,7 +56,6 @@ def compare(
     After Ctrl-C or a kill the same command resumes.
     """
     choices: dict[str, Any] = {
-        "checkpoints": tuple(checkpoint),
         "only": tuple(only),
         "domains": tuple(domain),
         "severities": tuple(severity),
@@ -58,10 +71,16 @@ def compare(
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir)
+        check_new_folder(out)
+        choices["changes"] = parse_changes(config, set_)
 
         from monai_tta.evaluation.compare import compare as run_comparison
         from monai_tta.evaluation.plan import ComparisonPlan
+        from monai_tta.evaluation.protocol import protocol_of
+        from monai_tta.pipeline.checkpoint import checkpoint_name
 
+        protocol_of(root)  # tells that there is none, before anything else is looked for
+        choices["checkpoints"] = tuple(checkpoint) or (checkpoint_name(root, None, choices["changes"], ("evaluate",)),)
         plan = ComparisonPlan(root=root, dataset_dir=dataset_dir, **choices)
         with show_progress("comparing") as progress:
             for done, total, failed in run_comparison(plan, out, workers or None):
@@ -74,11 +93,10 @@ def _finish(out: Path, failures: list[str]) -> None:
     """Draw the tables of what there is; end with 3 where something failed."""
     for failure in dict.fromkeys(failures):
         say(f"failed: {failure}", "red")
-    try:
-        tables(out)
-    except typer.Exit:
-        if not failures:
-            raise
+    if failures and not has_rows(out / "rows.sqlite"):
+        say("no table: nothing could be compared; mend what failed and give the same command again")
+        raise typer.Exit(3)
+    tables(out)
     if failures:
         raise typer.Exit(3)
 

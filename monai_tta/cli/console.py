@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from math import isfinite
 from typing import Any, cast
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+
+from monai_tta.compute.json_values import finite_json
+from monai_tta.pipeline.describe_error import cause_of, plain_words
 
 _LONGEST = 2000
 
@@ -80,25 +82,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output. Numbers that JSON has no word for (NaN, infinity) become null."""
-    typer.echo(json.dumps(_finite(document), indent=1, default=str))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+    typer.echo(json.dumps(finite_json(document), indent=1, default=str))
 
 
 def describe_failure(error: BaseException) -> str:
     """An error on one line; with its kind, where that is needed to make sense of the message."""
-    while isinstance(error, RuntimeError) and error.__cause__ is not None:  # MONAI's words around what went wrong in a config
-        error = error.__cause__
-    words = " ".join(str(error).split())
+    if isinstance(error, RuntimeError):  # MONAI's words around what went wrong in a config
+        error = cause_of(error)
+    words = plain_words(error) or " ".join(str(error).split())
+    if isinstance(error, KeyError) and plain_words(error):
+        return words
     if isinstance(error, ValueError | OSError | ImportError) and words:
         return words
-    return f"{type(error).__name__}: {words or 'out of memory' if isinstance(error, MemoryError) else words}"
+    return f"{type(error).__name__}: {words or ('out of memory' if isinstance(error, MemoryError) else 'it does not say why')}"
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def make_demo(out: Path, advance: Callable[[str], None] = lambda done: None, see
     """Segment both boxes of both images in three ways.
 
     Writes into ``out``: the boxes (``scans/IMAGE_SIDE.nii.gz``), a mask of each (``METHOD/IMAGE_SIDE_seg.nii.gz``), the picture
-    (``demo.png``) and ``records.json``. The same machine and versions give the same masks each time.
+    (``demo.png``) and ``demo.json``. The same machine and versions give the same masks each time.
 
     Args:
         out: the folder; it is made where it does not exist.
@@ -138,11 +138,11 @@ def make_demo(out: Path, advance: Callable[[str], None] = lambda done: None, see
             answers[key] = DemoAnswer(*key, int((mask > 0).sum()), agreement, *count_islands(mask), record)
             advance(f"{method}, {image}, {side}")
     found = [answers[image, method, side] for image in IMAGES for method in METHODS for side in CENTRES]
-    left_alone = {key for key, answer in answers.items() if not answer.record.adapted}
+    left_alone = {key for key, answer in answers.items() if answer.kind == "left alone"}
     boxes = {key: read_voxels(file) for key, file in files.items()}
     draw_demo(boxes, masks, {key: answer.label for key, answer in answers.items()}, left_alone, out / "demo.png")
     document = {"scanner": in_words(scanner), "answers": [asdict(answer) for answer in found]}
-    write_atomically(out / "records.json", json.dumps(document, indent=1) + "\n")
+    write_atomically(out / "demo.json", json.dumps(document, indent=1) + "\n")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, help_end
+from monai_tta.cli.options import AsJson, check_new_folder, help_end
 from monai_tta.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def demo(
 ) -> None:
     """Find both hippocampi in the ICBM-152 template, as it is and through a simulated poor scanner: unadapted, GraTa, Careful."""
     with report_errors():
+        check_new_folder(out)
+
         from monai_tta.cli.demo import SEED, in_words, make_demo, poor_scanner
         from monai_tta.core.record import reasons_on_record_alone
 

@@ -44,7 +44,7 @@ def finetune(
     bundle: Bundle,
     datalist: Annotated[Path, typer.Option(help='a JSON list of {"image": ..., "scribble": ...}; paths are relative to it')],
     out: Annotated[Path, typer.Option(help="the new checkpoint; a file that exists is never replaced")],
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     values: Annotated[
         str, typer.Option(help="the scribbles' value of each class, background first, e.g. 0,1,2; N+1,1,...,N if not given")
     ] = "",
@@ -67,6 +67,7 @@ def finetune(
         classes = _numbers(values, "--values")
         overlapping = tuple(_numbers(part.replace("+", ","), "--channels") for part in channels.split(",") if channels)
 
+        from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.pipeline.choices import build_value
         from monai_tta.preparation.finetune_bundle import ScribbleValues, finetune_bundle
         from monai_tta.preparation.finetune_scribbles import FinetuneSettings
@@ -75,12 +76,13 @@ def finetune(
         scribbles = ScribbleValues(
             values=classes or None, unmarked=unmarked, channels=overlapping or None, half_distance=half_distance
         )
+        weights = checkpoint_name(root, checkpoint)
         with show_progress("fine-tuning", settings.steps, "steps") as progress:
             made, held_out = finetune_bundle(
                 root,
                 datalist,
                 out,
-                checkpoint,
+                weights,
                 scribbles,
                 settings,
                 check=check,

@@ -18,7 +18,7 @@ def night(
     bundle: Bundle,
     diary: Annotated[Path, typer.Option(help="the folder that the day was given by --choose diary=FOLDER")],
     out: Annotated[Path, typer.Option(help="the new checkpoint; a relative path is one in the bundle's folder")],
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     choose: Choices = [],  # noqa: B006
     device: Device = None,
     keep_diary: Annotated[bool, typer.Option("--keep-diary", help="do not delete the day's images afterwards")] = False,
@@ -41,11 +41,13 @@ def night(
 
         from monai_tta.core.diary import Diary
         from monai_tta.pipeline.bundle import load_bundle
+        from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.pipeline.method_by_name import named_method
         from monai_tta.pipeline.night import consolidate_network, head_of_bundle
 
         method = named_method("dyna", [*choose, f"diary={diary}"])
-        source = load_bundle(root, checkpoint, device)
+        weights = checkpoint_name(root, checkpoint)
+        source = load_bundle(root, weights, device)
         day = Diary(diary)
         print_line(f"learning from {len(day.to_learn_from())} images; {len(day.held_back())} are held back")
         held_back = [day.read(file) for file in day.held_back()]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import method_summaries
 from monai_tta.pipeline.shipped_bundles import shipped_bundles
@@ -21,6 +23,7 @@ EXIT_CODES = {
     0: "all is done",
     2: "what was asked for cannot be done",
     3: "a case failed; the others are done",
+    4: "an image looks unlike the source's",
     130: "stopped by Ctrl-C",
 }
 
@@ -67,8 +70,27 @@ EvaluationBundle = Annotated[
     ),
 ]
 DatasetDir = Annotated[Path, typer.Option(help="the folder of labelled data, called DATA in the bundle's configs/compare.yaml")]
-Checkpoint = Annotated[str, typer.Option(help="a file in the bundle's models folder")]
-Checkpoints = Annotated[list[str], typer.Option(help="a file in the bundle's models folder; may be given several times")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="a file in the bundle's models folder; the one that its config names, else model.pt, if not given"),
+]
+Checkpoints = Annotated[
+    list[str], typer.Option(help="as of `monai-tta run`: a file in the bundle's models folder; may be given several times")
+]
+ConfigEntries = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="ID=VALUE",
+        help="an entry of the bundle's config, e.g. network_def#channels=[8,16]; may be given several times",
+    ),
+]
+ConfigFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--config", metavar="FILE", help="a config file to lay over the bundle's own: a path, or a name in its configs folder"
+    ),
+]
 Choices = Annotated[
     list[str],
     typer.Option(
@@ -93,6 +115,15 @@ def parse_budget(given: int | None) -> Literal["auto"] | int | None:
     return "auto" if given is None else given or None
 
 
+def parse_changes(files: list[str], entries: list[str]) -> ConfigChanges:
+    """What --config and --set lay over a bundle's config.
+
+    Raises:
+        ValueError: for an entry that is not ID=VALUE.
+    """
+    return ConfigChanges.of(files, parse_entries(entries))
+
+
 def check_dataset_dir(folder: Path, holds: str = "labelled data") -> None:
     """Refuse a folder of data that is not there, before torch is imported.
 
@@ -101,3 +132,31 @@ def check_dataset_dir(folder: Path, holds: str = "labelled data") -> None:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; --dataset-dir is the folder of the {holds}")
+
+
+def check_new_file(file: Path, option: str = "--out") -> None:
+    """Refuse a place where no file can be written, before any work. Nothing is made.
+
+    Raises:
+        IsADirectoryError: when it is a folder.
+        NotADirectoryError: when a file is in the place of its folder, or of one above.
+        PermissionError: when its folder cannot be written to.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; {option} is the file to write")
+    above = next((folder for folder in file.absolute().parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file, so {file} cannot be written; give another {option}")
+    if above is not None and not os.access(above, os.W_OK):
+        raise PermissionError(f"{above} cannot be written to; give another {option}")
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a place where no folder can be, before any work. Nothing is made.
+
+    Raises:
+        NotADirectoryError: when a file is in its place, or in that of a folder above.
+    """
+    above = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()), None)
+    if above is not None and not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file; --out is a folder")

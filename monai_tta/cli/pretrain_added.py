@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
-from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, Seed, check_dataset_dir, help_end
+from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -37,7 +37,7 @@ def pretrain_added(
     bundle: Bundle,
     dataset_dir: Annotated[Path, typer.Option(help="a folder of the source's images, without labels")],
     out: Annotated[Path, typer.Option(help="the .npz file to write")],
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     kind: Annotated[str, typer.Option(help="what is added to each convolution: lora or adapter")] = "lora",
     rank: Annotated[int, typer.Option(help="channels of its bottleneck", min=1)] = 2,
     where: Annotated[str, typer.Option(help="a regular expression that a convolution's name must match; all if not given")] = "",
@@ -56,9 +56,11 @@ def pretrain_added(
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir, "images")
+        check_new_file(out)
 
         from monai_tta.core.added_parameters import Added
         from monai_tta.core.optimizers import Adam
+        from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.preparation.pretrain_added import PretrainingSettings
         from monai_tta.preparation.pretrain_bundle import pretrain_bundle
 
@@ -72,8 +74,9 @@ def pretrain_added(
             measured=measured,
             seed=seed,
         )
+        weights = checkpoint_name(root, checkpoint)
+        trained, failed = _follow(pretrain_bundle(root, dataset_dir, weights, settings, device), steps)
         out.parent.mkdir(parents=True, exist_ok=True)
-        trained, failed = _follow(pretrain_bundle(root, dataset_dir, checkpoint, settings, device), steps)
         trained.save(out)
     _print_trained(trained, out, as_json)
     if trained.about["agreement, distorted, after"] <= trained.about["agreement, distorted, before"]:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Budget, Bundle, Choices, Device, complete_method, help_end, parse_budget
+from monai_tta.cli.options import (
+    AsJson,
+    Budget,
+    Bundle,
+    Checkpoint,
+    Choices,
+    ConfigEntries,
+    ConfigFiles,
+    Device,
+    check_new_file,
+    complete_method,
+    help_end,
+    parse_budget,
+    parse_changes,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -27,6 +41,9 @@ def profile(
     choose: Choices = [],  # noqa: B006
     size: Annotated[str, typer.Option(help="the image's voxels, e.g. 96,96,96; one window in 2D and 64 in 3D if not given")] = "",
     budget: Budget = None,
+    checkpoint: Checkpoint = None,
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
     device: Device = None,
     repeats: Annotated[int, typer.Option(help="how often each way is timed", min=1)] = 3,
     untrained: Annotated[
@@ -40,14 +57,17 @@ def profile(
         root = find_bundle(bundle, nnunet=True)
         find_method_name(method)
         shape = parse_size(size)
+        changes = parse_changes(config, set_)
         if out is not None:  # now, not when all is measured
-            out.parent.mkdir(parents=True, exist_ok=True)
+            check_new_file(out)
 
         from monai_tta.evaluation.cost_job import CostJob
         from monai_tta.evaluation.costs import profile as measure_costs
+        from monai_tta.pipeline.checkpoint import checkpoint_name
 
-        weights = None if untrained else "model.pt"
-        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), checkpoint=weights, device=device)
+        weights = None if untrained else checkpoint_name(root, checkpoint, changes)
+        where: dict[str, Any] = {"checkpoint": weights, "device": device, "changes": changes}
+        job = CostJob(root, named_method(method, choose), shape, parse_budget(budget), **where)
         with show_progress("timing", repeats + 2, "steps") as progress:
             doing = ""
             for step in measure_costs(job, repeats):
@@ -58,6 +78,7 @@ def profile(
                 else:
                     found = step
         if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(found.to_json(), encoding="utf-8")
     if as_json:
         print_json(json.loads(found.to_json()))

@@ -40,12 +40,19 @@ class CaseProgress(ABC):
         self.done += 1
         self._show(text, 1 if counts else 0)
 
-    def move_to(self, done: int, total: int | None, text: str = "") -> None:
-        """So many cases are done, of so many."""
+    def move_to(self, done: int, total: int | None, text: str = "", *, counts: bool = True) -> None:
+        """So many cases are done, of so many.
+
+        Args:
+            done: how many.
+            total: of how many; None where that is not known yet.
+            text: what became of them.
+            counts: whether they took time in this run.
+        """
         newly = max(0, done - self.done)
         self.done = done
         self.total = total
-        self._show(text, newly)
+        self._show(text, newly if counts else 0)
 
     @abstractmethod
     def _show(self, text: str, counted: int) -> None:

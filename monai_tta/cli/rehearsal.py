@@ -10,7 +10,7 @@ import typer
 
 from monai_tta.cli.calibrate import CalibrationBundle, Keys
 from monai_tta.cli.console import print_json, print_line, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -23,7 +23,7 @@ def rehearsal(
     out: Annotated[
         Path | None, typer.Option(help="the file of features; models/rehearsal.npz in the bundle if not given")
     ] = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
     seed: Seed = 0,
     device: Device = None,
@@ -42,17 +42,21 @@ def rehearsal(
             raise ImportError("choosing features needs scikit-learn: pip install 'monai-tta[calibrate]'")
 
         from monai_tta.core.stored_features import features_file
+        from monai_tta.pipeline.checkpoint import checkpoint_name
+        from monai_tta.pipeline.config_changes import ConfigChanges
         from monai_tta.preparation.calibrate import parse_keys
         from monai_tta.preparation.rehearsal import rehearsal_of_bundle
 
-        file = out or features_file(root / "models" / checkpoint)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        weights = checkpoint_name(root, checkpoint, ConfigChanges.of((), parse_keys(set_)), ("evaluate",))
+        file = out or features_file(root / "models" / weights)
+        check_new_file(file)
         with show_progress("reading", None, "images") as progress:
-            for done in rehearsal_of_bundle(root, dataset_dir, checkpoint, parse_keys(set_), seed, device):
+            for done in rehearsal_of_bundle(root, dataset_dir, weights, parse_keys(set_), seed, device):
                 if isinstance(done, int):
                     progress.advance("image read")
                 else:
                     stored = done
+        file.parent.mkdir(parents=True, exist_ok=True)
         stored.save(file)
         size = file.stat().st_size
     if as_json:

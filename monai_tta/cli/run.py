@@ -3,47 +3,63 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images
+from monai_tta.cli.check import CheckInputs, Checks, Fix, checked_inputs
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
+from monai_tta.cli.load_to_adapt import load_to_adapt
 from monai_tta.cli.options import (
     Budget,
     Bundle,
     Checkpoint,
     Choices,
+    ConfigEntries,
+    ConfigFiles,
     Device,
     PrecisionOption,
     Seed,
     complete_method,
     help_end,
     parse_budget,
+    parse_changes,
 )
 from monai_tta.cli.progress import show_progress
+from monai_tta.cli.run_facts import RunRequest, facts_of
+from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
+from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
-    from monai_tta.core.method import AdaptationMethod
-    from monai_tta.pipeline.bundle import SourceBundle
+    from monai_tta.pipeline.records import Records
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.segment import Outcome
 
 HELP = """Segment images with a bundle's network, adapted to each. Masks are in each image's own space.
 
 Without --method the safe way is taken, and one line says which and why:
-careful where the checkpoint has a gain predictor; else statistics pooled
-over the volume and blended 0.3 where the network has running statistics;
-else no adaptation.
+careful where the checkpoint has a gain predictor, and no adaptation where
+that one is of no use; else statistics pooled over the volume and blended
+0.3 where the network has running statistics; else no adaptation.
 
-records.json has an entry for each image, in the order in which they were
-given, and null where one failed.
+In a folder, images are found at any depth; what is skipped is said at the
+end. The mask of p1/ct.nii.gz is p1_ct_seg.nii.gz.
+
+records.json and records.csv say of each image what became of it, how much
+of each label its mask holds (in ml, where the image says how large a voxel
+is), and what went wrong where it failed. They name masks, never paths;
+--anonymous leaves the names out.
+
+Inputs are checked first, where there is a reference (see `monai-tta check`).
+--fix corrects them; the masks then lie on the images as given.
 
 After Ctrl-C, a kill or a full disk the same command resumes: it does not
 segment again what is finished. A run with --reset never cannot resume,
@@ -62,8 +78,13 @@ def complete_guard(incomplete: str) -> list[str]:
     return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders of either")]
-Out = Annotated[Path, typer.Option(help="the folder for masks and records.json")]
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGES", help="files, folders of DICOM series, folders with either at any depth, or datalists (.json, .csv)"
+    ),
+]
+Out = Annotated[Path, typer.Option(help="the folder for masks, records.json and records.csv")]
 Method = Annotated[
     str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
 ]
@@ -75,6 +96,8 @@ Guards = Annotated[
     typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times", autocompletion=complete_guard),
 ]
 Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
+Anonymous = Annotated[bool, typer.Option("--anonymous", help="leave the names of images and masks out of the records")]
+MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one to make masks of: its name or number")]
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
@@ -92,150 +115,122 @@ def run_images(
     budget: Budget = None,
     seed: Seed = 0,
     precision: PrecisionOption = "exact",
+    main_output: MainOutput = None,
     guard: Guards = [],  # noqa: B006
     reference: Reference = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     device: Device = None,
+    set_: ConfigEntries = [],  # noqa: B006
+    config: ConfigFiles = [],  # noqa: B006
+    group: Group = "",
+    sequences: Sequences = "",
+    prompts: Prompts = None,
     restart: Restart = False,
+    anonymous: Anonymous = False,
+    fix: Fix = False,
+    check: CheckInputs = True,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
-    options["budget"] = parse_budget(budget)
-    request = _Request(
+    options |= {"budget": parse_budget(budget), "main_output": main_output}
+    request = RunRequest(
         bundle=bundle,
         images=images,
         out=out,
         checkpoint=checkpoint,
+        changes=(config, set_),
         device=device,
         method=method,
         choices=choose,
         guards=guard,
         reference=reference,
         restart=restart,
+        anonymous=anonymous,
+        checks=Checks(reference, check, fix),
         options=options,
+        cases=CaseOptions(group, sequences, prompts),
     )
     with stop_in_order():
-        raise typer.Exit(_run(request))
+        with report_errors():
+            root = _check_names(request)  # before torch is imported, which takes seconds
+        with as_images(images, request.cases, root, out) as found:
+            raise typer.Exit(_run(replace(request, images=found), images))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """What the command line asked for; ``options`` are keyword arguments of `AdaptiveInferer`."""
-
-    bundle: Path
-    images: list[Path]
-    out: Path
-    checkpoint: str
-    device: str | None
-    method: str | None
-    choices: list[str]
-    guards: list[str]
-    reference: Path | None
-    restart: bool
-    options: dict[str, Any]
-
-
-def _run(request: _Request) -> int:
-    """Segment the images; the exit code."""
+def _run(request: RunRequest, given: list[Path]) -> int:
+    """Segment the images, which were ``given`` as files and folders; the exit code."""
     log: RunLog | None = None
+    records: Records | None = None
+    outcomes: list[Outcome] = []
     try:
         with report_errors():
-            bundle = _check_names(request)  # before torch is imported, which takes seconds
+            bundle = find_bundle(request.bundle, nnunet=True)
 
             from monai_tta.core.record import reasons_on_record_alone
-            from monai_tta.pipeline.bundle import load_bundle, source_files
-            from monai_tta.pipeline.find_images import check_output_folder, find_images
+            from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
+            from monai_tta.pipeline.image_names import named_images
+            from monai_tta.pipeline.named_warnings import warnings_with_names
+            from monai_tta.pipeline.records import Records
             from monai_tta.pipeline.run_log import RunLog
-            from monai_tta.pipeline.segment import segment, settings_of, write_records
+            from monai_tta.pipeline.segment import segment, settings_of
+            from monai_tta.pipeline.source_files import weights_file
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
-            source = load_bundle(bundle, request.checkpoint, *([] if request.device is None else [request.device]))
-            method = _method(named, source, source_files(bundle, request.checkpoint)[1][0])
-            files = source.cases(find_images(request.images))
-            check_output_folder(request.out, [*request.images, *files])
-            if source.about:
-                say(source.about)
-            settings = settings_of(bundle, request.checkpoint, method, options)
-            log = RunLog(request.out, files, settings, restart=request.restart, files_of=source.files_of)
-            todo = segment(source, files, request.out, method, run_log=log, **options)
-            outcomes = []
-            with closing(todo), reasons_on_record_alone(), show_progress("segmenting", len(files), "images") as progress:
+            changes = parse_changes(*request.changes)
+            source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, request.device, changes, named)
+            found = named_images(request.images, request.out)
+            files, names = found.images, found.names
+            check_output_folder(request.out, [*given, *files])
+            settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
+            checked, depends = checked_inputs(source, weights_file(bundle, checkpoint), files, names, request.checks)
+            settings |= depends
+            log = RunLog(request.out, files, settings, names=names, restart=request.restart)
+            records = Records(request.out, facts_of(request, changes, source, method, checkpoint, settings), len(files))
+            todo = segment(source, files, request.out, method, names=names, run_log=log, checked=checked, **options)
+            with (
+                closing(todo),
+                reasons_on_record_alone(),
+                warnings_with_names(say),
+                show_progress("segmenting", len(files), "images") as progress,
+            ):
                 for outcome in todo:
                     outcomes.append(outcome)
-                    progress.advance(_describe(outcome), counts=not outcome.earlier_run)
-            write_records(log.records(), request.out / "records.json")
-            code = _report(outcomes, request.out)
+                    records.add(outcome)
+                    progress.advance(describe_outcome(outcome), counts=not outcome.earlier_run)
+            records.write(finished=True)
+            code = report_outcomes(outcomes, request.out)
+            for line in lines_on_skipped(found):
+                say(line)
             log.close()
             return code
     except KeyboardInterrupt:
-        _report_interrupt(log)
+        report_interrupt(log, records, outcomes)
         return 130
     except typer.Exit:
-        _keep_what_is_done(log)
+        keep_what_is_done(log, records, outcomes)
         raise
 
 
-def _check_names(request: _Request) -> Path:
-    """Check every name that was given; the bundle's folder."""
-    bundle = find_bundle(request.bundle, nnunet=True)
+def _check_names(request: RunRequest) -> Path:
+    """Check every name that was given; the folder of the bundle, or of the nnU-Net."""
+    root = find_bundle(request.bundle, nnunet=True)
     if request.method is not None:
         find_method_name(request.method)
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
-    return bundle
+    changes = parse_changes(*request.changes)
+    if is_nnunet_folder(root):
+        _check_nnunet_options(request, bool(changes))
+    return root
 
 
-def _method(named: AdaptationMethod | None, source: SourceBundle, weights: Path) -> AdaptationMethod:
-    """The named method with what belongs to the checkpoint; the safe one where none is named, which is said in a line."""
-    from monai_tta.pipeline.bundle_predictor import safe_method
-
-    if named is None:
-        named, which_and_why = safe_method(source.network, weights, source.can_calibrate)
-        say(f"method: {which_and_why}")
-    return named.for_checkpoint(weights)
-
-
-def _describe(outcome: Outcome) -> str:
-    """One image's outcome in a few words."""
-    if outcome.earlier_run:
-        return f"{outcome.image.name} was done before"
-    if outcome.case is None:
-        return f"{outcome.image.name} failed"
-    return f"{outcome.image.name} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
-
-
-def _report(outcomes: list[Outcome], out: Path) -> int:
-    """Say how it went; 3 when an image failed, else 0."""
-    for outcome in outcomes:
-        if outcome.case and outcome.case.reason:
-            say(f"{outcome.image.name}: unadapted answer: {outcome.case.reason}")
-        if outcome.case and outcome.case.restarted:
-            say(f"{outcome.image.name}: the stream was restarted: {outcome.case.restarted}")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    earlier = sum(outcome.earlier_run for outcome in outcomes)
-    before = f" ({earlier} of them before this run was stopped)" if earlier else ""
-    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
-    for outcome in failed:
-        say(f"failed: {outcome.image.name}: {outcome.error}", "red")
-    return 3 if failed or not outcomes else 0
-
-
-def _report_interrupt(log: RunLog | None) -> None:
-    """Ctrl-C: what is finished stays."""
-    if log is None or not log.cases:
-        say("interrupted; nothing was finished")
-        return
-    _keep_what_is_done(log)
-    say(
-        f"interrupted; {len(log.cases)} of {len(log.images)} segmented, with records.json, in {log.out}; the same command resumes"
-    )
-
-
-def _keep_what_is_done(log: RunLog | None) -> None:
-    """Write the records of a run that was stopped."""
-    if log is not None and log.cases:
-        from monai_tta.pipeline.segment import write_what_is_done
-
-        write_what_is_done(log)
+def _check_nnunet_options(request: RunRequest, has_changes: bool) -> None:
+    """Refuse options that nnU-Net's networks have no use for, before torch is imported."""
+    if has_changes:
+        raise ValueError(f"{request.bundle}: {NO_CONFIG}")
+    if request.cases.prompts is not None:
+        raise ValueError("--prompts is for promptable networks; those of nnU-Net take images alone")
+    if request.options["main_output"] is not None:
+        raise ValueError("--main-output is for networks of several outputs; those of nnU-Net have one")

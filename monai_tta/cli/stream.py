@@ -8,7 +8,16 @@ from typing import Annotated, TextIO
 import typer
 
 from monai_tta.cli.console import print_line, report_errors, say
-from monai_tta.cli.options import Checkpoint, DatasetDir, Device, EvaluationBundle, PrecisionOption, check_dataset_dir, help_end
+from monai_tta.cli.options import (
+    Checkpoint,
+    DatasetDir,
+    Device,
+    EvaluationBundle,
+    PrecisionOption,
+    check_dataset_dir,
+    check_new_folder,
+    help_end,
+)
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.stream_rows import StreamRow
@@ -22,7 +31,7 @@ def stream(
     bundle: EvaluationBundle,
     dataset_dir: DatasetDir,
     out: Annotated[Path, typer.Option(help="the folder for rows.jsonl, table.md and streams.svg")],
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     only: Annotated[list[str], typer.Option(help="a contender, besides Source; may be given several times")] = [],  # noqa: B006
     domain: Domains = [],  # noqa: B006
     orders: Annotated[int, typer.Option(min=1, help="how many orders to draw")] = 3,
@@ -43,14 +52,17 @@ def stream(
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir)
+        check_new_folder(out)
 
         from monai_tta.evaluation.contenders import stream_contenders
         from monai_tta.evaluation.protocol import chosen_domains, protocol_of
         from monai_tta.evaluation.streams import StreamPlan, streams
+        from monai_tta.pipeline.checkpoint import checkpoint_name
 
         protocol = protocol_of(root)
         chosen_domains(protocol, domain)
         names = [contender.label for contender in stream_contenders(protocol, only)]
+        weights = checkpoint_name(root, checkpoint)
         plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
         out.mkdir(parents=True, exist_ok=True)
         with (
@@ -58,7 +70,7 @@ def stream(
             (out / "rows.jsonl").open("w", encoding="utf-8") as file,
         ):
             choices = {"budget": budget or None, "precision": precision}
-            todo = streams(root, dataset_dir, plan, only, checkpoint, workers or None, device, **choices)
+            todo = streams(root, dataset_dir, plan, only, weights, workers or None, device, **choices)
             for done, failure in todo:
                 rows += done
                 failures += [failure] if failure else []

@@ -9,7 +9,7 @@ import typer
 
 from monai_tta.cli.calibrate import CalibrationBundle, Keys
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
-from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, help_end
+from monai_tta.cli.options import AsJson, Checkpoint, Device, Seed, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
@@ -25,7 +25,7 @@ def train_optimizer(
     out: Annotated[
         Path | None, typer.Option(help="the learned optimiser's file; models/learned_optimizer.npz in the bundle if not given")
     ] = None,
-    checkpoint: Checkpoint = "model.pt",
+    checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
     images: Annotated[int, typer.Option(help="how many source images at most, the first ones", min=1)] = 32,
     size: Annotated[int, typer.Option(help="how many distorted images are made of them", min=1)] = 32,
@@ -44,18 +44,22 @@ def train_optimizer(
         check_dataset_dir(dataset_dir)
 
         from monai_tta.core.learned_optimizer_file import TrainedOptimizer, optimizer_file
+        from monai_tta.pipeline.checkpoint import checkpoint_name
+        from monai_tta.pipeline.config_changes import ConfigChanges
         from monai_tta.preparation.calibrate import parse_keys
         from monai_tta.preparation.train_optimizer import OptimizerTraining, train_bundle_optimizer
 
         settings = OptimizerTraining(images=images, size=size, epochs=epochs, seed=seed)
-        file = out or optimizer_file(root / "models" / checkpoint)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        weights = checkpoint_name(root, checkpoint, ConfigChanges.of((), parse_keys(set_)), ("evaluate",))
+        file = out or optimizer_file(root / "models" / weights)
+        check_new_file(file)
         with show_progress("training", settings.steps, "steps") as progress:
-            for done in train_bundle_optimizer(root, dataset_dir, checkpoint, settings, parse_keys(set_), device):
+            for done in train_bundle_optimizer(root, dataset_dir, weights, settings, parse_keys(set_), device):
                 if isinstance(done, TrainedOptimizer):
                     trained = done
                 else:
                     progress.move_to(done, settings.steps, "steps")
+        file.parent.mkdir(parents=True, exist_ok=True)
         trained.save(file)
     if as_json:
         print_json({"found": trained.about, "written": str(file)})

@@ -58,11 +58,11 @@ def _read(load: Callable[[Path], Any], path: Path, when: int) -> Any:
     return load(path)
 
 
-def beside_checkpoint(weights: Path, name: str) -> Path:
-    """Where a file of numbers that belongs to a checkpoint is kept: beside its file of weights.
+def beside_checkpoint(weights: Path, name: str, ending: str = ".npz") -> Path:
+    """Where a file that belongs to a checkpoint is kept: beside its file of weights.
 
     >>> weights = Path("models/model_instance.pt")
     >>> beside_checkpoint(Path("models/model.pt"), "rehearsal").name, beside_checkpoint(weights, "rehearsal").name
     ('rehearsal.npz', 'rehearsal_model_instance.npz')
     """
-    return weights.with_name(f"{name}.npz" if weights.stem == "model" else f"{name}_{weights.stem}.npz")
+    return weights.with_name(f"{name}{ending}" if weights.stem == "model" else f"{name}_{weights.stem}{ending}")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 Precision = Literal["exact", "fast"]
+HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def native_half_dtype(device: torch.device) -> torch.dtype | None:
@@ -65,4 +66,4 @@ def each_finite(x: torch.Tensor) -> torch.Tensor:
 
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
     """Logits in float32 or wider. In half width, probabilities close to one would be rounded to one."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    return logits.float() if logits.dtype in HALF_DTYPES else logits

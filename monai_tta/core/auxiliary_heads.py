@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_tta.core.norm_uses import begin_pass
 from monai_tta.core.views import View, Views
 
 CHILD = "auxiliary_heads"
@@ -63,6 +64,7 @@ class AuxiliaryHeads(nn.Module):
         ``args`` and ``kwargs`` are what else the network takes.
         """
         outputs: list[Tensor] = []
+        begin_pass(network)
         handle = network.get_submodule(self.at).register_forward_hook(lambda *parts: outputs.append(parts[-1]))
         try:
             network(windows, *args, **kwargs)

@@ -56,6 +56,12 @@ class AdaptationMethod(ABC):
         return True
 
     @property
+    def answers_by_the_network(self) -> bool:
+        """Whether `predict` is a forward pass of the shadow and no more. Then an answer can only differ from the source's by what
+        has changed in the shadow."""
+        return type(self).predict is AdaptationMethod.predict
+
+    @property
     def is_continual(self) -> bool:
         """Whether the method is meant for streams (reset="never"), because it keeps something from case to case."""
         return False

@@ -1,4 +1,4 @@
-"""A private copy of a network that shares every tensor with it, in eval mode and in the fastest memory layout."""
+"""A private copy of a network that shares its parameters, in eval mode and in the fastest memory layout."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_tta.compute.precision import HALF_DTYPES
 from monai_tta.core.errors import CannotAdapt
 
 _CONTAINERS = (dict, OrderedDict, set)
 
 
-def copy_sharing_tensors(source: nn.Module) -> nn.Module:
-    """Copy a network's modules and share their tensors' storage. Hooks that belong to others are kept by reference.
+def copy_sharing_parameters(source: nn.Module) -> nn.Module:
+    """Copy a network's modules and share the storage of their parameters. Hooks that belong to others are kept by reference.
+
+    Buffers and other tensors get storage of their own: a forward pass may write to them, even in eval mode.
 
     Raises:
         CannotAdapt: for a network that cannot be copied, or whose weights were made under `torch.inference_mode`.
@@ -29,20 +32,18 @@ def copy_sharing_tensors(source: nn.Module) -> nn.Module:
                 "build it outside"
             )
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    for buffer in source.buffers():
-        memo[id(buffer)] = buffer.detach()
     inside = {id(m) for m in source.modules()}
-    for module in source.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor):
-                memo.setdefault(id(value), value.detach())
-            elif type(value) in _CONTAINERS and not value:  # a layer has eight: deepcopy spends most of its time on these
-                memo[id(value)] = type(value)()
-        for hook in [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]:
-            owner = getattr(hook, "__self__", None)
-            if owner is not None and id(owner) not in inside:
-                memo[id(owner)] = owner
     try:
+        for module in source.modules():
+            for value in (*vars(module).values(), *module._buffers.values()):
+                if isinstance(value, Tensor) and id(value) not in memo:
+                    memo[id(value)] = copy.deepcopy(value.detach(), memo)  # with the memo, views of one storage stay that
+                elif type(value) in _CONTAINERS and not value:  # a layer has eight: deepcopy spends most of its time on these
+                    memo[id(value)] = type(value)()
+            for hook in [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]:
+                owner = getattr(hook, "__self__", None)
+                if owner is not None and id(owner) not in inside:
+                    memo[id(owner)] = owner
         return copy.deepcopy(source, memo)
     except Exception as error:  # an attribute may refuse to be copied in any way: a lock, a file, a session
         raise CannotAdapt(f"{type(source).__name__} cannot be copied: {type(error).__name__}: {error}") from error
@@ -55,7 +56,7 @@ def in_eval_mode(source: nn.Module) -> nn.Module:
     """
     if not any(m.training for m in source.modules()):
         return source
-    module = copy_sharing_tensors(source)
+    module = copy_sharing_parameters(source)
     set_eval_mode(module)
     return module
 
@@ -64,6 +65,31 @@ def set_eval_mode(module: nn.Module) -> None:
     """Eval mode without a call of ``eval()``, which some networks override."""
     for part in module.modules():
         part.training = False
+
+
+def widen_half_tensors(module: nn.Module) -> bool:
+    """Put float32 tensors in the place of a private copy's half-width ones (float16, bfloat16).
+
+    Half-width numbers are too coarse to learn with: a small step of a weight is rounded away, and the square of a small gradient,
+    or Adam's epsilon of 1e-8, is zero in float16. Tied tensors stay tied.
+
+    Returns:
+        whether there were any.
+    """
+    wide: dict[int, Any] = {}
+
+    def widened(tensor: Tensor) -> Any:
+        if id(tensor) not in wide:
+            full = tensor.detach().float()
+            wide[id(tensor)] = nn.Parameter(full, requires_grad=False) if isinstance(tensor, nn.Parameter) else full
+        return wide[id(tensor)]
+
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers, vars(part)):
+            for name, value in list(tensors.items()):
+                if isinstance(value, Tensor) and value.dtype in HALF_DTYPES:
+                    tensors[name] = widened(value)
+    return bool(wide)
 
 
 def in_fast_layout(windows: Tensor) -> Tensor:

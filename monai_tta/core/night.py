@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.network_copy import copy_sharing_tensors
+from monai_tta.core.network_copy import copy_sharing_parameters
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import Head, cross_entropy
 from monai_tta.core.optimizers import Adam, OptimizerSpec
@@ -80,7 +80,7 @@ class Night:
         """
         if not day:
             raise CannotAdapt("the day has kept no image to learn from")
-        start = copy_sharing_tensors(source)
+        start = copy_sharing_parameters(source)
         changed = self._move_statistics(start, day, head)
         teacher, global_student, student = (Shadow(start, head, self.select) for _ in range(3))
         known = source.state_dict()
@@ -92,7 +92,8 @@ class Night:
         for _ in range(self.epochs):
             for number in torch.randperm(len(day), generator=generator).tolist():
                 self._step(teacher, global_student, student, day[number])
-        moved = {name: global_student.module.get_parameter(name).detach().clone() for name in global_student.names}
+        learnt = {name: global_student.module.get_parameter(name).detach() for name in global_student.names}
+        moved = {name: tensor.to(known[name].dtype, copy=True) for name, tensor in learnt.items()}
         return changed | moved
 
     def _step(self, teacher: Shadow, global_student: Shadow, student: Shadow, windows: Tensor) -> None:
@@ -118,17 +119,19 @@ class Night:
             assert running is not None
             observer.pool_statistics(windows.to(device=running.device, dtype=running.dtype))
             for name, layer in layers.items():
-                assert layer.pooled is not None
-                found[name].append(layer.pooled)
+                if (pooled := layer.pooled_over_uses()) is not None:
+                    found[name].append(pooled)
         changed: dict[str, Tensor] = {}
         for name, pairs in found.items():
+            if not pairs:  # behind a global pooling there is nothing to pool
+                continue
             means, variances = (torch.stack(some) for some in zip(*pairs, strict=True))
             of_day = {"running_mean": means.mean(0), "running_var": variances.mean(0) + means.var(0, correction=0)}
             for key, day_value in of_day.items():
                 norm = network.get_submodule(name)
                 old = getattr(norm, key)
                 new = (1 - self.statistics_share) * old + self.statistics_share * day_value.to(old.dtype)
-                setattr(norm, key, new)  # a new tensor: the old one is the source's
+                setattr(norm, key, new)
                 changed[f"{name}.{key}" if name else key] = new
         return changed
 

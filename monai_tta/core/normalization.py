@@ -14,13 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from monai_tta.compute.layer_mixins import FastKernels, SafeGroupNorm, takes_gradient, with_mixin
+from monai_tta.core.errors import TooFewVoxels
+from monai_tta.core.norm_uses import CountsUses
 
 StatisticsFrom = Literal["source", "window", "volume"]
 _STOCK_FORWARDS = {_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward}
-
-
-class TooFewVoxels(ValueError):
-    """A layer sees one value per channel, and no variance can be taken of one value."""
 
 
 def with_statistics(module: nn.Module, statistics: StatisticsFrom, blend: float, name: str = "") -> nn.Module:
@@ -59,32 +57,26 @@ def has_running_stats(module: nn.Module) -> bool:
     return any(layer.running_mean is not None for layer in layers)
 
 
-class AdaptiveNorm(FastKernels, _NormBase):
+class AdaptiveNorm(CountsUses, FastKernels, _NormBase):
     """Normalise features ``(N, C, *spatial)`` with a choice of statistics. `with_statistics` makes these layers.
 
-    Attributes:
-        name: what error messages call the layer.
+    Where it sees one voxel per channel (behind a global pooling), it keeps the source's statistics: one value has no variance.
+
+    Attributes, besides those of `CountsUses`:
         statistics: "source" for the running statistics; "window" for those of each window; "volume" for those that were pooled
             over windows while ``pooling`` was set, and the running ones until then. A layer without running statistics
             (InstanceNorm, or BatchNorm with ``track_running_stats=False``) always has "window".
         blend: b in [0, 1] of ``(1 - b) * source + b * present``, which mixes the means and variances of "window" and "volume"
             with the running ones (alpha-BN; You et al. 2021, arXiv 2110.04065). Variances are biased ones, as in BatchNorm.
-        has_running_stats: whether the layer came with running statistics.
-        pooled: the pooled and blended mean and variance ``(C,)``; None before any were pooled.
-        pooling: whether the next forward pass pools, for statistics="volume".
         correction: 0 for biased present variances, as in BatchNorm's forward pass; 1 for unbiased ones, as in VPTTA's code.
         detached: whether present statistics count as constants, so that no gradient passes through them.
 
     Raises:
-        TooFewVoxels: when statistics of one voxel per channel are needed.
+        TooFewVoxels: when statistics of one voxel per channel are needed, and there are none of the source.
     """
 
-    name: str
     blend: float
-    has_running_stats: bool
     statistics: StatisticsFrom
-    pooled: tuple[Tensor, Tensor] | None = None
-    pooling: bool = False
     correction: int = 0
     detached: bool = False
 
@@ -102,29 +94,36 @@ class AdaptiveNorm(FastKernels, _NormBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised, scaled and shifted features, in the shape and dtype of ``x``."""
-        if self.statistics == "source" or (self.statistics == "volume" and self.pooled is None and not self.pooling):
+        use = self.count_use()
+        if self.statistics == "source" or (self.statistics == "volume" and not self.pooled and not self.pooling):
             return self._normalize_all_with(x, self.running_mean, self.running_var)
-        if self.statistics == "volume":
-            if self.pooling:
-                self.pooled = self._blended(*self._moments(x, pool=True))
-            assert self.pooled is not None
-            return self._normalize_all_with(x, *self.pooled)
+        keeps_source = self.keeps_source(x)
+        self.kept_source |= keeps_source
+        if self.statistics == "volume" and self.pooling:
+            self.keep_pooled(use, None if keeps_source else self._blended(*self._moments(x, pool=True)))
+        if self.statistics == "volume" or keeps_source:
+            present = None if keeps_source else self.pooled_for(use)
+            return self._normalize_all_with(x, *(present or (self.running_mean, self.running_var)))
         if not self.has_running_stats or (self.blend == 1 and not self.correction and not self.detached):
             return self._normalize_each(x)
         mean, var = self._blended(*self._moments(x.detach() if self.detached else x, pool=False))
         return self._normalize_each_with(x, mean, var)
 
     @torch.no_grad()
-    def statistics_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics_of(self, x: Tensor, use: int = 0) -> tuple[Tensor, Tensor]:
         """Mean and variance by which `forward` normalises features ``(N, C, *spatial)``; for layers with running statistics.
+
+        Args:
+            x: the features, of more than one voxel per channel.
+            use: the number of the layer's use in the pass.
 
         Returns:
             two tensors ``(N, C)`` for statistics="window", else ``(C,)``.
         """
         if self.statistics == "window":
             return self._blended(*self._moments(x, pool=False))
-        if self.statistics == "volume" and self.pooled is not None:
-            return self.pooled
+        if self.statistics == "volume" and self.pooled and (pooled := self.pooled_for(max(use, 0))) is not None:
+            return pooled
         assert self.running_mean is not None and self.running_var is not None
         return self.running_mean, self.running_var
 
@@ -184,7 +183,7 @@ class AdaptiveNorm(FastKernels, _NormBase):
         return (1 - b) * self.running_mean + b * mean, (1 - b) * self.running_var + b * var
 
     def _normalize_all_with(self, x: Tensor, mean: Tensor | None, var: Tensor | None) -> Tensor:
-        """Normalise all windows with one set of statistics ``(C,)``, as in eval mode."""
+        """Normalise all windows with one set of statistics ``(C,)``."""
         assert mean is not None and var is not None and self.running_mean is not None
         dtype = self.running_mean.dtype  # batch_norm needs statistics in the precision of the weights
         return F.batch_norm(x, mean.to(dtype), var.to(dtype), self.weight, self.bias, False, 0.0, self.eps)
@@ -218,8 +217,9 @@ class AdaptiveNorm(FastKernels, _NormBase):
     def _check_enough_voxels(self, x: Tensor, count: int) -> None:
         if count < 2:
             raise TooFewVoxels(
-                f"layer {self.name!r} sees one voxel per channel (features {tuple(x.shape)}), which has no statistics; "
-                "choose statistics='source' or 'volume', or a larger roi_size"
+                f"layer {self.name!r} sees one voxel per channel (features {tuple(x.shape)}), which has no variance, and it "
+                "keeps no statistics of the source to use; give the network larger windows or, if the layer follows a global "
+                "pooling, running statistics there (BatchNorm)"
             )
 
 

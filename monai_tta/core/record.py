@@ -16,6 +16,9 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 
+NOTHING_ADAPTS = "nothing adapts"  # how the reason ends on the record of a method that changes nothing, such as Source
+
+
 def peak_memory() -> float | None:
     """The process's largest resident size so far, in MiB; None on Windows."""
     if resource is None:
@@ -85,8 +88,11 @@ class Case:
         seconds: wall time for the whole image, in seconds.
         seconds_unadapted: the part of it that the unadapted answer took, in seconds; None where none was computed.
         peak_memory: the process's largest resident size so far, in MiB; None on Windows.
+        answers: what the network's main output holds, "logits" or "probabilities"; None where no answer showed it.
+        n_kept_source: how many normalisation layers kept the source's statistics, because they see one voxel per channel.
         reason: why the answer is the unadapted one; None where it is the adapted one.
         restarted: why a continual stream restarted with this image; None where it did not.
+        input_check: what a check of the input found, and whether it was corrected; None where nothing is unusual or unchecked.
     """
 
     number: int
@@ -108,8 +114,11 @@ class Case:
     seconds: float = 0.0
     seconds_unadapted: float | None = None
     peak_memory: float | None = None
+    answers: str | None = None
+    n_kept_source: int = 0
     reason: str | None = None
     restarted: str | None = None
+    input_check: str | None = None
 
     @property
     def adapted(self) -> bool:

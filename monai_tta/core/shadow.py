@@ -1,13 +1,16 @@
 """A shadow: a private copy of the source network with a few tensors of its own, which may move.
 
-Frozen tensors share the source's storage; only the moving ones are copied. Normalisation layers change in the copy alone. So
-nothing that an adaptation does can reach the source. To reset, drop the shadow and make another.
+Frozen parameters share the source's storage; the moving ones and the buffers are copied. Normalisation layers change in the copy
+alone. So nothing that an adaptation does can reach the source. To reset, drop the shadow and make another.
+
+The shadow of a network in half precision computes in float32, because half-width numbers are too coarse to learn with. All its
+tensors are then its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,18 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.compute.checkpointing import checkpoint_blocks
-from monai_tta.compute.containers import main_output
+from monai_tta.compute.containers import map_tensors
 from monai_tta.compute.fast_kernels import use_fast_kernels
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
+from monai_tta.core.answer_form import AnswerReader
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
-from monai_tta.core.network_copy import copy_sharing_tensors, in_fast_layout, set_eval_mode
-from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom, with_statistics
+from monai_tta.core.network_copy import copy_sharing_parameters, in_fast_layout, set_eval_mode, widen_half_tensors
+from monai_tta.core.norm_uses import begin_pass
+from monai_tta.core.normalization import StatisticsFrom, with_statistics
 from monai_tta.core.objectives import Head
 from monai_tta.core.selection import Selection
+from monai_tta.core.shadow_norms import HasNorms
+
+NARROWS = "is in half precision, adapts in float32, and makes half-width numbers of its features by itself"
 
 
-class Shadow:
+class Shadow(HasNorms):
     """A private copy of a source network: call it with windows, get logits.
 
     Args:
@@ -36,9 +44,10 @@ class Shadow:
         statistics: whose normalisation statistics are used: "source", "window" or "volume".
         blend: share of the present statistics in a mixture with the source's, in [0, 1].
 
-    These attributes say how the shadow runs. They are set before it adapts: ``extra`` (the positional and keyword arguments that
-    the network takes besides windows), ``precision``, ``voxels_at_once`` (see `windows_at_once`), ``over_processes`` (whether
-    gradients are means over all processes), ``layout`` (gives windows their memory layout) and ``optimizer``.
+    These attributes say how the shadow runs. They are set before it adapts: ``reader`` (finds the logits in an answer), ``extra``
+    (the positional and keyword arguments that the network takes besides windows), ``precision``, ``voxels_at_once`` (see
+    `windows_at_once`), ``over_processes`` (whether gradients are means over all processes), ``layout`` (gives windows their
+    memory layout) and ``optimizer``.
 
     Arguments of its functions: ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a scalar function of shadow and windows;
     ``direction``, one gradient or None per moving tensor; ``distance``, a factor on it; ``seed``, a whole number; ``other``, a
@@ -60,7 +69,9 @@ class Shadow:
         self.kind = type(source).__name__
         if isinstance(source, torch.jit.ScriptModule):
             raise CannotAdapt(f"{self.kind} is TorchScript, which hides its layers; give the eager network instead")
-        self.module = use_fast_kernels(with_statistics(copy_sharing_tensors(source), statistics, blend))
+        self.module = copy_sharing_parameters(source)
+        self.is_widened = widen_half_tensors(self.module)
+        use_fast_kernels(with_statistics(self.module, statistics, blend))
         set_eval_mode(self.module)
         self.names: list[str] = []
         self.selected: str | None = None
@@ -75,6 +86,7 @@ class Shadow:
                 "choose select=Auto(), Biases(), Everything() or Matching(regex)"
             )
         self._copy_moving()
+        self.reader = AnswerReader(self.kind)
         self.extra: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.precision: Precision = "exact"
         self.recomputes = False
@@ -98,9 +110,8 @@ class Shadow:
         self.start = [old.detach() for old in shared]
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)``: the network's main output, in float32 or wider for
-        float32 windows."""
-        logits = main_output(self.outputs(windows))
+        """Logits ``(N, K, *spatial)`` of windows ``(N, C, *spatial)`` of the main output, at least float32 for float32."""
+        logits = self.reader.logits(self.outputs(windows), self.head)
         if logits.requires_grad:  # every layer is slower where its gradient has another memory layout than its features
             logits.register_hook(self.layout)
         return at_least_float32(logits) if windows.dtype == torch.float32 else logits
@@ -108,8 +119,16 @@ class Shadow:
     def outputs(self, windows: Tensor) -> Any:
         """Whatever the network returns, in its own container."""
         args, kwargs = self.extra
-        with autocast_for(self.precision, windows):
-            return self.module(self.layout(windows), *args, **kwargs)
+        if self.is_widened:
+            windows, args, kwargs = map_tensors(_at_least_float32, (windows, args, kwargs))
+        begin_pass(self.module)
+        try:
+            with autocast_for(self.precision, windows):
+                return self.reader.ask(lambda: self.module(self.layout(windows), *args, **kwargs), windows)
+        except RuntimeError as error:
+            if self.is_widened and "type" in str(error):
+                raise CannotAdapt(f"{self.kind} {NARROWS}: {error}") from error
+            raise
 
     def gradient(self, loss: Callable[[Shadow, Tensor], Tensor], windows: Tensor) -> tuple[float, Gradient]:
         """Mean of a loss ``(shadow, windows) -> scalar`` over windows, and its gradient where the moving tensors are now."""
@@ -149,7 +168,8 @@ class Shadow:
             self.recomputes = checkpoint_blocks(self.module) > 0
 
     def run_like(self, other: Shadow) -> None:
-        """Run as another shadow does: with its extra arguments, precision, recomputing, batches and processes."""
+        """Run as another shadow does: with its reader, extra arguments, precision, recomputing, batches and processes."""
+        self.reader = other.reader
         self.extra = other.extra
         self.precision = other.precision
         self.voxels_at_once = other.voxels_at_once
@@ -187,43 +207,6 @@ class Shadow:
         """Euclidean distance of the moving tensors from the source's."""
         return float(sum(((a.detach() - b) ** 2).sum() for a, b in zip(self.moving, self.start, strict=True))) ** 0.5
 
-    def pool_statistics(self, windows: Tensor) -> None:
-        """Pool normalisation statistics over these windows and keep them (only in layers with statistics="volume")."""
-        layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.statistics == "volume"]
-        if not layers:
-            return
-        with _pooling(layers), torch.no_grad():
-            self(windows)
 
-    def distances(self, windows: Tensor) -> list[float]:
-        """How far the pooled statistics of these windows are from the source's.
-
-        Returns:
-            one figure (see `AdaptiveNorm.distance`) per layer with running statistics, in the order of the forward pass.
-        """
-        found: list[float] = []
-        with torch.no_grad(), self.before_norms(lambda layer, inputs: found.append(layer.distance(inputs[0]))):
-            self(windows)
-        return found
-
-    @contextmanager
-    def before_norms(self, use: Callable[[AdaptiveNorm, tuple[Tensor, ...]], None]) -> Iterator[None]:
-        """A ``with`` block in which each layer with running statistics hands its inputs to ``use`` before it normalises them."""
-        layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
-        hooks = [m.register_forward_pre_hook(use) for m in layers]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-
-@contextmanager
-def _pooling(layers: list[AdaptiveNorm]) -> Iterator[None]:
-    for layer in layers:
-        layer.pooling = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.pooling = False
+def _at_least_float32(value: Any) -> Any:
+    return at_least_float32(value) if isinstance(value, Tensor) else value

@@ -26,6 +26,7 @@ from monai_tta.core.objectives import cross_entropy, full_entropy, half_entropy,
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
+from monai_tta.core.window_inputs import has_per_window_inputs
 
 __all__ = [
     "Task",
@@ -101,18 +102,18 @@ class StatisticsTask(Task):
         Raises:
             CannotAdapt: for a network without running statistics.
         """
-        found: list[tuple[AdaptiveNorm, Tensor]] = []
+        found: list[tuple[AdaptiveNorm, Tensor, int]] = []
         # Distances are computed after the pass: inside it they would be part of what a recomputed block does.
-        with shadow.before_norms(lambda layer, inputs: found.append((layer, inputs[0]))):
+        with shadow.before_norms(lambda layer, inputs: found.append((layer, inputs[0], layer.use))):
             shadow(windows)
         if not found:
             raise CannotAdapt(f"{shadow.kind} keeps no running statistics of its training, to which features could be brought")
-        return torch.stack([_distance_of_statistics(layer, features) for layer, features in found]).mean()
+        return torch.stack([_distance_of_statistics(*one) for one in found]).mean()
 
 
-def _distance_of_statistics(layer: AdaptiveNorm, features: Tensor) -> Tensor:
-    """How far the means and deviations of features ``(N, C, *spatial)`` are from those by which the layer normalises them."""
-    mean, var = layer.statistics_of(features)
+def _distance_of_statistics(layer: AdaptiveNorm, features: Tensor, use: int) -> Tensor:
+    """How far means and deviations of features ``(N, C, *spatial)`` are from those by which this use of the layer normalises."""
+    mean, var = layer.statistics_of(features, use)
     flat = (features if features.dtype == torch.float64 else features.float()).flatten(2)
     return (mean - flat.mean(2)).abs().mean() + (var.sqrt() - flat.std(2)).abs().mean()
 
@@ -206,6 +207,11 @@ def _logits_of_views(shadow: Shadow, views: list[Tensor]) -> Iterator[Tensor]:
     Small windows do not keep a processor busy. Batching changes no result, because normalisation statistics are fixed or each
     window's own. Where the network takes more than windows, this belongs to windows in the order they have: one view at a time.
     """
+    if len(views) > 1 and has_per_window_inputs(*shadow.extra):
+        raise CannotAdapt(
+            "the network is given clicks, coordinates or a condition of each window's own, which a mirrored view would need "
+            "mirrored; choose a method without views"
+        )
     n_windows = len(views[0])
     at_once = max(1, windows_at_once(views[0], shadow.voxels_at_once) // n_windows)
     if at_once > 1 and not any(shadow.extra) and len({view.shape for view in views}) == 1:

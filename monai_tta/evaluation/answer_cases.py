@@ -19,15 +19,16 @@ from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain
 from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.pipeline.bundle import SourceBundle, load_bundle
+from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
 
 T = TypeVar("T")
 
 
 @lru_cache(maxsize=1)
-def _bundle(root: Path, checkpoint: str, device: str | None) -> SourceBundle:
-    return load_bundle(root, checkpoint, device)
+def _bundle(root: Path, checkpoint: str, device: str | None, changes: ConfigChanges) -> SourceBundle:
+    return load_bundle(root, checkpoint, device, changes, ("evaluate",))
 
 
 def labelled_domain(job: ComparisonJob) -> LabelledDomain:
@@ -36,12 +37,12 @@ def labelled_domain(job: ComparisonJob) -> LabelledDomain:
     Raises:
         BundleError: when they cannot be read.
     """
-    return _labelled(job.plan.root, job.plan.dataset_dir, json.dumps(asdict(job.domain)))
+    return _labelled(job.plan.root, job.plan.dataset_dir, json.dumps(asdict(job.domain)), job.plan.changes)
 
 
 @lru_cache(maxsize=1)
-def _labelled(root: Path, dataset_dir: Path, domain: str) -> LabelledDomain:
-    return LabelledDomain(root, dataset_dir, Domain(**json.loads(domain)))
+def _labelled(root: Path, dataset_dir: Path, domain: str, changes: ConfigChanges) -> LabelledDomain:
+    return LabelledDomain(root, dataset_dir, Domain(**json.loads(domain)), changes=changes)
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
     Raises:
         BundleError: when the bundle or the domain cannot be read at all.
     """
-    bundle = _bundle(job.plan.root, job.checkpoint, job.plan.device)
+    bundle = _bundle(job.plan.root, job.checkpoint, job.plan.device, job.plan.changes)
     domain = labelled_domain(job)
     head = head_of(domain.postprocessing())
     given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}
     weights = job.plan.root / "models" / job.checkpoint
     methods = [contender.method.for_checkpoint(weights) for contender in job.contenders]
     inferers = [
-        AdaptiveInferer(method=method, inferer=bundle.inferer, head=head, **given | contender.choices)
+        AdaptiveInferer(method=method, inferer=bundle.inferer, head=head, main_only=True, **given | contender.choices)
         for method, contender in zip(methods, job.contenders, strict=True)
     ]
     results: list[T] = []
@@ -90,14 +91,14 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
         try:
             data = domain.case(number, job.seed)
         except Exception as error:  # one file that cannot be read must not cost hours of other cases
-            failures.append(f"{where}: {type(error).__name__}: {error}")
+            failures.append(f"{where}: {describe_error(error)}")
             continue
         for contender, inferer in zip(job.contenders, inferers, strict=True):
             try:
                 with reasons_on_record_alone():
                     results.append(use(_answer(contender, number, domain, inferer, bundle, data)))
             except Exception as error:  # nor must one method that fails
-                failures.append(f"{where}, {contender.label}: {type(error).__name__}: {error}")
+                failures.append(f"{where}, {contender.label}: {describe_error(error)}")
     return results, failures
 
 

@@ -14,6 +14,7 @@ from monai_tta.evaluation.job_pool import in_processes
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan, jobs_of
 from monai_tta.evaluation.scoring import scores_of
+from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.reporting.render import PICTURES
 from monai_tta.reporting.rows import Row, RowFile
 
@@ -72,9 +73,9 @@ def compare(plan: ComparisonPlan, out: Path, workers: int | None = None) -> Iter
         sizes: dict[str, int] = {}
         for domain in plan.places():
             try:
-                cases = LabelledDomain(plan.root, plan.dataset_dir, domain)
+                cases = LabelledDomain(plan.root, plan.dataset_dir, domain, changes=plan.changes)
             except Exception as error:  # the data of the other domains may be there
-                yield 0, 0, [f"{domain.label}: {type(error).__name__}: {error}"]
+                yield 0, 0, [f"{domain.label}: {describe_error(error)}"]
                 continue
             file.settle({"domains": {domain.label: [len(cases), cases.digest]}})
             sizes[domain.label] = len(cases)

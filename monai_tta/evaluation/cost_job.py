@@ -17,10 +17,13 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import head_of_channels
 from monai_tta.inference.first_pass import detached_copy
 from monai_tta.inference.inferer import AdaptiveInferer
-from monai_tta.inference.network import NetworkProxy
+from monai_tta.inference.network_proxy import NetworkProxy
 from monai_tta.inference.window_selection import ScoredWindow, WindowShortlist
 from monai_tta.pipeline.bundle import BundleError, SourceBundle, load_bundle
+from monai_tta.pipeline.bundle_config import NO_CHANGES
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.source_files import weights_file
 
 WAYS = ("unadapted", "paper order", "exact", "fast")
 
@@ -37,6 +40,7 @@ class CostJob:
         seed: of the image and of the method.
         checkpoint: None takes the network as it is built. Time does not depend on weights.
         device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+        changes: what is laid over the bundle's config.
 
     Raises:
         BundleError: where no image can be made up for the network.
@@ -49,16 +53,20 @@ class CostJob:
     seed: int = 0
     checkpoint: str | None = "model.pt"
     device: str | None = None
+    changes: ConfigChanges = NO_CHANGES
 
     def __post_init__(self) -> None:
-        self.source: SourceBundle = load_bundle(self.root, self.checkpoint, self.device)
+        self.source: SourceBundle = load_bundle(self.root, self.checkpoint, self.device, self.changes)
         if self.checkpoint is not None:
-            self.method = self.method.for_checkpoint(self.root / "models" / self.checkpoint)
+            self.method = self.method.for_checkpoint(weights_file(self.root, self.checkpoint))
         convolutions = [m for m in self.source.network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
         if not convolutions:
             raise BundleError(f"{self.root}: the network has no 2D or 3D convolution, so an image for it cannot be made up")
         dims = convolutions[0].weight.ndim - 2
         size = self.size or self._usual_size(dims)
+        if len(size) != dims:
+            given = ",".join(map(str, size))
+            raise BundleError(f"{self.root}: the network takes images with {dims} axes, found {len(size)} in the size {given}")
         generator = torch.Generator().manual_seed(self.seed)
         image = torch.rand(1, convolutions[0].in_channels, *size, generator=generator)
         self.image = image.to(self.source.device)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from monai_tta.compute.memory import memory_rise
 from monai_tta.compute.precision import native_half_dtype
 from monai_tta.evaluation.cost_job import WAYS, CostJob
-from monai_tta.inference.network import NetworkProxy
+from monai_tta.inference.network_proxy import NetworkProxy
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _memory(job: CostJob, way: str) -> float | None:
             _timed(job.segment_by(way), job.image.device)
         return rise[0]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        fields = (job.root, job.method, job.size, job.budget, job.seed, job.checkpoint, job.device)
+        fields = (job.root, job.method, job.size, job.budget, job.seed, job.checkpoint, job.device, job.changes)
         return pool.submit(_memory_of_process, fields, way, torch.get_num_threads()).result()
 
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import torch
 
+from monai_tta.pipeline.describe_error import describe_error
+
 J = TypeVar("J")
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ def _outcome(future: Future[tuple[list[T], list[str]]], job: object) -> tuple[li
     try:
         return future.result()
     except Exception as error:  # must not cost hours of the other jobs
-        return [], [f"{job}: {type(error).__name__}: {error}"]
+        return [], [f"{job}: {describe_error(error)}"]
 
 
 def _start() -> None:

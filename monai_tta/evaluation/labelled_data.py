@@ -9,11 +9,14 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from monai_tta.evaluation.protocol import Domain, Protocol, protocol_of
-from monai_tta.pipeline.bundle import BundleError
+from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.declared_place import check_loaded_place
+from monai_tta.pipeline.describe_error import describe_error
+from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.transforms.shift_mri import ScannerShiftd
 
 SEEDS_PER_RUN = 100_000  # between the simulated scanners' seeds of one run and of the next
@@ -27,6 +30,7 @@ class LabelledDomain:
         dataset_dir: the labelled data; DATA in the domain's keys stands for it.
         domain: which cases.
         protocol: in place of the one in ``configs/compare.yaml``, which then need not exist.
+        changes: what is laid over the bundle's configs.
 
     Attributes:
         groups: each case's group (a scanner, a site), or None.
@@ -36,21 +40,28 @@ class LabelledDomain:
         BundleError: for a missing evaluate config, an empty list of cases, or a group whose name is not a short word.
     """
 
-    def __init__(self, root: Path, dataset_dir: Path, domain: Domain, protocol: Protocol | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        dataset_dir: Path,
+        domain: Domain,
+        protocol: Protocol | None = None,
+        changes: ConfigChanges = NO_CHANGES,
+    ) -> None:
         self.domain = domain
         self.protocol = protocol or protocol_of(root)
-        files = [root / "configs" / f"{name}.yaml" for name in ("inference", "evaluate")]
-        for file in files:
-            if not file.is_file():
-                raise BundleError(f"{file} does not exist; it lists the labelled cases")
-        self.parser = ConfigParser()
-        self.parser.read_config([str(file) for file in files])
+        self.file = config_file(root, "evaluate")
+        self.parser = read_parser(root, "inference", "evaluate", changes=changes)
         self.parser.update({"bundle_root": str(root), "dataset_dir": str(dataset_dir)})
         self.parser.update({key: _with_folder(value, dataset_dir) for key, value in domain.keys.items()})
-        self.items: list[dict[str, Any]] = list(self.parser.get_parsed_content("datalist"))
+        with as_bundle_error(f"the list of cases in {dataset_dir} (--dataset-dir)", self.file):
+            self.items: list[dict[str, Any]] = list(self.parser.get_parsed_content("datalist"))
+            self.groups = [_group(item.get("group"), domain) for item in self.items]
         if not self.items:
-            raise BundleError(f"{dataset_dir} has no case for {domain.label!r} ({domain.keys})")
-        self.groups = [_group(item.get("group"), domain) for item in self.items]
+            keys = _keys_text(domain)
+            raise BundleError(
+                f"{dataset_dir} has no case for {domain.label!r} ({keys}); give another --dataset-dir, or other keys"
+            )
         listed = json.dumps([self.items, domain.keys, domain.shift], default=str).replace(str(dataset_dir), "DATA")
         self.digest = sha256(listed.encode()).hexdigest()[:16]
 
@@ -65,17 +76,25 @@ class LabelledDomain:
             seed: of the run. Number and seed together are the simulated scanner's seed.
 
         Raises:
-            BundleError: for a shift that does not exist.
+            BundleError: for a case that cannot be read or prepared, or a shift that does not exist.
         """
-        steps = list(self.parser.get_parsed_content("preprocessing").transforms)
+        with as_bundle_error("preprocessing", self.file):
+            steps = list(self.parser.get_parsed_content("preprocessing").transforms)
         place = next((i for i, step in enumerate(steps) if type(step).__name__ in self.protocol.before), len(steps))
         scanner = self._scanner(number + SEEDS_PER_RUN * seed)
-        prepared: dict[str, Any] = Compose([*steps[:place], *scanner, *steps[place:]])(dict(self.items[number]))
+        try:
+            places = [check_input_file(file) for file in _files_of(self.items[number].get("image"))]
+            prepared: dict[str, Any] = Compose([*steps[:place], *scanner, *steps[place:]])(dict(self.items[number]))
+            for place_of_file in places:
+                check_loaded_place(Path(f"case {number}"), place_of_file, prepared.get("image"))
+        except Exception as error:  # MONAI says which transform failed, not which case
+            raise BundleError(f"case {number} of {self.domain.label!r} cannot be read: {describe_error(error)}") from error
         return prepared
 
     def postprocessing(self) -> Any:
         """The evaluate config's postprocessing, which makes binary channels of logits and label."""
-        return self.parser.get_parsed_content("postprocessing")
+        with as_bundle_error("postprocessing", self.file):
+            return self.parser.get_parsed_content("postprocessing")
 
     def _scanner(self, seed: int) -> list[ScannerShiftd]:
         """The simulated scanner as a list of one transform; empty without one."""
@@ -85,6 +104,17 @@ class LabelledDomain:
         if not callable(shift):
             raise BundleError(f"{self.domain.label!r} names the shift {self.domain.shift}, which does not exist")
         return [ScannerShiftd("image", shift(self.domain.severity, seed))]
+
+
+def _keys_text(domain: Domain) -> str:
+    """A domain's keys as a user sets them."""
+    return ", ".join(f"{key}={value}" for key, value in domain.keys.items()) or "no key is set"
+
+
+def _files_of(value: Any) -> list[Path]:
+    """The files that a case names as its image; none where it names something else, such as a number or an address."""
+    found = value if isinstance(value, list | tuple) else [value]
+    return [Path(file).absolute() for file in found if isinstance(file, str | Path) and Path(file).exists()]
 
 
 def _with_folder(value: Any, dataset_dir: Path) -> Any:

@@ -16,6 +16,9 @@ from monai_tta.core.learned_optimizer_file import optimizer_file
 from monai_tta.core.stored_features import features_file
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
+from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, config_file, read_parser
+from monai_tta.pipeline.bundle_predictor import check_predictor_config
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.devices import usable_device
 from monai_tta.quality.predictor_files import predictor_file
 from monai_tta.reporting.rows import METRICS, Key
@@ -39,9 +42,11 @@ class ComparisonPlan:
         precision: of `AdaptiveInferer`: "exact" or "fast".
         pictures: whether to draw example cases at the end. The pictures hold pixels of the images.
         device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
+        changes: what is laid over the bundle's configs; a domain's own keys cannot be changed.
 
     Raises:
-        ValueError: for an unknown metric, budget, precision, contender, domain, severity or device.
+        ValueError: for an unknown metric, budget, precision, contender, domain, severity or device, a change of what a domain
+            sets, or a gain predictor of another config.
     """
 
     root: Path
@@ -57,6 +62,7 @@ class ComparisonPlan:
     precision: Precision = "exact"
     pictures: bool = False
     device: str | None = None
+    changes: ConfigChanges = NO_CHANGES
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -70,8 +76,19 @@ class ComparisonPlan:
             raise ValueError(f"precision must be one of ('exact', 'fast'), found {self.precision!r}")
         if self.device is not None:
             usable_device(self.device)
-        self.contenders()
-        self.places()
+        self._check_changes(self.contenders(), self.places())
+
+    def _check_changes(self, contenders: list[Contender], places: list[Domain]) -> None:
+        """Refuse changes of what a domain sets, and gain predictors that were calibrated with others."""
+        changed = self.changes.values()
+        for domain in places:
+            if own := [name for name in changed if name in domain.keys]:
+                raise BundleError(
+                    f"--set {own[0]}: the domain {domain.label!r} of compare.yaml sets it; choose domains by --domain"
+                )
+        for weights in (self.root / "models" / name for name in self.checkpoints):
+            for contender in contenders:
+                check_predictor_config(weights, contender.method.for_checkpoint(weights), self.root, self.changes)
 
     def contenders(self) -> list[Contender]:
         """The contenders, Source first."""
@@ -84,13 +101,17 @@ class ComparisonPlan:
     def settings(self) -> dict[str, Any]:
         """What the rows of one file must have in common, see `RowFile.settle`. The domains' cases come from `LabelledDomain`."""
         protocol = protocol_of(self.root)
-        configs = [(self.root / "configs" / f"{name}.yaml").read_bytes() for name in ("inference", "evaluate")]
+        read_parser(
+            self.root, "inference", "evaluate", changes=self.changes
+        )  # what cannot be read is told before anything is written
+        configs = [config_file(self.root, name).read_bytes() for name in ("inference", "evaluate")]
         files = [self.root / "models" / name for name in self.checkpoints]
         files += [beside(file) for file in files for beside in (predictor_file, optimizer_file, features_file)]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,
             "configs": sha256(b"\n".join(configs)).hexdigest()[:16],
+            **self.changes.settings(self.root),
             "labels": protocol.labels,
             "before": protocol.before,
             "tolerance": protocol.tolerance,
@@ -118,6 +139,7 @@ class ComparisonPlan:
         words += ["--metrics", ",".join(self.metrics)] if self.metrics != defaults["metrics"] else []
         words += ["--precision", self.precision] if self.precision != defaults["precision"] else []
         words += [] if self.device is None else ["--device", self.device]
+        words += self.changes.words()
         words += [f"--{flag}" for flag in ("ablations", "pictures") if getattr(self, flag)]
         return shlex.join(words)
 

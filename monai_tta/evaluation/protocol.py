@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from monai_tta.pipeline.bundle import BundleError
+from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,16 @@ def protocol_of(root: Path) -> Protocol:
     file = root / "configs" / "compare.yaml"
     if not file.is_file():
         raise BundleError(f"{root} has no configs/compare.yaml, which names the domains to compare on")
-    config = ConfigParser.load_config_file(str(file))
+    with as_bundle_error("a comparison", file):
+        config = ConfigParser.load_config_file(str(file))
+    if not isinstance(config, dict) or not isinstance(config.get("domains"), list):
+        raise BundleError(f"{file} must hold a list of domains under `domains`, each with a label and keys")
     try:
         domains = tuple(Domain(**domain) for domain in config["domains"])
         entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
         return Protocol(**entries | {"domains": domains})
     except (KeyError, TypeError) as error:
-        raise BundleError(f"{file}: {error}") from error
+        raise BundleError(f"{file} has an entry that no comparison knows, or lacks one: {error}") from error
 
 
 def chosen_domains(protocol: Protocol, names: Sequence[str] = (), severities: Sequence[int] = ()) -> list[Domain]:

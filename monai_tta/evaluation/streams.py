@@ -107,10 +107,7 @@ def follow_streams(
     """
     torch.set_num_threads(1)
     bundle = load_bundle(root, checkpoint, device)
-    domains = chosen_domains(protocol_of(root), plan.domains)
-    if len(domains) < 2:
-        labels = [domain.label for domain in domains]
-        raise BundleError(f"a stream needs a source and another domain, found {labels} in compare.yaml")
+    domains = _domains(root, plan)
     loaded = {domain.label: _LoadedDomain(root, dataset_dir, domain, plan.limit) for domain in domains}
     counts = {name: len(domain.cases) for name, domain in loaded.items()}
     options = {"head": head_of(loaded[domains[0].label].postprocessing), **(choices or {}), **contender.choices}
@@ -120,7 +117,7 @@ def follow_streams(
     answered: dict[tuple[str, int], StreamRow] = {}
     for kind in KINDS:
         for order in plan.orders:
-            inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, seed=order, **options)
+            inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, seed=order, main_only=True, **options)
             for position, case in enumerate(stream_cases(counts, kind, order, plan.rounds)):
                 row = answered.get((case.domain, case.case)) if keeps_nothing else None
                 if row is None:
@@ -128,6 +125,19 @@ def follow_streams(
                     answered[case.domain, case.case] = row
                 rows.append(replace(row, kind=kind, order=order, position=position, round=case.round))
     return rows
+
+
+def _domains(root: Path, plan: StreamPlan) -> list[Domain]:
+    """The domains of a plan, the source first.
+
+    Raises:
+        BundleError: for an unknown domain, or fewer than two.
+    """
+    domains = chosen_domains(protocol_of(root), plan.domains)
+    if len(domains) < 2:
+        labels = [domain.label for domain in domains]
+        raise BundleError(f"a stream needs a source and another domain, found {labels} in compare.yaml; name two with --domain")
+    return domains
 
 
 class _LoadedDomain:
@@ -191,11 +201,15 @@ def streams(
         as each contender is done, its rows and None; or no rows, and what went wrong.
 
     Raises:
+        BundleError: for fewer than two domains, or one whose cases cannot be listed.
         ValueError: for a device that torch does not have here.
     """
     if device is not None:
         usable_device(device)
     todo = stream_contenders(protocol_of(root), only)
+    for domain in _domains(root, plan):
+        LabelledDomain(root, dataset_dir, domain)  # what it lacks is told once, before a process for each contender starts
+    load_bundle(root, checkpoint, device)  # so is what the bundle lacks
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = {pool.submit(follow_streams, root, dataset_dir, checkpoint, c, plan, choices, device): c.label for c in todo}
         for job in as_completed(jobs):

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_tta.compute.containers import main_output
 from monai_tta.core.geometry import voxel_spacing
 from monai_tta.core.shadow import Shadow
+from monai_tta.core.window_inputs import has_per_window_inputs
 from monai_tta.guards.evidence import MAX_GUARD_WINDOWS, Evidence
 from monai_tta.inference.adapter import Adapter
-from monai_tta.inference.first_pass import has_per_window_inputs, scan_windows
+from monai_tta.inference.first_pass import scan_windows
 from monai_tta.inference.unadapted import UnadaptedAnswer
 from monai_tta.inference.window_selection import WindowSelector
 
@@ -42,7 +42,7 @@ class _CaseEvidence:
     def collect(self) -> Evidence:
         image = self.adapter.request.image
         return Evidence(
-            adapted=main_output(self.adapted, self.adapter.scan.key),
+            adapted=self._logits(self.adapted),
             head=self.adapter.scan.resolved_head,
             shadow=self.adapter.shadow,
             spacing=voxel_spacing(image, image.ndim - 2),
@@ -53,7 +53,10 @@ class _CaseEvidence:
         )
 
     def compute_unadapted(self) -> Tensor:
-        return main_output(self.unadapted.get(), self.adapter.scan.key)
+        return self._logits(self.unadapted.get())
+
+    def _logits(self, answer: Any) -> Tensor:
+        return self.adapter.request.reader.logits(answer, self.adapter.scan.resolved_head)
 
     def compute_source(self) -> Shadow:
         source = self.adapter.request.source
@@ -86,5 +89,6 @@ class _CaseEvidence:
     def _runs_like_the_case(self, shadow: Shadow) -> Shadow:
         shadow.extra = self.adapter.scan.extra
         shadow.precision = self.adapter.precision
+        shadow.reader = self.adapter.request.reader
         shadow.seed(self.adapter.seed)
         return shadow

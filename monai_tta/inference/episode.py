@@ -14,15 +14,16 @@ from torch import Tensor
 from monai_tta.compute.distributed import all_agree
 from monai_tta.compute.precision import Precision, lacks_half_kernel
 from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import Head
-from monai_tta.core.record import Case, Step, peak_memory
+from monai_tta.core.record import NOTHING_ADAPTS, Case, Step, peak_memory
 from monai_tta.core.shadow import Shadow
 from monai_tta.guards.evidence import MAX_GUARD_WINDOWS, spread_evenly
 from monai_tta.inference.adapter import NOTHING_USABLE, Adapter
 from monai_tta.inference.case_evidence import evidence_of
-from monai_tta.inference.decision import changed_fraction, reason_to_refuse, reason_to_restart
+from monai_tta.inference.decision import changed_fraction, reason_to_refuse, reason_to_restart, reason_unchanged
 from monai_tta.inference.first_pass import WindowScan, scan_windows
-from monai_tta.inference.network import NetworkProxy, describe_failure
+from monai_tta.inference.network import describe_failure
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
 from monai_tta.inference.unadapted import UnadaptedAnswer
@@ -75,8 +76,13 @@ class Vote:
         return can
 
 
-def answer_unadapted(request: Request, settings: Settings, reason: str | None = None) -> Answered:
-    """The source's answer: for a reason, or because the method would not change it."""
+def nothing_adapts(method: AdaptationMethod) -> str:
+    """The reason on record of a method that does not adapt."""
+    return f"the method is {method.record_name.removesuffix('()')}: {NOTHING_ADAPTS}"
+
+
+def answer_unadapted(request: Request, settings: Settings, reason: str | None) -> Answered:
+    """The source's answer, and why: the method adapts nothing, or the network's layers cannot be seen."""
     began = time.perf_counter()
     unadapted = UnadaptedAnswer(request, settings.head)
     answer = unadapted.get()
@@ -135,10 +141,11 @@ def attempt(
         scan = scan_windows(request, settings.head, precision, selector.offer if selector else None)
         adapter = Adapter(request, settings, precision, _seed(request, settings), scan, carried)
         windows = _learn_from_volume(adapter, selector, vote) if selector else ()
-        answer = request.answer_with(NetworkProxy(request.network, adapter.answer))
+        answer = adapter.answer_image()
         evidence = evidence_of(adapter, answer, unadapted, windows)
         restart = reason_to_restart(settings, evidence, carried is not None)
         reason = reason_to_refuse(settings, evidence, adapter.n_windows) if restart is None else restart
+        reason = reason_unchanged(adapter, answer, unadapted) if reason is None else reason
         changed = changed_fraction(evidence) if reason is None and unadapted.is_known else None
     except Exception as failure:  # whatever a network or a method does, the source can still answer
         _log.debug("adapting failed", exc_info=failure)
@@ -227,6 +234,8 @@ def _record(
         seconds=time.perf_counter() - began,
         seconds_unadapted=unadapted.seconds,
         peak_memory=peak_memory(),
+        answers=request.reader.kind,
+        n_kept_source=shadow.n_kept_source if shadow else 0,
         reason=made.reason,
         restarted=restarted,
     )

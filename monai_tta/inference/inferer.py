@@ -20,6 +20,7 @@ from monai.utils import BlendMode, PytorchPadMode
 from torch import Tensor, nn
 
 from monai_tta.compute.precision import Precision
+from monai_tta.core.answer_form import AnswersAre
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.network_copy import in_eval_mode
@@ -27,9 +28,9 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case
 from monai_tta.guards.collapse import Collapse
 from monai_tta.inference.batches import batched, of_image
-from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted
+from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted, nothing_adapts
 from monai_tta.inference.network import Network, check_input, fingerprint, unwrap
-from monai_tta.inference.request import Request
+from monai_tta.inference.request import Request, reader_for
 from monai_tta.inference.settings import GuardLike, Settings
 from monai_tta.inference.streams import Stream, lock, streams
 from monai_tta.methods import GraTa
@@ -74,6 +75,12 @@ class AdaptiveInferer(SlidingWindowInferer):
             (a GPU without it: float16, for what takes no gradient). Elsewhere, or for a network with an operation that has no
             such form, both are the same and the record says "exact".
         recompute: adapt in less memory and more time, by gradient checkpointing.
+        main_output: which of several outputs is adapted, the main one: a key of a dictionary, a field of a named tuple, a number.
+            None: in a sequence the first output of the windows' size, else the first; in a dictionary the only entry, the
+            only one with a usual name ("out", "logits", "pred" ...), or the only one of the windows' size.
+        main_only: return the main output alone, in place of the network's container.
+        answers: whether the main output holds "logits" or "probabilities". "auto": values in [0, 1] are probabilities where they
+            sum to one over the channels, or where the network ends in a sigmoid or the like. The answer keeps the network's form.
         together: adapt one continual stream in all processes of `torch.distributed`. Each learns from a case of its own at the
             same time, gradients are averaged, and all take the same step. All must answer equally many cases.
         inferer: a MONAI inferer to put around, instead of sliding windows ourselves.
@@ -115,25 +122,19 @@ class AdaptiveInferer(SlidingWindowInferer):
         precision: Precision = "exact",
         recompute: bool = False,
         together: bool = False,
+        main_output: str | int | None = None,
+        main_only: bool = False,
+        answers: AnswersAre = "auto",
         inferer: Callable[..., Any] | None = None,
         records: str | PathLike[str] | None = None,
     ) -> None:
         monai_arguments: tuple[Any, ...] = (roi_size, sw_batch_size, overlap, mode, sigma_scale, padding_mode, cval, sw_device)
         monai_arguments += (device, progress, cache_roi_weight_map, cpu_thresh, buffer_steps, buffer_dim, with_coord)
         super().__init__(*monai_arguments)
-        self.settings = Settings(
-            method=GraTa() if method is None else method,
-            head=head,
-            learn=learn,
-            reset=reset,
-            budget=budget,
-            collapse=collapse,
-            guard=guard,
-            seed=seed,
-            precision=precision,
-            recompute=recompute,
-            together=together,
-        )
+        chosen: dict[str, Any] = dict(head=head, learn=learn, reset=reset, budget=budget, collapse=collapse, guard=guard)
+        chosen |= dict(seed=seed, precision=precision, recompute=recompute, together=together)
+        chosen |= dict(main_output=main_output, main_only=main_only, answers=answers)
+        self.settings = Settings(method=GraTa() if method is None else method, **chosen)
         self.inferer = inferer
         self.records = records
         self.cases: deque[Case] = deque(maxlen=1000)
@@ -194,11 +195,21 @@ class AdaptiveInferer(SlidingWindowInferer):
         except CannotAdapt as error:
             source = None
             reason = str(error)
-        # MONAI's stitcher gives the image's meta data to whatever the network returns; others may leave that to the network.
-        restores_meta = type(self.inferer) in (type(None), SlidingWindowInferer) or not isinstance(inputs, MetaTensor)
-        number = self._next_number()
-        request = Request(image=inputs, network=network, source=source, ask=ask, restores_meta=restores_meta, number=number)
-        if source is None or not self.settings.method.adapts:
+        is_monais = type(self.inferer) in (type(None), SlidingWindowInferer)
+        buffered = bool(getattr(self if self.inferer is None else self.inferer, "buffer_steps", None))
+        request = Request(
+            image=inputs,
+            network=network,
+            source=source,
+            ask=ask,
+            only_calls=is_monais,
+            # MONAI's stitcher gives the image's meta data to any answer; others may leave that to the network.
+            restores_meta=is_monais or not isinstance(inputs, MetaTensor),
+            number=self._next_number(),
+            reader=reader_for(self.settings, network if source is None else source, buffered),
+        )
+        reason = reason if self.settings.method.adapts else nothing_adapts(self.settings.method)
+        if reason is not None or source is None:
             answered = answer_unadapted(request, self.settings, reason)
         elif self.settings.continual:
             answered = self._answer_in_stream(request, source)
@@ -233,6 +244,7 @@ class AdaptiveInferer(SlidingWindowInferer):
                 file.write(case.to_json() + "\n")
         for what, why in (("answered without adaptation", case.reason), ("the stream restarted", case.restarted)):
             kind = f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why or "")  # other figures make no new kind
-            if why is not None and kind not in self._warned:
+            is_asked_for = why == case.reason and not self.settings.method.adapts  # no adaptation is what the caller wants
+            if why is not None and kind not in self._warned and not is_asked_for:
                 self._warned.add(kind)
                 warnings.warn(f"{what}: {why}", stacklevel=4)

@@ -20,9 +20,14 @@ def unwrap(network: Network) -> nn.Module:
     """The plain module inside DataParallel, DistributedDataParallel or a torch.compile shell.
 
     Raises:
-        CannotAdapt: for a lambda, a function or a TorchScript module, whose layers are hidden.
+        CannotAdapt: for a lambda, a function or a TorchScript module, whose layers are hidden; for what `AdaptiveInferer` hands
+            on in the network's place.
     """
     module: Any = network
+    if getattr(type(module), "stands_in_for_a_network", False):
+        raise CannotAdapt(
+            f"{type(module).__name__} is handed on by an inferer that adapts already, and its layers cannot be seen"
+        )
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
@@ -57,9 +62,14 @@ def check_input(inputs: Tensor, network: Network, roi_size: Any) -> None:
     """Refuse an image of which the network could answer no window.
 
     Raises:
-        TypeError: for an integer image.
+        TypeError: for an integer image, or one that is no tensor.
         ValueError: for no voxels, or a wrong number of dimensions or channels.
     """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(
+            f"the image is a {type(inputs).__module__}.{type(inputs).__name__}; give a float tensor (batch, channel, *spatial), "
+            "as torch.as_tensor(image, dtype=torch.float32) or MONAI's EnsureType make it"
+        )
     if not inputs.is_floating_point():
         raise TypeError(f"the image has dtype {inputs.dtype}; convert it to float first (EnsureType(dtype=torch.float32))")
     if inputs.numel() == 0:
@@ -78,16 +88,20 @@ def check_input(inputs: Tensor, network: Network, roi_size: Any) -> None:
         raise ValueError(f"{type(module).__name__} is {dims}D, found an image of shape {tuple(inputs.shape)}")
 
 
-def explain_channels(error: RuntimeError, windows: Tensor, network: nn.Module | None) -> str | None:
-    """Which number of channels was found and which is needed, if that is why a network failed; else None."""
-    if "channels" not in str(error):
-        return None
+def explain_failure(error: RuntimeError, windows: Tensor, network: nn.Module | None) -> Exception | None:
+    """An error in words, where a network failed because windows have another number of channels or another dtype; else None."""
     module = network if isinstance(network, nn.Module) else None
+    weights = next((p for p in module.parameters() if p.is_floating_point()), None) if module else None
+    if weights is not None and "type" in str(error) and weights.dtype != windows.dtype:
+        return TypeError(
+            f"the image is {windows.dtype} and the weights of {type(module).__name__} are {weights.dtype}: convert one of them, "
+            f"the image by image.to({weights.dtype}) or EnsureType(dtype={weights.dtype})"
+        )
     convolution = next((m for m in module.modules() if isinstance(m, _CONVOLUTIONS)), None) if module else None
-    if convolution is None or convolution.in_channels == windows.shape[1]:
+    if "channels" not in str(error) or convolution is None or convolution.in_channels == windows.shape[1]:
         return None
     found = f"found {windows.shape[1]} in windows {tuple(windows.shape)}"
-    return f"{type(module).__name__} takes {convolution.in_channels} channel(s), {found}"
+    return ValueError(f"{type(module).__name__} takes {convolution.in_channels} channel(s), {found}")
 
 
 def describe_failure(failure: Exception) -> str:
@@ -96,37 +110,3 @@ def describe_failure(failure: Exception) -> str:
         return str(failure)
     words = "" if isinstance(failure, OSError) else f": {failure}"
     return f"adapting failed with {type(failure).__name__}{words}"
-
-
-class NetworkProxy:
-    """What an inner inferer is handed in the network's place: calls come to us, attributes are the network's.
-
-    Args:
-        network: what the inferer was handed.
-        answer: ``(windows, args, kwargs) -> outputs``.
-
-    Where ``only_looks_at_windows`` is true, what the inferer puts together is thrown away: one that asks about mirrored copies of
-    each window, too, need not do so.
-    """
-
-    only_looks_at_windows = False
-
-    def __init__(self, network: Network, answer: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Any]) -> None:
-        self._network = network
-        self._answer = answer
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Tell the windows from what else the network is given, and answer them."""
-        if args:
-            return self._answer(args[0], args[1:], kwargs)
-        tensors = [k for k, v in kwargs.items() if isinstance(v, Tensor)]
-        if not tensors:
-            raise TypeError("the inferer called the network without a tensor")
-        key = max(tensors, key=lambda k: (kwargs[k].is_floating_point(), kwargs[k].ndim))  # prompts have fewer dimensions
-        others = {k: v for k, v in kwargs.items() if k != key}
-        return self._answer(kwargs[key], (), others)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_network" or name.startswith("__"):  # a copy asks for these before there is a network, or of itself
-            raise AttributeError(name)
-        return getattr(self._network, name)

@@ -171,6 +171,31 @@ class VISTA3DArguments(PromptArguments):
         return ()
 
 
+def without_idle_places(
+    network: nn.Module | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a network is given besides windows, without places that it makes no use of.
+
+    VISTA3D is told where each window lies (``with_coord=True``), to bring clicks into the window's frame or to draw them from a
+    label. Asked by classes alone, with no click or only padding (labels of -1), its answer does not depend on it: what it is
+    asked by belongs to the case.
+
+    Args:
+        network: the network; None where it cannot be seen.
+        args: what else it is given by position.
+        kwargs: what else it is given by keyword.
+    """
+    if network is None or not isinstance(arguments_of(network), VISTA3DArguments):
+        return args, dict(kwargs)
+    labels = kwargs.get("point_labels")
+    clicked = kwargs.get("point_coords") is not None and not (isinstance(labels, Tensor) and bool((labels == -1).all()))
+    draws = kwargs.get("labels") is not None and kwargs.get("label_set") is not None
+    if clicked or draws or kwargs.get("class_vector") is None:
+        return args, dict(kwargs)
+    kept = {key: value for key, value in kwargs.items() if key not in ("patch_coords", "point_coords", "point_labels")}
+    return args[1:], kept  # the first is patch_coords
+
+
 def arguments_of(network: nn.Module) -> PromptArguments:
     """VISTA3D's keywords for a network that has them, else SAM's."""
     taken = inspect.signature(network.forward).parameters

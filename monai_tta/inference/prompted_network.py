@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from monai_tta.compute.containers import main_output
+from monai_tta.core.norm_uses import begin_pass
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.point_prompts import bounding_box, depth, padded_points, spread_points
 from monai_tta.inference.prompt_arguments import KINDS, PromptArguments, Prompts, arguments_of
@@ -142,6 +143,7 @@ class PromptedNetwork(nn.Module):
                 break
             asked = self.arguments.with_prompts(kwargs, prompts, window)
             others = self.arguments.positional_with_prompts(args)
+            begin_pass(self.network)
             answer = _plain(main_output(self.network(window, *others, **asked)))
             logits = _with_objects(logits, answer, prompts.objects)
         return logits

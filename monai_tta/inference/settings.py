@@ -8,7 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from monai_tta.compute.containers import Name
 from monai_tta.compute.precision import Precision
+from monai_tta.core.answer_form import AnswersAre
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import Head
 from monai_tta.guards.base import Guard, as_guard
@@ -36,6 +38,9 @@ class Settings:
     precision: Precision = "exact"
     recompute: bool = False
     together: bool = False
+    main_output: Name | None = None
+    main_only: bool = False
+    answers: AnswersAre = "auto"
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -57,6 +62,7 @@ class Settings:
             ("learn", self.learn, ("window", "volume")),
             ("reset", self.reset, ("window", "volume", "never")),
             ("precision", self.precision, ("exact", "fast")),
+            ("answers", self.answers, ("auto", "logits", "probabilities")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, found {value!r}")
@@ -64,6 +70,8 @@ class Settings:
             raise ValueError(f"method must be a monai_tta method (AdaptationMethod), found {self.method!r}")
         if not (self.budget in ("auto", None) or (isinstance(self.budget, int) and self.budget >= 1)):
             raise ValueError(f"budget is a number of windows, at least 1, None for all, or 'auto'; found {self.budget!r}")
+        if not isinstance(self.main_output, str | int | None) or isinstance(self.main_output, bool):
+            raise ValueError(f"main_output is a name or a number, or None, found {self.main_output!r}")
         if not isinstance(self.seed, int):
             raise ValueError(f"seed is a whole number, found {self.seed!r}")
         if self.guard is not None:

@@ -178,18 +178,24 @@ class Careful(AdaptationMethod):
         return TrialResults(tuple(trials), unadapted, features, source_features)
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """Logits of the weighted mean: a single tensor ``(N, K, *spatial)``."""
+        """The weighted mean, in the network's own form. Its other outputs, if it has any, are the weightiest candidate's."""
         pool = _pool(shadow)
+        weightiest = max(pool.contributions, key=lambda contribution: contribution.weight).shadow
+        logits = as_logits(self._mean_answer(pool, windows), pool.head)
+        return pool.reader.answer_of(logits, pool.head, lambda: weightiest.outputs(windows))
+
+    def _mean_answer(self, pool: CandidatePool, windows: Tensor) -> Tensor:
+        """The weighted mean of the candidates' probabilities ``(N, K, *spatial)``."""
         stored = pool.stored_answer
         if pool.answered_windows is not None and stored is not None and torch.equal(pool.answered_windows, windows):
-            return as_logits(stored, pool.head)  # an image of one window was answered while the candidates were tried
+            return stored  # an image of one window was answered while the candidates were tried
         parts = []
         for contribution in pool.contributions:
             own = contribution.shadow
             own.extra = pool.extra
             parts.append(view_average(own, windows, self.views) if contribution.averaged else unaugmented_answer(own, windows))
         total = sum(c.weight for c in pool.contributions)
-        return as_logits(mixture(parts, [c.weight / total for c in pool.contributions]), pool.head)
+        return mixture(parts, [c.weight / total for c in pool.contributions])
 
 
 def _pool(shadow: Shadow) -> CandidatePool:

@@ -9,7 +9,6 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.entropy_gradients import (
     Reading,
@@ -172,7 +171,7 @@ class _Classifier:
 
         def note_pass(network: nn.Module, inputs: Any, output: Any) -> None:
             if torch.is_grad_enabled() == is_recording:
-                answer = main_output(output)
+                answer = shadow.reader.main(output)
                 passes[:] = [next((call for call in calls if call[2] is answer), None)]
                 calls.clear()
 

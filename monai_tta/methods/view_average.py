@@ -18,7 +18,7 @@ class ViewAverage(NoLearning):
     """Answer with the mean of the probabilities over mirrored and turned views, given back as logits.
 
     Test-time augmentation, e.g. Wang et al. 2019, arXiv 1807.07356. It costs a forward pass per view, keeps nothing, and needs a
-    network that was trained with these views. The answer is the network's main output alone: a single tensor.
+    network that was trained with these views. Outputs besides the main one are those of the window as it is.
 
     Args:
         views: which mirrors and turns.
@@ -32,5 +32,6 @@ class ViewAverage(NoLearning):
         return {}
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
-        """Logits ``(N, K, *spatial)`` whose probabilities are the views' mean."""
-        return as_logits(view_average(shadow, windows, self.views), shadow.head)
+        """Logits ``(N, K, *spatial)`` of the views' mean probabilities, or these where the network answers probabilities."""
+        logits = as_logits(view_average(shadow, windows, self.views), shadow.head)
+        return shadow.reader.answer_of(logits, shadow.head, lambda: shadow.outputs(windows))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,16 +13,17 @@ from torch import nn
 
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.inference.inferer import AdaptiveInferer
+from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
+from monai_tta.pipeline.checkpoint import chosen_checkpoint, load_weights
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.devices import usable_device
-from monai_tta.pipeline.nnunet_files import ModelFolderError, checkpoint_files, is_nnunet_folder, nnunet_advice
+from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 
-__all__ = ["BUNDLES", "BundleError", "SourceBundle", "as_bundle_error", "describe_error", "load_bundle", "read_bundle"]
+OWN = ""  # in place of a checkpoint's name: the one that the bundle's config names
 
-
-class BundleError(ValueError):
-    """A bundle cannot be used; the message says what is wrong, in which file, and what to do."""
+__all__ = ["BUNDLES", "OWN", "BundleError", "SourceBundle", "as_bundle_error", "describe_error", "load_bundle", "read_bundle"]
 
 
 @dataclass
@@ -48,6 +46,10 @@ class SourceBundle:
     about: str = ""
     can_calibrate: bool = True
 
+    def metadata(self) -> Any:
+        """What the bundle's ``metadata.json`` holds; an empty dictionary where there is none."""
+        return self.parser.get("_meta_") or {}
+
     def transforms(self, folder: Path) -> tuple[Any, Any]:
         """Preprocessing, and postprocessing that saves into ``folder``.
 
@@ -61,40 +63,46 @@ class SourceBundle:
             self.parser.parse(reset=True)
             return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
-    def cases(self, images: Iterable[Path]) -> list[Path]:
-        """Which of these images are cases of their own: all of them."""
-        return list(images)
-
-    def files_of(self, image: Path) -> list[Path]:
-        """All files that the case of an image is made of."""
-        return [image]
-
     def adapt_with(self, method: AdaptationMethod, **options: Any) -> Any:
         """An inferer around the bundle's own, with the keyword arguments of `AdaptiveInferer`."""
         return AdaptiveInferer(method=method, inferer=self.inferer, **options)
 
 
-def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: str | None = None) -> SourceBundle:
-    """Resolve ``configs/inference.(yaml|json)`` and load ``models/<checkpoint>`` with ``weights_only=True``.
+def load_bundle(
+    root: Path | str,
+    checkpoint: str | None = OWN,
+    device: str | None = None,
+    changes: ConfigChanges = NO_CHANGES,
+    read_elsewhere: Sequence[str] = (),
+) -> SourceBundle:
+    """Resolve ``configs/inference.(yaml|json)`` and load its weights with ``weights_only=True``.
 
     A model folder of nnU-Net v2 is loaded like a bundle, see `monai_tta.pipeline.nnunet_folder`.
 
     Args:
         root: the bundle's folder.
-        checkpoint: a file in its ``models``; None for a network without weights.
+        checkpoint: a file in its ``models``; "" for the one that the config names, ``model.pt`` where it names none; None for a
+            network without weights.
         device: where the network is moved to, e.g. "cuda:0"; None leaves it where the bundle puts it.
+        changes: what is laid over the bundle's config.
+        read_elsewhere: names of further configs that the same command reads, e.g. "evaluate"; what is changed in these alone is
+            left to them.
 
     Raises:
-        BundleError: for a missing file or section, or weights that do not fit the network.
+        BundleError: for a missing file or section, a change of what is not there, or weights that do not fit the network.
         ValueError: for a device that torch does not have here.
     """
     root = Path(root)
     if is_nnunet_folder(root):
         from monai_tta.pipeline.nnunet_folder import load_nnunet_folder  # which imports this file
 
+        if changes:
+            raise BundleError(f"{root}: {NO_CONFIG}")
         return load_nnunet_folder(root, checkpoint, device)
     chosen = None if device is None else usable_device(device)
-    parser, config = read_bundle(root)
+    parser, config = read_bundle(root, changes, read_elsewhere)
+    if chosen is not None and "device" in changes.values():
+        raise BundleError("both --device and --set device are given; give one of them")
     sections: dict[str, Any] = cast(dict[str, Any], parser.config)
     if chosen is not None and "device" in sections:
         parser["device"] = f"$torch.device('{chosen}')"
@@ -102,8 +110,9 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: s
         allowed = ("network", "network_def") if name == "network" else (name,)
         if not any(section in sections for section in allowed):
             raise BundleError(f"{config} has no {name!r}; adaptation needs it by that name")
-    if "checkpoint" in sections and checkpoint is not None:
-        parser["checkpoint"] = checkpoint
+    if checkpoint and isinstance(sections.get("checkpoint"), str) and not sections["checkpoint"].startswith("$"):
+        parser["checkpoint"] = checkpoint  # what the network is may depend on it
+    named = None if checkpoint is None else chosen_checkpoint(parser, root, checkpoint)
     with as_bundle_error("network and inferer", config):
         parser.parse()
         network = parser.get_parsed_content("network" if "network" in sections else "network_def")
@@ -111,27 +120,21 @@ def load_bundle(root: Path | str, checkpoint: str | None = "model.pt", device: s
     if not isinstance(network, nn.Module) or not callable(inferer):
         kinds = f"{type(network).__name__} and {type(inferer).__name__}"
         raise BundleError(f"{config}: the network must be a torch module and the inferer a callable; found {kinds}")
-    if checkpoint is not None:
-        _load_weights(network, root / "models" / checkpoint)
+    if named is not None:
+        load_weights(network, named)
     if chosen is not None:
         network = network.to(chosen)
     where = chosen or next((p.device for p in network.parameters()), torch.device("cpu"))
     return SourceBundle(parser, network.eval(), inferer, where)
 
 
-@contextmanager
-def as_bundle_error(what: str, where: Path | str) -> Iterator[None]:
-    """Turn any error, while a config is read or its parts are made, into one line that names the file."""
-    try:
-        yield
-    except BundleError:
-        raise
-    except Exception as error:  # a config can run any code, which can raise anything
-        raise BundleError(f"{where}: {what} cannot be made of it: {describe_error(error)}") from error
-
-
-def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
+def read_bundle(root: Path, changes: ConfigChanges = NO_CHANGES, read_elsewhere: Sequence[str] = ()) -> tuple[ConfigParser, Path]:
     """Read ``configs/inference.(yaml|yml|json)`` and the bundle's metadata; nothing is built yet.
+
+    Args:
+        root: the bundle's folder.
+        changes: what is laid over the config.
+        read_elsewhere: as for `load_bundle`.
 
     Returns:
         the parser, and the config file.
@@ -139,79 +142,5 @@ def read_bundle(root: Path) -> tuple[ConfigParser, Path]:
     Raises:
         BundleError: for a folder without that file, or a file that cannot be read.
     """
-    candidates = [root / "configs" / f"inference.{ending}" for ending in ("yaml", "yml", "json")]
-    config = next((file for file in candidates if file.is_file()), None)
-    if config is None:
-        advice = nnunet_advice(root)
-        raise BundleError(
-            f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json{advice and '; '}{advice}"
-        )
-    if (root / "scripts").is_dir() and str(root.resolve()) not in sys.path:
-        sys.path.insert(0, str(root.resolve()))  # `monai.bundle run` in the bundle's folder finds them so
-    parser = ConfigParser()
-    with as_bundle_error("a bundle", config):
-        parser.read_config(str(config))
-    metadata = root / "configs" / "metadata.json"
-    if metadata.is_file():
-        with as_bundle_error("a bundle's description", metadata):
-            parser.read_meta(str(metadata))
-    if not isinstance(parser.config, dict):
-        raise BundleError(f"{config} must hold sections; found {type(parser.config).__name__}")
-    parser["bundle_root"] = str(root)
-    return parser, config
-
-
-def source_files(root: Path, checkpoint: str) -> tuple[list[Path], list[Path]]:
-    """The files that say what a source is, which may be missing, and the files of its weights.
-
-    Args:
-        root: the folder of a bundle, or of an nnU-Net.
-        checkpoint: a file in the bundle's ``models``; for an nnU-Net as `checkpoint_files` takes it.
-
-    Raises:
-        BundleError: for an nnU-Net without such a checkpoint.
-    """
-    if not is_nnunet_folder(root):
-        configs = ("inference.yaml", "inference.yml", "inference.json", "metadata.json")
-        return [root / "configs" / name for name in configs], [root / "models" / checkpoint]
-    try:
-        return [root / "plans.json", root / "dataset.json"], checkpoint_files(root, checkpoint)
-    except ModelFolderError as error:
-        raise BundleError(str(error)) from error
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict, also one inside {"model": ...} or {"state_dict": ...}."""
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist: train the bundle or put its weights there")
-    check_unpacked_size(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds; all mean that these are no plain weights
-        raise BundleError(f"{path} cannot be read as weights only (damaged, or a pickle of something else)") from error
-    for key in ("model", "state_dict"):
-        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
-    try:
-        network.load_state_dict(state)
-    except Exception as error:  # what a file holds under the names of weights can be anything
-        raise BundleError(f"{path} does not fit {type(network).__name__}: {error}") from error
-    check_finite(network, path)
-
-
-def check_finite(network: nn.Module, path: Path) -> None:
-    """Refuse NaN in weights and buffers, and infinity in weights. A buffer may hold infinity: a mask for attention does."""
-    parameters = {name for name, _ in network.named_parameters()}
-    for name, tensor in network.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and bool((~tensor.isfinite() if name in parameters else tensor.isnan()).any()):
-            raise BundleError(f"{path} holds NaN or infinity in {name}: no answer of such a network would mean anything")
-
-
-def check_unpacked_size(path: Path) -> None:
-    """Refuse a zip bomb: torch does not compress weights, so its archives never unpack to more than they are."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return  # another format, which torch checks
-    if declared > path.stat().st_size:
-        raise BundleError(f"{path} unpacks to {declared} bytes, more than it holds: torch.save made no such file")
+    config = config_file(root, "inference")
+    return read_parser(root, "inference", changes=changes, read_elsewhere=read_elsewhere), config

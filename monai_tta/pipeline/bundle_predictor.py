@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -9,16 +10,20 @@ from torch import nn
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.methods import Careful, Source, Statistics
-from monai_tta.quality.predictor_files import predictor_file
+from monai_tta.pipeline.bundle_config import BundleError, inference_digest
+from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.quality.predictor_files import predictor_file, read_predictor
 
+CHANGED_CONFIG = "config changed to"  # what a predictor's `about` calls the hash of a config with --set and --config
 BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
 
 
 def safe_method(network: nn.Module, weights: Path, can_calibrate: bool = True) -> tuple[AdaptationMethod, str]:
     """The method to use where the user names none.
 
-    `Careful` where a gain predictor was calibrated for the checkpoint; else the image's own statistics, pooled over the volume
-    and blended with the source's, where the network has running statistics; else no adaptation.
+    `Careful` where a gain predictor was calibrated for the checkpoint; no adaptation where that one is of no use, because it
+    gained nothing on held-out cases or harmed too many. Without a gain predictor: the image's own statistics, pooled over the
+    volume and blended with the source's, where the network has running statistics; else no adaptation.
 
     Args:
         network: the source network.
@@ -27,9 +32,15 @@ def safe_method(network: nn.Module, weights: Path, can_calibrate: bool = True) -
 
     Returns:
         the method, before `AdaptationMethod.for_checkpoint`, and one line of text: which it is, and why.
+
+    Raises:
+        PredictorError: for a gain predictor's file that cannot be read.
     """
     predictor = predictor_file(weights)
     if predictor.is_file():
+        if useless := read_predictor(predictor).useless_because():
+            why = f"{predictor.name} was calibrated for {weights.name} and is of no use: {useless}"
+            return Source(), f"source (no adaptation), because {why}"
         return Careful(), f"careful, because {predictor.name} was calibrated for {weights.name}"
     lack = f"{weights.name} has no gain predictor{'; `monai-tta calibrate` makes one' if can_calibrate else ''}"
     if has_running_stats(network):
@@ -49,3 +60,25 @@ def careful_of(bundle_root: str, checkpoint: str = "model.pt") -> AdaptationMeth
         PredictorError: for a gain predictor's file that cannot be read.
     """
     return Careful().for_checkpoint(Path(bundle_root) / "models" / checkpoint)
+
+
+def check_predictor_config(weights: Path, method: AdaptationMethod, root: Path, changes: ConfigChanges) -> None:
+    """Refuse a checkpoint's gain predictor that was calibrated with another config than the one it is to be used with.
+
+    Args:
+        weights: the checkpoint's file.
+        method: what may use the predictor, after `AdaptationMethod.for_checkpoint`.
+        root: the bundle's folder.
+        changes: what is laid over the bundle's config.
+
+    Raises:
+        BundleError: when the two differ.
+    """
+    file = predictor_file(weights)
+    if not file.is_file() or os.path.realpath(file) not in [os.path.realpath(used) for used in method.files]:
+        return
+    if read_predictor(file).about.get(CHANGED_CONFIG, "") != inference_digest(root, changes):
+        raise BundleError(
+            f"{file.name} was calibrated with other changes of the config (--set, --config) than are given now: give the same, "
+            "calibrate again, or choose another method"
+        )

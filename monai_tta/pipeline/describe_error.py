@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 LONGEST = 400  # characters
+_LONGEST_PATH = 250
+_REMOTE = "_RemoteTraceback"  # what a pool of processes gives an error as its cause: another process's traceback, as text
 
 
 def describe_error(error: BaseException) -> str:
     """The innermost error's kind and message, on one line. MONAI wraps a reader's error in the names of its transforms."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = cause_of(error)
+    if _is_own(error):
+        return " ".join(str(error).split())[:LONGEST]
     message = str(error)
     if "suitable reader" in message:  # MONAI advises to install readers, which are installed
         return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
@@ -19,5 +23,44 @@ def describe_error(error: BaseException) -> str:
         return f"no writer of this bundle can write its mask: {inner[0][:300] if inner else 'MONAI does not say why'}"
     if "ITK ERROR: " in message:  # a line of ITK's source stands before it
         return " ".join(message.split("ITK ERROR: ")[-1].split())[:LONGEST]
+    if words := plain_words(error):
+        return words[:LONGEST]
     words = " ".join(message.split()) or ("out of memory" if isinstance(error, MemoryError) else "it does not say why")
     return f"{type(error).__name__}: {words}"[:LONGEST]
+
+
+def plain_words(error: BaseException) -> str:
+    """What an error says that Python or the system worded: a number and a name of theirs help nobody. Empty for other errors."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        path = _shown(error.filename.decode("utf-8", "backslashreplace") if isinstance(error.filename, bytes) else error.filename)
+        if isinstance(error, FileNotFoundError):
+            return f"{path} does not exist"
+        if isinstance(error, IsADirectoryError):
+            return f"{path} is a folder, and should be a file"
+        if isinstance(error, NotADirectoryError):
+            return f"{path} is a file, or in one, and should be a folder"
+        return f"{path}: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a text file holds bytes that are no text in {error.encoding} (byte {error.start})"
+    if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str) and " " not in error.args[0]:
+        return f"there is no {error.args[0]!r}"
+    return ""
+
+
+def _shown(path: Any) -> str:
+    """A path for a message: between quotes where it holds blanks, so that its end can be told, and without its middle if long."""
+    text = str(path)
+    text = text if len(text) <= _LONGEST_PATH else f"{text[: _LONGEST_PATH // 2]}...{text[-_LONGEST_PATH // 2 :]}"
+    return repr(text) if re.search(r"\s", text) else text
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error that another one was raised from, in the end, or the first one on the way that this package worded."""
+    while error.__cause__ is not None and not _is_own(error) and type(error.__cause__).__name__ != _REMOTE:
+        error = error.__cause__
+    return error
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether an error has a class of this package, so that its message is a sentence for the user."""
+    return type(error).__module__.startswith("monai_tta.") and bool(str(error))

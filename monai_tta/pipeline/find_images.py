@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm")
+from monai_tta.pipeline.dicom_marks import NO_IMAGES, dicom_modality
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm")
+ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", *PICTURES)
+# Images of kinds that are not looked for: some bundle may read them where they are given by name.
+OTHER_ENDINGS = (
+    *(".dcm.gz", ".hdr", ".img", ".img.gz", ".nhdr", ".mgz", ".mgh", ".mnc", ".gipl", ".vtk", ".par"),
+    *(".gif", ".webp", ".jp2", ".heic", ".jfif", ".pgm", ".pnm", ".apng", ".svs", ".ndpi", ".mrxs", ".czi", ".lif", ".nd2"),
+    *(".npy", ".npz", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"),
+)
+_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+_OUTPUT = ("records.json", ".monai_tta_run.jsonl")  # what a folder of masks holds
+
+
+@dataclass
+class FoundImages:
+    """What was found in files and folders.
+
+    Args:
+        images: the images, in their order.
+        roots: for each image, the folder that was given and holds it; for an image that was given itself, the folder it lies in.
+        skipped: what may be an image and is none of them, with the reason.
+        names: of the images, see `image_names`; empty where nobody asked for them.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    roots: list[Path] = field(default_factory=list)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def add(self, image: Path, root: Path) -> None:
+        """Add an image."""
+        self.images.append(image)
+        self.roots.append(root)
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Find the images among files and folders.
-
-    A file is one image, and so is a folder that holds a DICOM series. Of any other folder, all image files (by their ending) and
-    all folders of DICOM series in it are images, in the order of their names. A link in a folder that leads nowhere counts as an
-    image: it then fails, and nobody overlooks it.
+    """Find the images among files and folders, see `search_images`.
 
     Args:
         paths: files and folders.
@@ -21,14 +52,62 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     Raises:
         ValueError: for a folder without any image.
     """
-    found: list[Path] = []
+    return search_images(paths).images
+
+
+def search_images(paths: Iterable[Path], out: Path | None = None) -> FoundImages:
+    """Find the images among files and folders.
+
+    A file is one image. Of a folder, all image files (by their ending) and all folders of DICOM series in it are images, however
+    deep they lie, in the order of their names. Links are followed, unless they lead back. A link in a folder that leads nowhere
+    counts as an image: it then fails, and nobody overlooks it. So does a folder that cannot be read. An image that is given
+    twice counts once.
+
+    Args:
+        paths: files and folders.
+        out: the folder for masks, in which nothing is looked for.
+
+    Raises:
+        ValueError: for a folder without any image.
+    """
+    found = FoundImages()
     for path in paths:
         named = path if path.name not in ("", "..") else path.resolve()  # masks are named after their images
-        inside = _images_in(named) if named.is_dir() else [named]
-        if not inside:
-            raise ValueError(f"{path} holds no image: none of {', '.join(ENDINGS)}, no DICOM series, also not one folder down")
-        found += inside
+        search = _Search(named, FoundImages(), out, set())
+        if named.is_dir():
+            search.visit(named, ())
+            if not search.found.images:
+                raise ValueError(f"{path} holds no image: none of {', '.join(ENDINGS)}, no DICOM series, {_why(search.found)}")
+        else:
+            search.found.add(named, named.parent)
+        _join(found, search.found)
     return found
+
+
+def _join(all_found: FoundImages, found: FoundImages) -> None:
+    """Add what was found in one more path, without what is there already."""
+    known = {_place(image) for image in all_found.images}
+    for image, root in zip(found.images, found.roots, strict=True):
+        if _place(image) in known:
+            all_found.skipped.append((image, "given twice"))
+        else:
+            all_found.add(image, root)
+            known.add(_place(image))
+    all_found.skipped += found.skipped
+
+
+def _place(image: Path) -> Path:
+    """Where an image lies, the same for all ways of writing it. Two links to one file are two images."""
+    return Path(os.path.realpath(image.parent)) / image.name
+
+
+def _why(found: FoundImages) -> str:
+    """What else a folder without images holds."""
+    if not found.skipped:
+        return "at any depth"
+    first, reason = found.skipped[0]
+    more = f" and {len(found.skipped) - 1} more" if len(found.skipped) > 1 else ""
+    return f"at any depth (skipped {first.name}: {reason}{more})"
 
 
 def check_output_folder(out: Path, images: Iterable[Path]) -> None:
@@ -36,34 +115,121 @@ def check_output_folder(out: Path, images: Iterable[Path]) -> None:
 
     Raises:
         ValueError: for one of the folders of images.
-        OSError: for an output folder that is a file, or a folder in the place of records.json.
+        OSError: for an output folder that is a file, or a folder in the place of records.json or records.csv.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; --out is a folder")
-    if (out / "records.json").is_dir():
-        raise IsADirectoryError(f"{out / 'records.json'} is a folder, and would be a file; give another --out")
+    for name in ("records.json", "records.csv"):
+        if (out / name).is_dir():
+            raise IsADirectoryError(f"{out / name} is a folder, and would be a file; give another --out")
     for path in images:
         if path.is_dir() and path.resolve() == out.resolve():
             raise ValueError(f"{out} is where images are read from; the next run would take masks for images: give another --out")
 
 
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds a DICOM file: "DICM" after 128 bytes, whatever the file's name is."""
-    return any(_is_dicom(file) for file in folder.iterdir() if file.is_file() and not file.name.lower().endswith(ENDINGS))
+def _may_be_slice(file: Path) -> bool:
+    """Whether a file's name allows that it is a slice. A DICOMDIR is a table of contents."""
+    name = file.name
+    return file.is_file() and not name.lower().endswith(ENDINGS) and name.upper() != "DICOMDIR" and not name.startswith(".")
 
 
-def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+@dataclass
+class _Search:
+    """A search below one folder that was given."""
+
+    root: Path
+    found: FoundImages
+    out: Path | None
+    visited: set[Path]
+
+    def visit(self, folder: Path, above: tuple[Path, ...]) -> None:
+        """Look into a folder. ``above`` are the real places of the folders on the way to it."""
+        real = Path(os.path.realpath(folder))
+        if reason := self._reason_not_to_enter(folder, real, above):
+            self.skip(folder, reason)
+            return
+        self.visited.add(real)
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            self.found.add(folder, self.root)  # it fails when its turn comes, and says why
+            return
+        if folder != self.root and any((folder / name).is_file() for name in _OUTPUT):
+            self.skip(folder, "holds the masks of a run")
+            return
+        slices = self.slices_in(entries)
+        others = [path for path in entries if path not in set(slices)]
+        inside = FoundImages()
+        outer, self.found = self.found, inside
+        for path in others:
+            self.look_at(path, has_series=len(slices) > 1, way=(*above, real))
+        self.found = outer
+        if len(slices) > 1 or (slices and not inside.images):
+            self.found.add(folder, self.root)
+        elif slices:
+            self.skip(slices[0], "one DICOM file beside other images, which is no series; give it by name")
+        self.found.images += inside.images
+        self.found.roots += inside.roots
+        self.found.skipped += inside.skipped
+
+    def slices_in(self, entries: list[Path]) -> list[Path]:
+        """The DICOM files of a folder that are images."""
+        slices = []
+        for path in filter(_may_be_slice, entries):
+            try:
+                modality = dicom_modality(path)
+            except OSError:
+                self.skip(path, "cannot be read")
+                continue
+            if modality in NO_IMAGES:
+                self.skip(path, f"DICOM of the kind {modality}, which is no image")
+            elif modality is not None:
+                slices.append(path)
+            elif path.name.lower().endswith(_DICOM_ENDINGS):
+                self.skip(path, "named as DICOM, and holds none")
+        return slices
+
+    def look_at(self, path: Path, *, has_series: bool, way: tuple[Path, ...]) -> None:
+        """Sort one entry of a folder that is no slice."""
+        name = path.name.lower()
+        is_lost = path.is_symlink() and not path.exists()
+        if path.name.startswith("."):
+            if name.endswith(ENDINGS) or path.is_dir():
+                self.skip(path, "hidden")
+        elif path.is_dir():
+            self.visit(path, way)
+        elif has_series and name.endswith(PICTURES):
+            self.skip(path, "a picture in the folder of a DICOM series; give it by name")
+        elif name.endswith(ENDINGS) and (path.is_file() or is_lost):
+            self.found.add(path, self.root)
+        elif is_lost:
+            self.skip(path, "a link that leads nowhere")
+        elif name.endswith((*ENDINGS, *OTHER_ENDINGS, *_DICOM_ENDINGS)) and (reason := _reason_not_to_look(path)):
+            self.skip(path, reason)
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Note what is not looked at."""
+        self.found.skipped.append((path, reason))
+
+    def _reason_not_to_enter(self, folder: Path, real: Path, above: tuple[Path, ...]) -> str:
+        if self.out is not None and folder != self.root and real == Path(os.path.realpath(self.out)):
+            return "the folder for this run's masks"
+        if real in above or any(real in place.parents for place in above[:1]):
+            return "a link back to a folder above it"
+        return "a link to a folder that is searched anyway" if real in self.visited else ""
 
 
-def _images_in(folder: Path) -> list[Path]:
-    if is_series(folder):
-        return [folder]
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in entries if (is_series(path) if path.is_dir() else _is_image_file(path))]
+def _reason_not_to_look(path: Path) -> str:
+    if not path.is_file():
+        return "a device or a pipe"
+    return "" if path.name.lower().endswith(_DICOM_ENDINGS) else "of a kind that is not looked for; give it by name"
 
 
-def _is_image_file(path: Path) -> bool:
-    is_broken_link = path.is_symlink() and not path.exists()
-    return path.name.lower().endswith(ENDINGS) and (path.is_file() or is_broken_link)
+def lines_on_skipped(found: FoundImages, most: int = 5) -> Iterator[str]:
+    """A line for each reason, with how many were skipped for it and the first of their names."""
+    reasons: dict[str, list[str]] = {}
+    for path, reason in found.skipped:
+        reasons.setdefault(reason, []).append(path.name)
+    for reason, names in reasons.items():
+        shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        yield f"skipped {len(names)} ({reason}): {shown}"

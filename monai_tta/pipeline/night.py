@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
 from monai_tta.compute.tensor_files import save_tensors
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.core.network_copy import copy_sharing_tensors
+from monai_tta.core.network_copy import copy_sharing_parameters
 from monai_tta.core.objectives import Head
 from monai_tta.core.shadow import Shadow
 from monai_tta.guards import AllOf, Finite, Guard, ViewAgreement, VolumeChange
@@ -93,7 +92,7 @@ def head_of_bundle(bundle: SourceBundle) -> Head:
 
 def with_state(network: nn.Module, changed: dict[str, Tensor]) -> nn.Module:
     """A private copy of a network in which some tensors are others, by their names in its state dict."""
-    copy = copy_sharing_tensors(network)
+    copy = copy_sharing_parameters(network)
     for name, tensor in changed.items():
         path, _, key = name.rpartition(".")
         module = copy.get_submodule(path)
@@ -113,7 +112,7 @@ def _evidence(old: nn.Module, new: nn.Module, windows: Tensor, head: Head) -> Ev
 
     def answer(shadow: Shadow) -> Tensor:
         with torch.no_grad():  # the windows of an image side by side, as one image
-            return torch.cat([main_output(shadow.outputs(part)) for part in parts], dim=2)
+            return torch.cat([shadow(part) for part in parts], dim=2)
 
     return Evidence(
         adapted=answer(after),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CHECKPOINT = "checkpoint_final.pth"
+_PICTURE_READER = "NaturalImage2DIO"  # of nnU-Net: it reads colours as channels
 LEAST = (2, 8)  # the first version of nnunetv2 that this was tried with
 _HOW = "pip install 'monai-tta[nnunet]'"
+NO_CONFIG = "a model folder of nnU-Net has no config that --set and --config could change; plans.json says what it is"
 
 
 class ModelFolderError(ValueError):
@@ -61,13 +64,13 @@ def checkpoint_files(folder: Path, checkpoint: str | None) -> list[Path]:
 
     Args:
         folder: the model folder.
-        checkpoint: the name of a file in each fold, or ``fold_1/NAME`` for that fold alone. None and "model.pt", which bundles
-            have, mean `CHECKPOINT`. ``fold_all`` is used where it is named, or where there is no other.
+        checkpoint: the name of a file in each fold, or ``fold_1/NAME`` for that fold alone; None or "" for `CHECKPOINT`.
+            ``fold_all`` is used where it is named, or where there is no other.
 
     Raises:
         ModelFolderError: where there is none.
     """
-    name = CHECKPOINT if checkpoint in (None, "model.pt") else str(checkpoint)
+    name = checkpoint or CHECKPOINT
     if "/" in name:
         file = folder / name
         if not file.is_file() or not re.fullmatch(r"fold_(\d+|all)/[^/]+", name):
@@ -97,11 +100,29 @@ class Cases:
     Args:
         ending: of image files, as dataset.json says, e.g. ".nii.gz".
         channels: what each channel is, e.g. ("T1", "FLAIR").
+        colours: whether one file may hold all channels, as a photograph does.
     """
 
-    def __init__(self, ending: str, channels: Sequence[str]) -> None:
+    def __init__(self, ending: str, channels: Sequence[str], colours: bool = False) -> None:
         self.ending = ending
         self.channels = tuple(channels)
+        self.colours = colours
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Cases:
+        """As a model folder's ``dataset.json`` and ``plans.json`` say.
+
+        Raises:
+            ModelFolderError: where they do not say it.
+        """
+        try:
+            dataset, plans = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("dataset.json", "plans.json"))
+            names = dataset.get("channel_names") or dataset["modality"]
+            channels = [str(names[key]) for key in sorted(names, key=int)]
+            return cls(str(dataset["file_ending"]), channels, plans.get("image_reader_writer") == _PICTURE_READER)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            what = f"{type(error).__name__}: {str(error)[:100]}"
+            raise ModelFolderError(f"{folder}: dataset.json and plans.json do not say what an image is ({what})") from error
 
     def first_files(self, files: Iterable[Path]) -> list[Path]:
         """One file for each case among ``files``, in their order: that of channel 0, where it is on the disk.
@@ -126,15 +147,11 @@ class Cases:
         Raises:
             ValueError: for a file with another ending, or a channel that is missing or unknown.
         """
-        if first.is_dir():
-            raise ValueError(f"{first} is a folder; nnU-Net reads files: convert a DICOM series to {self.ending} first")
-        if not first.name.endswith(self.ending):
-            raise ValueError(
-                f"{first.name} does not end in {self.ending}, as this network's images do (dataset.json); convert it"
-            )
+        if problem := self._misfit([first]):
+            raise ValueError(problem)
         name, channel = self._parts(first)
         if channel is None:
-            if len(self.channels) == 1:
+            if len(self.channels) == 1 or self.colours:
                 return [first]
             raise ValueError(f"{first.name} has no channel's number in its name; this network takes {self._names(name)}")
         if channel >= len(self.channels):
@@ -143,15 +160,33 @@ class Cases:
                 f"If its number is no channel's, call it {name}_{channel:04d}_0000{self.ending}"
             )
         files = [self._file(first.parent, name, number) for number in range(len(self.channels))]
+        if self.colours and channel == 0 and not any(file.exists() for file in files[1:]):
+            return [first]
         if missing := [file.name for file in files if not file.is_file()]:
-            raise ValueError(f"{name} has no {', '.join(missing)}; this network takes {self._names(name)}")
+            raise ValueError(f"it has no {', '.join(missing)}; this network takes {self._names(name)}")
         if (further := self._file(first.parent, name, len(files))).exists():
-            raise ValueError(f"{name} also has {further.name}, a channel too many; this network takes {self._names(name)}")
+            raise ValueError(f"it also has {further.name}, a channel too many; this network takes {self._names(name)}")
         return files
+
+    def problem_of(self, files: Sequence[Path]) -> str:
+        """Why files that somebody put together are no case of this network, in words; "" where they may be one."""
+        wanted = {1, len(self.channels)} if self.colours else {len(self.channels)}
+        if len(files) not in wanted:
+            return f"it has {len(files)} files; this network takes {len(self.channels)}: {', '.join(self.channels)}"
+        return self._misfit(files)
 
     def name(self, file: Path) -> str:
         """The name of a file's case, without channel and ending."""
         return self._parts(file)[0]
+
+    def _misfit(self, files: Sequence[Path]) -> str:
+        """Which of these nnU-Net does not read."""
+        for file in files:
+            if file.is_dir():
+                return f"{file.name} is a folder; nnU-Net reads files: convert a DICOM series to {self.ending} first"
+            if not file.name.endswith(self.ending):
+                return f"{file.name} does not end in {self.ending}, as this network's images do (dataset.json); convert it"
+        return ""
 
     def _parts(self, file: Path) -> tuple[str, int | None]:
         """A case's name, and the number of a channel; None where the file's name has none."""

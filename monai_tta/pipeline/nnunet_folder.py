@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,20 @@ from monai.transforms import Compose
 from torch import nn
 
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.pipeline.bundle import BundleError, SourceBundle, as_bundle_error, check_finite, check_unpacked_size
+from monai_tta.pipeline.bundle import OWN, SourceBundle
+from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error
+from monai_tta.pipeline.checkpoint import check_finite, check_unpacked_size
 from monai_tta.pipeline.devices import usable_device
-from monai_tta.pipeline.nnunet_files import Cases, ModelFolderError, check_nnunetv2, checkpoint_files, folds_without
+from monai_tta.pipeline.nnunet_files import Cases, check_nnunetv2, folds_without
 from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
-from monai_tta.pipeline.nnunet_transforms import ExportNnUNetCased, LoadNnUNetCased, Plan, PrepareNnUNetCased
+from monai_tta.pipeline.nnunet_transforms import (
+    LoadNnUNetCased,
+    Plan,
+    PrepareNnUNetCased,
+    SaveNnUNetCased,
+    SegmentNnUNetCased,
+)
+from monai_tta.pipeline.source_files import weights_files
 
 _KEYS = ("network_weights", "trainer_name", "init_args")
 _MIRRORS = "inference_allowed_mirroring_axes"
@@ -41,30 +50,20 @@ class NnUNetFolder(SourceBundle):
 
     def transforms(self, folder: Path) -> tuple[Any, Any]:
         """nnU-Net's preprocessing, and its export that writes into ``folder``."""
-        return Compose([LoadNnUNetCased(self.plan), PrepareNnUNetCased(self.plan)]), ExportNnUNetCased(self.plan, folder)
-
-    def cases(self, images: Iterable[Path]) -> list[Path]:
-        """One file for each case; the files of its other channels are found by their names."""
-        return self.plan.cases.first_files(images)
-
-    def files_of(self, image: Path) -> list[Path]:
-        """The files of all channels; the image alone where they make no case."""
-        try:
-            return self.plan.cases.files(image)
-        except ValueError:
-            return [image]
+        preprocessing = Compose([LoadNnUNetCased(self.plan), PrepareNnUNetCased(self.plan)])
+        return preprocessing, Compose([SegmentNnUNetCased(self.plan), SaveNnUNetCased(self.plan, folder)])
 
     def adapt_with(self, method: AdaptationMethod, **options: Any) -> FoldsInferer:
         """An inferer that adapts each fold by itself and answers their mean."""
         return FoldsInferer(method, self.networks, self.inferer, **options)
 
 
-def load_nnunet_folder(folder: Path, checkpoint: str | None = "model.pt", device: str | None = None) -> NnUNetFolder:
+def load_nnunet_folder(folder: Path, checkpoint: str | None = OWN, device: str | None = None) -> NnUNetFolder:
     """Read a model folder: ``dataset.json``, ``plans.json`` and the checkpoints of its folds, with ``weights_only=True``.
 
     Args:
         folder: the model folder.
-        checkpoint: as for `checkpoint_files`. None for networks without weights.
+        checkpoint: as for `monai_tta.pipeline.nnunet_files.checkpoint_files`. None for networks without weights.
         device: where the networks are moved to, e.g. "cuda:0"; None for a GPU where there is one, as nnU-Net does.
 
     Raises:
@@ -74,10 +73,7 @@ def load_nnunet_folder(folder: Path, checkpoint: str | None = "model.pt", device
     """
     check_nnunetv2()
     chosen = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    try:
-        files = checkpoint_files(folder, checkpoint)
-    except ModelFolderError as error:
-        raise BundleError(str(error)) from error
+    files = weights_files(folder, checkpoint or OWN)
     with as_bundle_error("an nnU-Net", folder):
         trained = _read_trained(files)
     with as_bundle_error("an nnU-Net", folder), _quiet():
@@ -167,9 +163,7 @@ def _plan_of(folder: Path, content: dict[str, Any], device: torch.device) -> tup
             "is not supported. Give the folder of the first stage, or of 3d_fullres or 2d"
         )
     labels = plans.get_label_manager(dataset)
-    names = dataset.get("channel_names") or dataset["modality"]
-    cases = Cases(str(dataset["file_ending"]), [str(names[key]) for key in sorted(names, key=int)])
-    plan = Plan(plans, configuration, dataset, cases, "sigmoid" if labels.has_regions else "softmax")
+    plan = Plan(plans, configuration, dataset, Cases.of_folder(folder), "sigmoid" if labels.has_regions else "softmax")
     predictor = nnUNetPredictor(device=device, allow_tqdm=False)
     axes = content.get(_MIRRORS)
     predictor.manual_initialization(None, plans, configuration, None, dataset, content["trainer_name"], axes)

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
+from monai_tta.inference.first_pass import StopScan
 from monai_tta.inference.inferer import AdaptiveInferer
+from monai_tta.inference.network_proxy import only_looks_at_windows
 from monai_tta.methods import Source
 
 
@@ -59,7 +61,7 @@ class NnUNetWindows:
         predictor = copy.copy(self.predictor)  # calls may come from several threads
         predictor.network = asked
         # While windows are looked at, mirrored copies would count as further windows.
-        predictor.use_mirroring = predictor.use_mirroring and not getattr(network, "only_looks_at_windows", False)
+        predictor.use_mirroring = predictor.use_mirroring and not only_looks_at_windows(network)
         logits = predictor.predict_sliding_window_return_logits(image[:, None] if is_slice else image)
         asked.check()
         answer = torch.as_tensor(logits).to("cpu", torch.float32)[None]
@@ -76,7 +78,7 @@ class _Asked:
         self.network = network
         self.channels = channels
         self.n_calls = 0
-        self.failure: Exception | None = None
+        self.failure: Exception | StopScan | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> _Asked:
         return self
@@ -93,7 +95,7 @@ class _Asked:
             # Tensors of inference mode can take no part in a gradient, and nnU-Net writes into what it is answered.
             with torch.inference_mode(False), torch.no_grad():
                 return self.network(windows.clone())
-        except Exception as error:
+        except (Exception, StopScan) as error:
             self.failure = error
             return blank
 

@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from monai.data.utils import create_file_basename
+from torch import Tensor
 
-from monai_tta.pipeline.input_checks import check_input_file
+from monai_tta.pipeline.ask_itk import is_text, itk_header
+from monai_tta.pipeline.declared_place import Numbers, ras_affine_of_itk
 from monai_tta.pipeline.nnunet_files import Cases
 
 PROPERTIES = "nnunet_properties"  # what nnU-Net's reader says of a case, and its export needs
-_FURTHEST = 0.1  # of a voxel: how far apart the corners of a case's channels may lie
+_AS_READ = "nnunet_affine"  # the affine that a case was read with, in its meta data
+_FILE = "filename_or_obj"  # as MONAI's readers call it
+_CASE = "nnunet_case"  # the key of the file that a mask is named after
+_DTYPE = "nnunet_dtype"  # of the mask
+_THICK = 500  # nnU-Net makes of a single picture a slice that is 999 pixels thick
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,8 @@ class Plan:
 class LoadNnUNetCased:
     """Read a case by nnU-Net's reader: ``image`` becomes ``(C, *spatial)`` in the order of its axes, all channels of the case.
 
+    A single picture becomes ``(C, height, width)``.
+
     Args:
         plan: of the trained configuration.
     """
@@ -50,22 +58,25 @@ class LoadNnUNetCased:
         self.reader = plan.plans.image_reader_writer_class()
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Read the case that ``data["image"]``, a path, belongs to.
+        """Read the file or files that ``data["image"]`` names, one for each channel.
 
         Raises:
             ValueError: for files that make no case of this network.
         """
-        first = Path(data["image"])
-        files = self.plan.cases.files(first)
-        for file in files:
-            check_input_file(file)
-        _check_same_place(files)
-        voxels, properties = self.reader.read_images([str(file) for file in files])
-        if len(voxels) != len(self.plan.cases.channels):
-            raise ValueError(f"{first.name} holds {len(voxels)} channels; this network takes {len(self.plan.cases.channels)}")
-        meta = {PROPERTIES: properties, "filename_or_obj": str(first)}
-        spacing = [float(size) for size in properties["spacing"]]
-        image = MetaTensor(torch.from_numpy(voxels), affine=torch.diag(torch.tensor([*spacing, 1.0])), meta=meta)
+        given = data["image"]
+        files = [str(file) for file in ([given] if isinstance(given, str | Path) else given)]
+        if not all(is_text(Path(file)) for file in files):
+            raise ValueError("the name of its file is no text, and nnU-Net's reader takes no other; rename it")
+        voxels, properties = self.reader.read_images(files)
+        wanted = self.plan.cases.channels
+        if len(voxels) != len(wanted):
+            raise ValueError(f"it holds {len(voxels)} channels; this network takes {len(wanted)}: {', '.join(wanted)}")
+        meta = {PROPERTIES: properties, _FILE: files[0], **_original_affine(Path(files[0]), properties)}
+        if _is_picture(voxels.shape[1:], properties["spacing"]):
+            image = MetaTensor(torch.from_numpy(voxels[:, 0]), meta=meta)
+        else:
+            image = MetaTensor(torch.from_numpy(voxels), affine=_affine_of(properties), meta=meta)
+        image.meta[_AS_READ] = image.affine.clone()
         return {**data, "image": image}
 
 
@@ -84,71 +95,120 @@ class PrepareNnUNetCased:
         """Prepare ``data["image"]``; what the export needs is in ``data`` afterwards."""
         plan = self.plan
         read = data["image"]
-        given = (read.as_tensor().numpy(), None, copy.deepcopy(read.meta[PROPERTIES]))
+        found = read.as_tensor().numpy()
+        properties = copy.deepcopy(read.meta[PROPERTIES])
+        properties["spacing"] = _spacing_now(read, properties["spacing"])
+        given = (found if found.ndim == 4 else found[:, None], None, properties)
         voxels, _, properties = self.preprocessor.run_case_npy(*given, plan.plans, plan.configuration, plan.dataset)
         image = torch.from_numpy(voxels).to(dtype=torch.float32, memory_format=torch.contiguous_format)
         spacing = [properties["spacing"][axis] for axis in plan.plans.transpose_forward]
         spacing[-len(plan.configuration.spacing) :] = plan.configuration.spacing
-        if spacing[0] < 500 * min(spacing[1:]):  # of a single picture nnU-Net makes a slice that is 999 pixels thick
+        if found.ndim == 4 and spacing[0] < _THICK * min(spacing[1:]):
             image = MetaTensor(image, affine=torch.diag(torch.tensor([*map(float, spacing), 1.0])))
-        return {**data, "image": image, PROPERTIES: properties, "case": Path(read.meta["filename_or_obj"])}
+        image = _with_origin(image, read)
+        return {**data, "image": image, PROPERTIES: properties, _CASE: {_FILE: read.meta[_FILE]}}
 
 
-class ExportNnUNetCased:
-    """nnU-Net's export: spacing, regions or classes, cropping and axes undone, written by its writer as ``CASE_seg``.
+class SegmentNnUNetCased:
+    """nnU-Net's way from logits to a mask on the grid of the image that was read: spacing, regions or classes, cropping and axes.
+
+    Args:
+        plan: of the trained configuration.
+
+    ``head`` is what the network's channels stand for.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.head = plan.head
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Make of ``data["pred"]``, logits ``(K, *spatial)``, a mask ``(1, *spatial)``; of a picture ``(1, height, width)``."""
+        from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape as convert
+
+        plan = self.plan
+        logits = torch.as_tensor(data["pred"]).detach().cpu().numpy()
+        labels = plan.plans.get_label_manager(plan.dataset)
+        threads = torch.get_num_threads()
+        properties = data[PROPERTIES]
+        mask = convert(logits, plan.plans, plan.configuration, labels, properties, num_threads_torch=threads)
+        found = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.int32 if mask.dtype == np.uint16 else mask.dtype))
+        is_picture = _is_picture(mask.shape, properties["spacing"])
+        return {**data, "pred": found if is_picture else found[None], _DTYPE: mask.dtype}
+
+
+class SaveNnUNetCased:
+    """Write a mask by nnU-Net's writer, as ``CASE_seg``.
 
     Args:
         plan: of the trained configuration.
         folder: where masks are written.
-
-    ``head`` is what the network's channels stand for.
     """
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
         self.folder = folder
-        self.head = plan.head
+        self.writer = plan.plans.image_reader_writer_class()
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Write the mask of ``data["pred"]``, logits ``(K, *spatial)``."""
-        from nnunetv2.inference.export_prediction import export_prediction_from_logits
-
-        plan = self.plan
-        logits = torch.as_tensor(data["pred"]).detach().cpu().numpy()
-        mask = self.folder / f"{plan.cases.name(data['case'])}_seg"
-        threads = torch.get_num_threads()
-        export_prediction_from_logits(
-            logits, data[PROPERTIES], plan.configuration, plan.plans, plan.dataset, str(mask), num_threads_torch=threads
-        )
+        """Write ``data["pred"]``, a mask ``(1, *spatial)``."""
+        mask = torch.as_tensor(data["pred"]).numpy().astype(data[_DTYPE], copy=False)
+        name = create_file_basename("seg", Path(data[_CASE][_FILE]).name, self.folder, separate_folder=False)
+        self.writer.write_seg(mask if mask.ndim == 3 else mask[0], f"{name}{self.plan.cases.ending}", data[PROPERTIES])
         return data
 
 
-def _check_same_place(files: list[Path]) -> None:
-    """Refuse channels of different size or place. nnU-Net only prints that their places differ, and lays them over each other.
+def _is_picture(shape: tuple[int, ...], spacing: Any) -> bool:
+    """Whether voxels are a single slice that nnU-Net's reader gave a made-up thickness."""
+    return shape[0] == 1 and spacing[0] >= _THICK * min(spacing[1:])
 
-    Raises:
-        ValueError: with the file that differs from the first one.
+
+def _affine_of(properties: dict[str, Any]) -> Tensor:
+    """The affine ``(4, 4)`` in RAS of what nnU-Net's reader returned, whose axes are those of the file the other way round."""
+    if "sitk_stuff" in properties:
+        stuff = properties["sitk_stuff"]
+        n = len(stuff["spacing"])
+        used = min(n, 3)
+        affine = np.eye(4)
+        axes = np.reshape(stuff["direction"], (n, n))[:used, :used] * np.asarray(stuff["spacing"])[:used]
+        affine[:used, :used], affine[:used, 3] = axes, np.asarray(stuff["origin"])[:used]
+        affine = np.diag([-1.0, -1, 1, 1]) @ affine
+    elif "nibabel_stuff" in properties:
+        stuff = properties["nibabel_stuff"]
+        affine = np.array(stuff.get("reoriented_affine", stuff["original_affine"]), float)
+    else:  # a kind of file without a place
+        return torch.diag(torch.tensor([*map(float, properties["spacing"]), 1.0], dtype=torch.float64))
+    return torch.from_numpy(affine[:, [2, 1, 0, 3]].copy())
+
+
+def _original_affine(file: Path, properties: dict[str, Any]) -> dict[str, Numbers]:
+    """Where the reader found the file's voxels, as meta data; empty where it does not say.
+
+    nnU-Net's readers use SimpleITK or nibabel.
     """
-    if len(files) < 2:
-        return
-    first = _corners(files[0])
-    for file in files[1:]:
-        size, corners, step = _corners(file)
-        if size != first[0]:
-            raise ValueError(f"{file.name} has {size} voxels and {files[0].name} {first[0]}: channels of one case have one size")
-        if np.abs(corners - first[1]).max() > _FURTHEST * min(step, first[2]):
-            raise ValueError(f"{file.name} does not lie where {files[0].name} does; resample one of them to the other")
+    if "nibabel_stuff" in properties:
+        return {"original_affine": np.array(properties["nibabel_stuff"]["original_affine"], float)}
+    header = itk_header(file) if "sitk_stuff" in properties else None
+    if header is None:
+        return {}
+    affine = ras_affine_of_itk(header)
+    known = [0, 1, 3] if header.GetDimension() == 2 else [0, 1, 2, 3]  # ITK knows no third axis of a flat image
+    return {"original_affine": affine[np.ix_(known, known)]}
 
 
-def _corners(file: Path) -> tuple[tuple[int, ...], np.ndarray, float]:
-    """An image's size, the world coordinates of its corners, and its smallest voxel size."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:  # a kind of file that only nnU-Net's own reader knows; that one compares sizes
-        return (), np.zeros((1, 1)), 1.0
-    size = reader.GetSize()
-    axes = np.reshape(reader.GetDirection(), (len(size), -1)) * reader.GetSpacing()
-    places = np.stack(np.meshgrid(*[(0, n - 1) for n in size], indexing="ij"), -1).reshape(-1, len(size))
-    return size, np.asarray(reader.GetOrigin()) + places @ axes.T, min(reader.GetSpacing())
+def _spacing_now(image: MetaTensor, spacing: Any) -> Any:
+    """The spacing that nnU-Net's reader found, times what a correction of the input has made of it."""
+    before, now = image.meta[_AS_READ], image.affine
+    if torch.equal(torch.as_tensor(before), now.to(before)):
+        return spacing
+    factors = now[:-1, :-1].norm(dim=0) / before[:-1, :-1].norm(dim=0)
+    return [float(size) * float(factor) for size, factor in zip(spacing, factors, strict=True)]
+
+
+def _with_origin(image: Tensor, read: MetaTensor) -> Tensor:
+    """A prepared image whose meta data says where the file's voxels are, as `check_loaded_place` wants it."""
+    if "original_affine" in read.meta:
+        no_sizes = torch.eye(3)  # of the three axes of a picture that is a slice
+        image = image if isinstance(image, MetaTensor) else MetaTensor(image, affine=no_sizes)
+        image.meta["original_affine"] = read.meta["original_affine"]
+    return image

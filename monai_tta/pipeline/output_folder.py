@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -111,6 +112,21 @@ def publish(partial: Path, out: Path, taken: set[Path], images: Iterable[Path]) 
         os.replace(file, target)
     taken.update(targets)
     return tuple(targets)
+
+
+def older_masks(out: Path, name: str, names: Iterable[str], written: Iterable[Path]) -> list[Path]:
+    """Masks of an image that an earlier run left in ``out``: this run failed for the image, and they pass for its own.
+
+    Args:
+        out: the folder for masks.
+        name: of the image.
+        names: of all images of the run. What begins like a longer one of them is not this image's.
+        written: the masks of this run.
+    """
+    others = [other for other in names if other.startswith(f"{name}_") and other != name]
+    found = [path for path in out.glob(f"{glob.escape(name)}_*") if not path.name.startswith(tuple(f"{o}_" for o in others))]
+    found += (out / name).rglob("*") if (out / name).is_dir() else []
+    return sorted({path for path in found if path.is_file()} - set(written))
 
 
 def clear(folder: Path) -> None:

@@ -1,11 +1,22 @@
-"""What a bundle's logits stand for, as its own postprocessing tells."""
+"""What a bundle's logits stand for, and which outputs its masks are made of, as its own postprocessing tells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Literal, cast
 
-from monai.transforms import Activations, Activationsd, AsDiscrete, AsDiscreted, Compose
+from monai.transforms import (
+    Activations,
+    Activationsd,
+    AsDiscrete,
+    AsDiscreted,
+    Compose,
+    CopyItemsd,
+    FlattenSubKeysd,
+    Lambda,
+    Lambdad,
+    ToDeviced,
+)
 
 # Transforms for the answers of one family of networks, by the class's name, because their modules need extras. VISTA3D's asks for
 # each prompt's channel whether it is above zero; HoVerNet's takes the softmax of nucleus and background.
@@ -13,6 +24,8 @@ _OF_ONE_FAMILY: dict[str, Literal["softmax", "sigmoid"]] = {
     "VistaPostTransformd": "sigmoid",
     "HoVerNetInstanceMapPostProcessingd": "softmax",
 }
+
+_ANY_CONTAINER = (CopyItemsd, ToDeviced)  # these say nothing of what they are handed
 
 
 def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
@@ -25,15 +38,33 @@ def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
     Args:
         postprocessing: a transform, a `Compose`, or a sequence of them.
     """
-    if (said := getattr(postprocessing, "head", None)) in ("softmax", "sigmoid"):
-        return cast(Literal["softmax", "sigmoid"], said)
     steps = list(_single_steps(postprocessing))
+    for said in (getattr(step, "head", None) for step in steps):
+        if said in ("softmax", "sigmoid"):
+            return cast(Literal["softmax", "sigmoid"], said)
     if any(_does(step, "softmax") or _does(step, "argmax") for step in steps):
         return "softmax"
     if any(_does(step, "sigmoid") or _does(step, "threshold") for step in steps):
         return "sigmoid"
     names = (type(step).__name__ for step in steps)
     return next((_OF_ONE_FAMILY[name] for name in names if name in _OF_ONE_FAMILY), "auto")
+
+
+def takes_main_only(postprocessing: Any) -> bool:
+    """Whether a bundle's postprocessing works on one tensor, so that of several outputs it should get the main one alone.
+
+    It does where the first transform of the prediction is one of MONAI's for tensors. One that takes a dictionary apart
+    (`FlattenSubKeysd`), one of the bundle's own, and a `Lambdad` get all that the network returns, as `monai.bundle run` hands it
+    over. Overlays use it like `head_of`, as ``main_only``.
+
+    Args:
+        postprocessing: a transform, a `Compose`, or a sequence of them.
+    """
+    for step in _single_steps(postprocessing):
+        if "pred" not in getattr(step, "keys", ("pred",)) or isinstance(step, _ANY_CONTAINER):
+            continue
+        return type(step).__module__.startswith("monai.") and not isinstance(step, FlattenSubKeysd | Lambda | Lambdad)
+    return True
 
 
 def _single_steps(steps: Any) -> Iterator[Any]:

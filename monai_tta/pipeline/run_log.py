@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_tta.core.record import Case
+from monai_tta.pipeline.image_names import numbered
 from monai_tta.pipeline.output_folder import write_atomically
 
 NAME = ".monai_tta_run.jsonl"
-_HASHED_END = 1 << 16  # bytes of an image file that are hashed, at its beginning and at its end
-_HASHED_SLICE = 1 << 12  # bytes of each file of a DICOM series
+_WITH_COMPANIONS = (".mhd", ".nhdr", ".hdr", ".img", ".img.gz")  # endings of images whose voxels or header lie in another file
 
 
 class UnfinishedRun(ValueError):
@@ -31,13 +31,14 @@ class RunLog:
         out: the folder for masks.
         images: in the order in which they are segmented.
         settings: everything that a mask depends on besides its image.
+        names: of the images, unique; None for their files' names.
         restart: whether to forget an unfinished run instead of resuming it.
         on_disk: whether there is a file; otherwise nothing outlives this process.
-        files_of: the files that an image's case is made of; None where that is the image alone.
 
     Attributes:
         cases: the record of each finished image, by the image's number.
         masks: the mask files of each finished image.
+        notes: what a person should know of how each finished image was read.
         begun: numbers of the images that were worked on, finished or not.
         of_earlier_run: numbers of the images that an earlier run finished.
     """
@@ -48,9 +49,9 @@ class RunLog:
         images: Iterable[Path],
         settings: dict[str, Any],
         *,
+        names: Sequence[str] | None = None,
         restart: bool = False,
         on_disk: bool = True,
-        files_of: Callable[[Path], Iterable[Path]] | None = None,
     ) -> None:
         self.out = out
         self.path = out / NAME
@@ -60,11 +61,11 @@ class RunLog:
         self.on_disk = on_disk
         self.cases: dict[int, Case] = {}
         self.masks: dict[int, tuple[Path, ...]] = {}
+        self.notes: dict[int, tuple[str, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
-        parts = [[image] if files_of is None else list(files_of(image)) for image in self.images if on_disk]
-        ids = _numbered("+".join(image_id(file) for file in files) for files in parts)
-        self._ids = ids if on_disk else [""] * len(self.images)
+        self.names = numbered([image.name for image in self.images] if names is None else names)
+        self._ids = [_path_hash(name) for name in self.names]
 
     def open(self) -> None:
         """Read what an unfinished run has done, and start this one. Only the run that holds the output folder may call it.
@@ -97,16 +98,26 @@ class RunLog:
         """Note that an image is being worked on."""
         self._append({"begun": self._ids[number]})
 
-    def done(self, number: int, case: Case, masks: tuple[Path, ...]) -> None:
-        """Note that an image's masks are at their final places."""
+    def done(
+        self, number: int, case: Case, masks: tuple[Path, ...], content: str | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
+        """Note that an image's masks are at their final places.
+
+        Args:
+            number: of the image.
+            case: its record.
+            masks: its masks.
+            content: the `content_id` that it had before it was read; None for the one that it has now.
+            notes: what a person should know of how it was read; without paths and names.
+        """
         self.cases[number] = case
         self.masks[number] = masks
+        self.notes[number] = notes
         names = [_path_hash(mask.relative_to(self.out)) for mask in masks]
-        self._append({"done": self._ids[number], "masks": names, "case": json.loads(case.to_json())})
-
-    def records(self) -> list[Case | None]:
-        """A record for each image, in their order; None where there is none."""
-        return [self.cases.get(number) for number in range(len(self.images))]
+        if self.on_disk:
+            content = content_id(self.images[number]) if content is None else content
+        record = json.loads(case.to_json())
+        self._append({"done": self._ids[number], "content": content, "masks": names, "notes": list(notes), "case": record})
 
     def close(self) -> None:
         """End the run: there is nothing left to resume."""
@@ -139,7 +150,7 @@ class RunLog:
             )
 
     def _take_over(self, lines: list[dict[str, Any]]) -> None:
-        """Note what an earlier run did. An image whose mask was removed or renamed is segmented again."""
+        """Note what an earlier run did. An image that changed, or whose mask was removed or renamed, is segmented again."""
         number_of = {name: number for number, name in enumerate(self._ids)}
         existing = {_path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if lines else {}
         for line in lines:
@@ -147,8 +158,11 @@ class RunLog:
                 self.begun.add(number_of[line["begun"]])
             if "done" in line and line["done"] in number_of and all(name in existing for name in line["masks"]):
                 number = number_of[line["done"]]
+                if line.get("content") != content_id(self.images[number]):
+                    continue
                 self.cases[number] = Case.from_json(json.dumps(line["case"]))
                 self.masks[number] = tuple(existing[name] for name in line["masks"])
+                self.notes[number] = tuple(map(str, line["notes"]))
 
     def _damaged(self) -> UnfinishedRun:
         return UnfinishedRun(f"{self.path} is damaged; --restart starts from the first image and replaces it")
@@ -162,31 +176,31 @@ class RunLog:
             os.fsync(file.fileno())
 
 
-def image_id(image: Path) -> str:
-    """A hash that tells images apart.
+def content_id(image: Path) -> str:
+    """A hash of all that an image consists of: the whole file, or the names and contents of all files in a folder.
 
-    Of a file: its name, size, and first and last 64 KiB. Of a folder: its files' names, sizes and first 4 KiB.
+    A header whose voxels lie in another file is hashed with all files beside it that are called alike or that it names. Reading
+    everything once takes about a second for 1 to 2 GB that are in memory, and as long as the disk takes otherwise.
     """
-    digest = hashlib.sha256(os.fsencode(image.name))
+    digest = hashlib.sha256()
     try:
-        files = sorted(p for p in image.iterdir() if p.is_file()) if image.is_dir() else [image]
-        for file in files:
-            size = file.stat().st_size if file.is_file() else -1
-            digest.update(os.fsencode(file.name) + f"/{size}/".encode())
-            if size > 0:
-                digest.update(_sample(file, size, both_ends=file is image))
+        for file in _files_of(image):
+            digest.update(os.fsencode(file.name) + f"/{content_hash(file)}/".encode())
     except OSError:
         digest.update(b"unreadable")  # the image fails when its turn comes, and says why
     return digest.hexdigest()[:32]
 
 
-def _sample(path: Path, size: int, both_ends: bool) -> bytes:
-    with path.open("rb") as file:
-        if not both_ends:
-            return file.read(_HASHED_SLICE)
-        start = file.read(_HASHED_END)
-        file.seek(max(0, size - _HASHED_END))
-        return start + file.read(_HASHED_END)
+def _files_of(image: Path) -> list[Path]:
+    if image.is_dir():
+        return sorted(path for path in image.iterdir() if path.is_file())
+    if not image.name.lower().endswith(_WITH_COMPANIONS):
+        return [image]
+    stem = image.name.split(".")[0]
+    with image.open("rb") as file:
+        header = file.read(1 << 16)
+    beside = (path for path in image.parent.iterdir() if path != image and path.is_file())
+    return [image, *sorted(path for path in beside if path.name.startswith(stem) or os.fsencode(path.name) in header)]
 
 
 def content_hash(path: Path) -> str:
@@ -200,15 +214,5 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _numbered(names: Iterable[str]) -> list[str]:
-    """Names with a number after the second and each further one that is the same: one image given twice is two images."""
-    counts: dict[str, int] = {}
-    found = []
-    for name in names:
-        counts[name] = counts.get(name, -1) + 1
-        found.append(f"{name}-{counts[name]}" if counts[name] else name)
-    return found
-
-
-def _path_hash(relative: Path) -> str:
+def _path_hash(relative: Path | str) -> str:
     return hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]

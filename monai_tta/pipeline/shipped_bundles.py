@@ -31,9 +31,11 @@ def find_bundle(name: Path | str, *, nnunet: bool = False) -> Path:
     """
     path = Path(name)
     shipped = shipped_bundles()
-    if path.exists():
+    if path.is_dir():
         _check_nnunet(path, nnunet)
         return path
+    if path.exists():
+        raise ValueError(f"{path} is not a MONAI bundle: it is a file; give the folder that holds configs and models")
     if path.name == str(path) and letters(path.name) in (by_letters := {letters(other): other for other in shipped}):
         return BUNDLES / by_letters[letters(path.name)]
     raise ValueError(
@@ -49,6 +51,6 @@ def _check_nnunet(path: Path, is_usable: bool) -> None:
     if not is_usable:
         raise ValueError(
             f"{path} is a model folder of nnU-Net, and this command needs the configs of a MONAI bundle: it does not support "
-            "nnU-Net yet; `monai-tta run`, `reference` and `profile` do"
+            "nnU-Net yet; `monai-tta run`, `check`, `reference` and `profile` do"
         )
     check_nnunetv2()

@@ -10,10 +10,16 @@ import torch
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
-from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
+from monai_tta.pipeline.bundle_config import inference_digest
+from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
+from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
+from monai_tta.pipeline.describe_error import describe_error
+from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
-from monai_tta.preparation.fit import fit_predictor
+from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
+from monai_tta.preparation.labelled_images import check_enough_images
 from monai_tta.preparation.source_data import load_source
+from monai_tta.preparation.trials import KeptTrials, identity_of
 from monai_tta.quality.gain_predictor import GainPredictor
 
 
@@ -24,7 +30,10 @@ def calibrate(
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     keys: dict[str, Any] | None = None,
     device: str | None = None,
-) -> Iterator[int | GainPredictor]:
+    config_files: Sequence[str] = (),
+    trials: Path | None = None,
+    restart: bool = False,
+) -> Iterator[int | str | GainPredictor]:
     """Calibrate a bundle's gain predictor on its labelled source data, read by its evaluate config (with ``keys`` set).
 
     The same as `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
@@ -34,19 +43,30 @@ def calibrate(
         dataset_dir: the folder with the images and labels that the bundle's configs name.
         checkpoint: a file in the bundle's ``models`` folder.
         settings: how many images, distortions and candidates.
-        keys: entries of the evaluate config to set, as ``--set`` does.
+        keys: entries of the bundle's configs to set, as ``--set`` does.
         device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+        config_files: further config files, laid over the bundle's own.
+        trials: a folder in which the results of trials are kept, so that a calibration goes on where it was stopped; None keeps
+            none.
+        restart: whether to forget those that are there.
 
     Yields:
-        after each distorted image, how many are done; at last the gain predictor.
+        after each distorted image, how many are done (as `Kept` where an earlier calibration did it); a line of text for each
+        image that cannot be read and is left out; at last the gain predictor.
 
     Raises:
         BundleError: for a bundle without labelled cases.
+        ImportError: when scikit-learn is not installed.
         ValueError: for too few images, or images and labels that do not fit each other or the network.
     """
+    check_scikit_learn()
     calibration = CalibrationSet(f"{root.resolve().name}/{checkpoint}")
-    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, keys, device)
-    yield fit_predictor(calibration, settings.harm)
+    how: dict[str, Any] = {"keys": keys, "device": device, "config_files": config_files, "trials": trials, "restart": restart}
+    yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
+    predictor = fit_predictor(calibration, settings.harm)
+    if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
+        predictor.about[CHANGED_CONFIG] = digest
+    yield predictor
 
 
 def collect_bundle_cases(
@@ -57,32 +77,51 @@ def collect_bundle_cases(
     settings: CalibrationSettings,
     keys: dict[str, Any] | None = None,
     device: str | None = None,
-) -> Iterator[int]:
+    config_files: Sequence[str] = (),
+    trials: Path | None = None,
+    restart: bool = False,
+) -> Iterator[int | str]:
     """Add the cases of a bundle's labelled images to ``calibration``; yields and raises as `calibrate`."""
-    source = load_source(root, dataset_dir, checkpoint, keys, device)
+    source = load_source(root, dataset_dir, checkpoint, keys, device, config_files)
+    check_enough_images(len(source.domain))
+    laid_over = {**(keys or {}), "laid over": ConfigChanges.of(config_files).settings(root)}
+    identity = identity_of(root, checkpoint, source.domain.items, dataset_dir, laid_over, settings) if trials else ""
+    kept = KeptTrials(trials, identity)
+    if restart:
+        kept.forget()
+    found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
+    if found and all(is_there for is_there, _ in found):  # nothing is left to try, so no image need be read
+        calibration.cases += [case for _, case in found if case is not None]
+        yield Kept(settings.size)
+        return
     images: list[Tensor] = []
     labels: list[Tensor] = []
+    unread: list[int] = []
     for number in range(len(source.domain)):
-        case = source.domain.case(number)
-        images.append(case["image"])
-        labels.append(label_on_image_grid(case))
+        try:
+            case = source.domain.case(number)
+            image, label = case["image"], label_on_image_grid(case)
+        except Exception as error:  # one file that cannot be read must not cost the others
+            unread.append(number)
+            yield f"labelled image {number + 1} of {len(source.domain)} is left out: {describe_error(error)}"
+            continue
+        images.append(image)
+        labels.append(label)
+    if unread and trials:  # these trials are of other images
+        kept = KeptTrials(trials, f"{identity}-without-{'-'.join(map(str, unread))}"[:200])
     network, inferer = source.bundle.network, source.bundle.inferer
-    yield from collect_cases(calibration, network, images, labels, head=source.head, inferer=inferer, settings=settings)
+    yield from collect_cases(
+        calibration, network, images, labels, head=source.head, inferer=inferer, settings=settings, trials=kept
+    )
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:
-    """Texts like "KEY=VALUE" as keys of a config; whole numbers become numbers.
+    """Texts like "KEY=VALUE" as entries of a config, see `monai_tta.pipeline.config_changes.parse_entries`.
 
     Raises:
         ValueError: for one without a name or a value.
     """
-    keys: dict[str, Any] = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        if not key or not value:
-            raise ValueError(f"--set takes KEY=VALUE, found {text!r}")
-        keys[key] = int(value) if value.isdigit() else value
-    return keys
+    return parse_entries(texts)
 
 
 def label_on_image_grid(case: dict[str, Any]) -> Tensor:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from monai_tta.preparation.collect_cases import CalibrationSettings, HeadOrAuto, collect_cases
+from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
-from monai_tta.preparation.fit import fit_predictor
+from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
+from monai_tta.preparation.labelled_images import HeadOrAuto
 from monai_tta.quality.gain_predictor import GainPredictor
 
 __all__ = ["CalibrationSettings", "calibrate_network"]
@@ -37,7 +39,7 @@ def calibrate_network(
 
     Args:
         network: the trained network, on the device on which it is to be calibrated. It is never changed.
-        images: ``(C, *spatial)`` each, preprocessed as the network needs them; at least five.
+        images: ``(C, *spatial)`` each, preprocessed as the network needs them; at least five, with something in their labels.
         labels: for each image, on its grid: class numbers ``(1, *spatial)``, or one channel per structure ``(K, *spatial)``.
         head: what the logits stand for. "auto": one channel is "sigmoid", more are "softmax".
         roi_size: the size of the windows, as for `AdaptiveInferer`; the whole image unless told otherwise.
@@ -47,16 +49,21 @@ def calibrate_network(
         progress: called with the number of distorted images that are done, and of all.
 
     Returns:
-        the gain predictor. ``predictor.about`` says how it did on held-out images.
+        the gain predictor. ``predictor.about`` says how it did on held-out images. A warning says where it is of no use, see
+        `GainPredictor.useless_because`.
 
     Raises:
         ValueError: for too few images, or images and labels that do not fit each other or the network.
         CannotAdapt: for a network whose layers cannot be seen.
         ImportError: when scikit-learn is not installed.
     """
+    check_scikit_learn()
     calibration = CalibrationSet(name or type(network).__name__)
     cutter = SlidingWindowInferer(roi_size) if inferer is None else inferer
     for done in collect_cases(calibration, network, images, labels, head=head, inferer=cutter, settings=settings):
         if progress is not None:
             progress(done, settings.size)
-    return fit_predictor(calibration, settings.harm)
+    predictor = fit_predictor(calibration, settings.harm)
+    if useless := predictor.useless_because():
+        warnings.warn(f"this gain predictor is of no use: {useless}", stacklevel=2)
+    return predictor

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
+from monai_tta.core.answer_form import logits_of
 from monai_tta.core.network_copy import in_eval_mode
-from monai_tta.core.objectives import Head, head_of_channels
-from monai_tta.inference.inferer import AdaptiveInferer
+from monai_tta.core.objectives import Head
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
 from monai_tta.methods.careful import Careful
-from monai_tta.methods.source import Source
 from monai_tta.preparation.distortions import Distortion
-from monai_tta.preparation.examples import CalibrationSet
+from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_enough_cases
+from monai_tta.preparation.labelled_images import HeadOrAuto, check_fit, label_structures, paired_images, plain_tensor
+from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.candidates import CandidatePool
-
-HeadOrAuto = Literal["softmax", "sigmoid", "auto"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,8 @@ class CalibrationSettings:
         method: whose candidates and views are used.
 
     Raises:
-        ValueError: for a share outside of (0, 1), or one so small that ``size`` images cannot show it.
+        ValueError: for a share outside of (0, 1), or one so small that ``size`` images cannot show it; for fewer distorted images
+            than can be held out in turn, or a budget of less than one window.
     """
 
     size: int = 160
@@ -53,6 +51,14 @@ class CalibrationSettings:
         if not 0 < self.harm < 1:
             raise ValueError(f"harm is a share of cases, between 0 and 1, found {self.harm}")
         check_enough_cases(self.size, self.harm)
+        if self.size < FOLDS:
+            raise ValueError(f"size is the number of distorted images, at least {FOLDS}, found {self.size}")
+        if self.budget < 1:
+            raise ValueError(f"budget is a number of windows, at least 1, found {self.budget}")
+
+
+class Kept(int):
+    """So many distorted images are done, the last of them by an earlier calibration."""
 
 
 def collect_cases(
@@ -64,26 +70,35 @@ def collect_cases(
     head: HeadOrAuto,
     inferer: Callable[..., Any],
     settings: CalibrationSettings,
+    trials: KeptTrials = KeptTrials(None),  # noqa: B008
 ) -> Iterator[int]:
     """Distort labelled images, run all candidates on them, and add what they gained to ``calibration``.
 
-    Arguments and errors are those of `calibrate_network`.
+    Images that cannot be used, because their label is empty or they are constant or not finite, are left out first. Arguments and
+    errors are those of `calibrate_network`; ``trials`` are those that are there already and need not be made again.
 
     Yields:
-        after each distorted image, how many are done.
+        after each distorted image, how many are done; as `Kept` where an earlier calibration did it.
     """
     source = in_eval_mode(unwrap(network))
-    pairs = [(plain_tensor(image).float(), plain_tensor(label).float()) for image, label in _paired(images, labels)]
-    resolved_head = _check_fit(source, inferer, head, pairs)
+    pairs = [(plain_tensor(image).float(), plain_tensor(label).float()) for image, label in paired_images(images, labels)]
+    resolved_head, pairs = check_fit(source, inferer, head, pairs)
     distort = Distortion(preserve=preserved_by([image for image, _ in pairs]))
     for number in range(settings.size):
+        is_there, kept = trials.read(number)
+        if is_there:
+            calibration.cases += [] if kept is None else [kept]
+            yield Kept(number + 1)
+            continue
         group = number % len(pairs)
         seed = settings.seed + number
         image, label = distort(*pairs[group], seed)
         cut = paired_windows(source, inferer, image[None], label[None], resolved_head, settings.budget)
+        made = None
         if cut is not None:
             windows, label_windows = cut
-            run_candidates(calibration, group, source, windows, label_windows, resolved_head, settings.method, seed)
+            made = run_candidates(calibration, group, source, windows, label_windows, resolved_head, settings.method, seed)
+        trials.write(number, made)
         yield number + 1
 
 
@@ -96,7 +111,7 @@ def run_candidates(
     head: Head,
     method: Careful,
     seed: int,
-) -> None:
+) -> CalibrationCase | None:
     """Run all candidates on the adaptation windows of one case, and add what they gained to ``calibration``.
 
     Args:
@@ -108,13 +123,16 @@ def run_candidates(
         head: what the network's logits stand for.
         method: whose candidates are run.
         seed: of all that is random in them.
+
+    Returns:
+        the case; None where it is left out, because nothing is in its label.
     """
     pool = CandidatePool(source, head)
     pool.seed(seed)
     with torch.enable_grad():
         results = method.run_candidates(pool, windows)
     unadapted = results.unadapted.cpu()
-    calibration.add(
+    return calibration.add(
         group,
         results.source_features.cpu(),
         results.features.cpu(),
@@ -155,39 +173,11 @@ def paired_windows(
 
     with torch.no_grad():
         inferer(torch.cat([image, label], 1).to(device), keep)
-        selected = selector.select(lambda windows: main_output(network(windows)), head)
+        selected = selector.select(partial(logits_of, network, head=head), head)
     if not selected:
         return None
     both = torch.cat([next(w for w in with_labels if torch.equal(w[:, :channels], chosen)) for chosen in selected])
     return both[:, :channels].contiguous(), both[:, channels:]
-
-
-def label_structures(label: Tensor, channels: int, head: Head) -> Tensor:
-    """A label as one boolean channel per structure that the network segments.
-
-    Args:
-        label: class numbers ``(N, 1, *spatial)``, or one channel per structure, or per class with the background first.
-        channels: of the network's answer.
-        head: what its logits stand for.
-
-    Returns:
-        ``(N, structures, *spatial)``; a softmax answer has one channel more than structures, the background.
-
-    Raises:
-        ValueError: for a label of another kind.
-    """
-    structures = channels - 1 if head == "softmax" else channels
-    largest = float(label.max())
-    if label.shape[1] == structures and (structures > 1 or largest <= 1):
-        return label > 0.5
-    if head == "softmax" and label.shape[1] == channels:
-        return label[:, 1:] > 0.5
-    if label.shape[1] == 1 and largest <= structures:
-        return F.one_hot(label[:, 0].long(), structures + 1).movedim(-1, 1)[:, 1:] > 0
-    raise ValueError(
-        f"the labels have {label.shape[1]} channel(s) with values up to {largest:g}, and the network segments {structures} "
-        "structure(s): give class numbers, or one channel for each structure"
-    )
 
 
 def preserved_by(images: Sequence[Tensor]) -> Literal["moments", "range"]:
@@ -196,44 +186,3 @@ def preserved_by(images: Sequence[Tensor]) -> Literal["moments", "range"]:
         if abs(float(image.mean())) >= 0.1 or abs(float(image.std()) - 1) >= 0.1:
             return "range"
     return "moments"
-
-
-def _paired(images: Sequence[Tensor], labels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Images with their labels, on one grid each."""
-    if len(images) != len(labels):
-        raise ValueError(f"each image needs a label: found {len(images)} images and {len(labels)} labels")
-    if len(images) < FOLDS:
-        raise ValueError(f"found {len(images)} labelled images; at least {FOLDS} are needed to calibrate on")
-    pairs = list(zip(images, labels, strict=True))
-    for number, (image, label) in enumerate(pairs):
-        if image.ndim != label.ndim or image.shape[1:] != label.shape[1:]:
-            raise ValueError(
-                f"image {number} is {tuple(image.shape)} and its label {tuple(label.shape)}: both need a channel axis first, "
-                "and then the same sizes"
-            )
-    return pairs
-
-
-def _check_fit(network: nn.Module, inferer: Callable[..., Any], head: HeadOrAuto, pairs: Any) -> Head:
-    """Segment the first image, so that whatever does not fit the network is found before the hours of work; resolve the head."""
-    channels = answer_channels(network, inferer, pairs[0][0])
-    resolved = head_of_channels(channels) if head == "auto" else head
-    for number, (_, label) in enumerate(pairs):
-        try:
-            label_structures(label[None], channels, resolved)
-        except ValueError as error:
-            raise ValueError(f"label {number}: {error}") from None
-    return resolved
-
-
-def answer_channels(network: nn.Module, inferer: Callable[..., Any], image: Tensor) -> int:
-    """How many channels the answer to an image ``(C, *spatial)`` has."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        answer = AdaptiveInferer(method=Source(), inferer=inferer)(image[None].to(device), network)
-    return int(main_output(answer).shape[1])
-
-
-def plain_tensor(x: Tensor) -> Tensor:
-    """Without meta data, with which networks are several times slower."""
-    return torch.as_tensor(x.as_tensor() if isinstance(x, MetaTensor) else x)

@@ -64,8 +64,10 @@ class CalibrationSet:
         unadapted: Tensor,
         label: Tensor,
         head: Head,
-    ) -> None:
+    ) -> CalibrationCase | None:
         """Add a case. One whose label is empty has no Dice and is left out.
+
+        Voxels are sorted by their values. No Dice depends on their order, and no shape can be seen in what is kept.
 
         Args:
             group: number of the image that was distorted.
@@ -75,11 +77,14 @@ class CalibrationSet:
             unadapted: the source's probabilities ``(N, K, *spatial)``.
             label: structures ``(N, K', *spatial)``, boolean.
             head: what the probabilities stand for.
+
+        Returns:
+            the case; None where it is left out.
         """
         whole_label = _voxels_last(label)
         label_sizes = whole_label.sum(1).numpy().astype(np.int64)
         if not label_sizes.any():
-            return
+            return None
         of_source = _voxels_last(unadapted)
         of_answers = torch.stack([_voxels_last(answer) for answer in answers])
         # Where all answers are background, so is every mixture of them: such voxels change no Dice and are not kept.
@@ -88,25 +93,27 @@ class CalibrationSet:
             matters |= hard_masks(probabilities[None], head)[0].any(0)
         kept = of_answers[:, :, matters].half().numpy()
         kept_label = whole_label[:, matters].numpy()
+        order = np.lexsort((*kept.reshape(-1, kept.shape[-1]), *kept_label))
+        kept, kept_label = kept[..., order], kept_label[..., order]
 
         def dice_of(probabilities: Floats) -> float:
             return _dice(_segmented(probabilities, head), kept_label, label_sizes)
 
-        unadapted_dice = dice_of(of_source[:, matters].double().numpy())
+        unadapted_dice = dice_of(of_source[:, matters].double().numpy()[:, order])
         gains = np.array([dice_of(answer.astype(np.float64)) - unadapted_dice for answer in kept])
-        self.cases.append(
-            CalibrationCase(
-                group=group,
-                source_features=source_features.numpy(),
-                features=features.numpy(),
-                gains=gains,
-                unadapted_dice=unadapted_dice,
-                _probabilities=kept,
-                _label=kept_label,
-                _label_sizes=label_sizes,
-                _head=head,
-            )
+        case = CalibrationCase(
+            group=group,
+            source_features=source_features.numpy(),
+            features=features.numpy(),
+            gains=gains,
+            unadapted_dice=unadapted_dice,
+            _probabilities=kept,
+            _label=kept_label,
+            _label_sizes=label_sizes,
+            _head=head,
         )
+        self.cases.append(case)
+        return case
 
 
 def _voxels_last(x: Tensor) -> Tensor:

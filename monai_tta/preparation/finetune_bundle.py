@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_tta.compute.containers import main_output
 from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
+from monai_tta.pipeline.load_image import prepare_image
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.preparation.finetune_scribbles import Finetuned, FinetuneSettings, HeldOut, check_finetuning, finetune_on_scribbles
 from monai_tta.transforms.scribbles import ScribbleToSoftLabeld
@@ -145,7 +146,7 @@ def _prepared(
     """The cases on the network's grid, and what its logits stand for."""
     with tempfile.TemporaryDirectory() as folder:
         preprocessing, postprocessing = bundle.transforms(Path(folder))
-    images = [preprocessing({"image": case["image"]})["image"] for case in listed]
+    images = [prepare_image(bundle, preprocessing, Path(case["image"])) for case in listed]
     n_channels = _output_channels(bundle, images[0])
     told = head_of(postprocessing)
     head = head_of_channels(n_channels) if told == "auto" else told

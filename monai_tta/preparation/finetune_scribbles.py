@@ -135,7 +135,7 @@ def finetune_on_scribbles(
     shadow, losses = _trained(source, checked_cases(cases, settings.least_weight), head, roi_size, settings, progress)
     kept = shadow.module.state_dict()
     return Finetuned(
-        state={name: kept[name].detach().clone() for name in source.state_dict()},
+        state={name: kept[name].detach().to(old.dtype, copy=True) for name, old in source.state_dict().items()},
         losses=tuple(losses),
         n_moving=sum(tensor.numel() for tensor in shadow.moving),
         weight_distance=shadow.weight_distance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
@@ -42,15 +43,39 @@ def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     Raises:
         ValueError: for cases of fewer than `FOLDS` images, or too few cases to show the wanted share.
     """
-    folds = [case.group % FOLDS for case in calibration.cases]
-    if len(set(folds)) < FOLDS:
-        n_images = len({case.group for case in calibration.cases})
-        raise ValueError(
-            f"{calibration.name}: {n_images} labelled images can be used; at least {FOLDS} are needed, with something in their "
-            "labels and in some window"
-        )
+    groups = sorted({case.group for case in calibration.cases})
+    folds = [groups.index(case.group) % FOLDS for case in calibration.cases]
+    check_usable(len(groups), len(groups))
     check_enough_cases(len(calibration.cases), harm)
     return _fit([calibration], folds, harm)
+
+
+def check_usable(n_usable: int, n_images: int) -> None:
+    """Check that as many images can be used as are held out in turn.
+
+    Args:
+        n_usable: images with something in their labels and something to adapt on.
+        n_images: all labelled images.
+
+    Raises:
+        ValueError: for too few.
+    """
+    if n_usable < FOLDS:
+        of_all = f"of {n_images} " if n_images > n_usable else ""
+        raise ValueError(
+            f"{n_usable} {of_all}labelled images can be used; at least {FOLDS} are needed, with something in their labels and in "
+            "some window"
+        )
+
+
+def check_scikit_learn() -> None:
+    """Check that forests can be fitted, before the hours of work.
+
+    Raises:
+        ImportError: when scikit-learn is not installed.
+    """
+    if not find_spec("sklearn"):
+        raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
 
 
 def check_enough_cases(n_cases: int, harm: float) -> None:
@@ -188,10 +213,9 @@ def fit_forest(features: Floats, gains: Floats, leaf_size: int) -> Forest:
     Raises:
         ImportError: when scikit-learn is not installed.
     """
-    try:
-        from sklearn.ensemble import ExtraTreesRegressor
-    except ImportError as error:
-        raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'") from error
+    check_scikit_learn()
+    from sklearn.ensemble import ExtraTreesRegressor
+
     model = ExtraTreesRegressor(TREES, min_samples_leaf=leaf_size, random_state=0, n_jobs=1).fit(features, gains)
     return flattened([tree.tree_ for tree in model.estimators_])
 

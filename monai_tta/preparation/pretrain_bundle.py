@@ -11,9 +11,9 @@ from torch import Tensor
 from monai_tta.core.added_files import AddedFile
 from monai_tta.pipeline.bundle import describe_error, load_bundle
 from monai_tta.pipeline.find_images import find_images
-from monai_tta.pipeline.input_checks import check_input_file
+from monai_tta.pipeline.load_image import prepare_image
 from monai_tta.pipeline.output_head import head_of
-from monai_tta.preparation.collect_cases import plain_tensor
+from monai_tta.preparation.labelled_images import plain_tensor
 from monai_tta.preparation.pretrain_added import PretrainingSettings, training_steps
 
 
@@ -49,8 +49,7 @@ def pretrain_bundle(
         preprocessing, postprocessing = bundle.transforms(Path(folder))
         for file in find_images([dataset_dir]):
             try:
-                check_input_file(file.absolute())
-                images.append(plain_tensor(preprocessing({"image": str(file.absolute())})["image"]))
+                images.append(plain_tensor(prepare_image(bundle, preprocessing, file)))
             except Exception as error:  # one bad image must not end the run
                 yield f"{file.name}: {describe_error(error)}"
     yield from training_steps(bundle.network, images, head_of(postprocessing), bundle.inferer, settings)

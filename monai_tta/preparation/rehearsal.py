@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from monai_tta.compute.containers import main_output
+from monai_tta.core.answer_form import AnswerReader, logits_of
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.network_copy import in_eval_mode, network_digest
-from monai_tta.core.objectives import Head, head_of_channels
+from monai_tta.core.objectives import Head
 from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.inference.network import unwrap
@@ -139,5 +140,7 @@ def _window(network: nn.Module, inferer: Callable[..., Any], image: Tensor, head
         if not selector.shortlist.kept:
             return None
         if head == "auto":
-            head = head_of_channels(main_output(network(selector.shortlist.kept[0].window)).shape[1])
-        return selector.select(lambda windows: main_output(network(windows)), head)[0]
+            reader = AnswerReader(type(network).__name__)
+            first = selector.shortlist.kept[0].window
+            head = reader.head_of(reader.main(reader.ask(partial(network, first), first)).shape[1])
+        return selector.select(partial(logits_of, network, head=head), head)[0]

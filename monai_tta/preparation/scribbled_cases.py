@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.objectives import Head
-from monai_tta.preparation.collect_cases import plain_tensor
+from monai_tta.preparation.labelled_images import plain_tensor
 
 NEAR = 0.5  # the weight from which a voxel counts as scribbled: it is half a distance away or nearer
 

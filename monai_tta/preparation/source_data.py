@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import Domain, Protocol
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
+from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
-from monai_tta.preparation.collect_cases import HeadOrAuto
+from monai_tta.preparation.labelled_images import HeadOrAuto
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +24,20 @@ class SourceData:
     head: HeadOrAuto
 
 
-def load_source(root: Path, dataset_dir: Path, checkpoint: str, keys: dict[str, Any] | None, device: str | None) -> SourceData:
-    """Load a bundle, and list the cases of its evaluate config with ``keys`` set.
+def load_source(
+    root: Path,
+    dataset_dir: Path,
+    checkpoint: str,
+    keys: dict[str, Any] | None,
+    device: str | None,
+    config_files: Sequence[str] = (),
+) -> SourceData:
+    """Load a bundle, and list the cases of its evaluate config, both with ``keys`` set and further config files laid over.
 
     Raises:
         BundleError: for a bundle that cannot be used, or one without such cases.
     """
-    bundle = load_bundle(root, checkpoint, device)
-    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()))
+    changes = ConfigChanges.of(config_files, keys)
+    bundle = load_bundle(root, checkpoint, device, changes, ("evaluate",))
+    domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()), changes)
     return SourceData(bundle, domain, head_of(domain.postprocessing()))

@@ -38,6 +38,11 @@ class CandidatePool(Shadow):
         """The largest distance of a contributing candidate's moving tensors from the source's."""
         return max((c.shadow.weight_distance for c in self.contributions), default=0.0)
 
+    @property
+    def n_kept_source(self) -> int:
+        """The largest number of layers of a contributing candidate that kept the source's statistics."""
+        return max((c.shadow.n_kept_source for c in self.contributions), default=0)
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:

@@ -78,6 +78,18 @@ class GainPredictor:
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
 
+    def useless_because(self) -> str | None:
+        """Why the predictor is of no use, by its held-out cases; None where it is of use.
+
+        It is where these gained on average, and no more of them than wanted were harmed.
+        """
+        gain, harm, wanted = (self.about.get(name) for name in ("mean gain held out", "harm held out", "wanted harm"))
+        if gain is not None and gain <= 0:
+            return f"its mean gain on held-out cases is {100 * gain:+.2f} points of Dice, which is not above zero"
+        if harm is not None and wanted is not None and harm > wanted:
+            return f"it harms {harm:.1%} of the held-out cases, more than the wanted {wanted:.1%}"
+        return None
+
     def predict_gains(self, table: Floats) -> tuple[Floats, Floats]:
         """Expected gain in Dice over the unadapted answer for each row ``(rows, features)``, and its spread."""
         of_each_tree = self.forest.each(table)

@@ -97,6 +97,21 @@ class Row:
     reason: str | None = None
 
 
+def has_rows(path: Path) -> bool:
+    """Whether there is a file of rows that holds one.
+
+    Args:
+        path: the SQLite file.
+    """
+    if not path.is_file():
+        return False
+    file = RowFile(path)
+    try:
+        return bool(file.done())
+    finally:
+        file.close()
+
+
 class RowFile:
     """A file of rows. A process may be killed at any moment: the rows of one call of `add` are all in the file, or none is.
 

@@ -34,7 +34,7 @@ def stream_markdown(rows: Sequence[StreamRow]) -> str:
 
     Changes are in points of Dice against Source. *order* is the largest difference between the means of two orders of the same
     cases. *harmed* is the share of answers that lost more than one point. *restarted* is how often a stream restarted, and
-    *refused* the share of unadapted answers.
+    *refused* the share of unadapted answers, where the contender adapts at all.
     """
     lines: list[str] = []
     known = changes(rows)
@@ -52,7 +52,8 @@ def stream_markdown(rows: Sequence[StreamRow]) -> str:
             means = [fmean(c for r, c in own if r.order == order) for order in dict.fromkeys(r.order for r, _ in own)]
             cells += [f"{max(means) - min(means):.1f}", f"{fmean(c < -100 * HARM for _, c in own):.0%}"]
             cells += [signed(min(c for _, c in own)), f"{sum(r.restarted is not None for r, _ in own) / streams:.1f}"]
-            cells += [f"{fmean(r.reason is not None for r, _ in own):.0%}", f"{fmean(r.seconds for r, _ in own):.2f}"]
+            refused = "" if name == "Source" else f"{fmean(r.reason is not None for r, _ in own):.0%}"
+            cells += [refused, f"{fmean(r.seconds for r, _ in own):.2f}"]
             lines += [f"| {name} | {' | '.join(cells)} |"]
     return "\n".join(lines) + "\n"
 

@@ -9,9 +9,27 @@ import traceback
 import warnings
 from pathlib import Path
 
+import itk
 import torch
 
-from tests.attack import arena, bundles, calls, folders, names, nnunet, promises, sequels, series, stops, volumes
+from tests.attack import (
+    arena,
+    bundles,
+    calls,
+    cases,
+    folders,
+    handed,
+    inputs,
+    names,
+    nnunet,
+    outputs,
+    promises,
+    records,
+    sequels,
+    series,
+    stops,
+    volumes,
+)
 
 torch.set_num_threads(1)
 FAMILIES = {
@@ -19,14 +37,19 @@ FAMILIES = {
     "names and links": names.FAMILY,
     "DICOM series": series.FAMILY,
     "photographs": series.PHOTOGRAPHIC,
+    "wrong inputs": inputs.FAMILY,
     "checkpoints": bundles.CHECKPOINTS,
     "configs and choices": bundles.CONFIGS,
+    "overrides, cases of several files, prompts": cases.FAMILY,
     "nnU-Net folders": nnunet.FAMILY,
     "output folders": folders.FAMILY,
     "stops": stops.FAMILY,
     "between and beside runs": sequels.FAMILY,
+    "records": records.FAMILY,
     "inferer: tensors": calls.TENSORS,
     "inferer: networks": calls.NETWORKS,
+    "inferer: networks handed on": handed.FAMILY,
+    "inferer: outputs and norm layers": outputs.FAMILY,
 }
 
 
@@ -60,12 +83,13 @@ def table(counts):
 def main():
     """End with 1 when a promise was broken."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--count", type=int, default=sum(map(len, FAMILIES.values())), help="all kinds once if not given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of FAMILY: NAME")
     parser.add_argument("--verbose", action="store_true")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
+    itk.GDCMSeriesFileNames.New()  # loads ITK's readers once, before the forks
     counts, began, bad = {}, time.monotonic(), 0
     for family, name, seed in plan(chosen.count, chosen.seed):
         if chosen.only not in f"{family}: {name}":

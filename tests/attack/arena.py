@@ -100,8 +100,8 @@ def _run(words, note, before, call):
     kept = []
     load = bundles.load_bundle
 
-    def loading(*args):
-        source = load(*args)
+    def loading(*args, **named):
+        source = load(*args, **named)
         kept.append((source.network, state(source.network)))
         return source
 

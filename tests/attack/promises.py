@@ -7,10 +7,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from jsonschema import Draft202012Validator
 from PIL import Image
 
-from monai_tta.core.record import Case
+from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.pipeline.run_log import NAME
+
+VALIDATOR = Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def fingerprints(folder):
@@ -46,7 +49,7 @@ def broken(attack, result, folder, before):
     if attack.call is None and result.code in (0, 2, 3):
         out = Path(attack.words[attack.words.index("--out") + 1]) if "--out" in attack.words else folder / "out"
         found += left_behind(out, unfinished=result.code == 2) + half_masks(out, before)
-        found += accounted(attack, result, out) if result.code in (0, 3) else one_line(said)
+        found += accounted(attack, result, out, folder) if result.code in (0, 3) else one_line(said)
     return found
 
 
@@ -74,16 +77,33 @@ def half_masks(out, before=()):
     return found
 
 
-def accounted(attack, result, out):
-    """Images that are missing in the records or in the output."""
-    said = " ".join(result.said.split())
-    records = json.loads((out / "records.json").read_text(encoding="utf-8"))
-    cases = [r and Case.from_json(json.dumps(r)) for r in records]
-    good = sum(case is not None for case in cases)
+def no_word_for(constant):
+    """Refuse NaN and infinity, which JSON does not know."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def private(out, folder, anonymous=()):
+    """Paths in the records, and names in anonymous ones."""
     found = []
+    for name in ("records.json", "records.csv"):
+        text = (out / name).read_text(encoding="utf-8")
+        unescaped = json.dumps(json.loads(text), ensure_ascii=False) if name == "records.json" else text
+        found += [f"{name} holds the path of a folder" for one in {text, unescaped} if folder.name in one]
+        found += [f"{name} is anonymous and holds {word!r}" for word in anonymous if word in text or word in unescaped]
+    return found
+
+
+def accounted(attack, result, out, folder):
+    """Images that are missing in the records or in the output, and what the records should not hold."""
+    said = " ".join(result.said.split())
+    document = json.loads((out / "records.json").read_text(encoding="utf-8"), parse_constant=no_word_for)
+    records = document["cases"]
+    good = sum(record["status"] != "failed" for record in records)
+    found = [f"records of another shape: {error.message[:200]}" for error in VALIDATOR.iter_errors(document)]
+    found += private(out, folder)
     if len(records) != attack.images:
         found.append(f"{len(records)} records of {attack.images} images")
-    if [c.number for c in cases if c] != [i for i, c in enumerate(cases) if c]:
+    if [record["number"] for record in records] != list(range(len(records))):
         found.append("records out of order")
     if f"{good} of {len(records)} segmented" not in said:
         found.append(f"not said: {good} of {len(records)} segmented")
@@ -97,7 +117,8 @@ def accounted(attack, result, out):
 
 
 def one_line(said):
-    """A refusal that is neither one line nor typer's usage. Warnings and the progress may stand around it."""
-    lines = [line for line in said.splitlines() if line.strip() and "segmenting" not in line and "Warning" not in line]
+    """A refusal that is neither one line nor typer's usage. Warnings, the progress and failed images may stand around it."""
+    others = re.compile(r".*segmenting|.*Warning|\d+/\d+ |failed: ")
+    lines = [line for line in said.splitlines() if line.strip() and not others.match(line)]
     usage = said.lstrip().startswith("Usage:")
     return [] if usage or 1 <= len(lines) <= 3 else [f"a refusal of {len(lines)} lines"]

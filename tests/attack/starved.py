@@ -24,7 +24,7 @@ def failing(words, folder, rng, whole):
 
     def before():
         from monai_tta.inference.adapter import Adapter
-        from monai_tta.pipeline import segment as module
+        from monai_tta.pipeline import load_image as module
 
         check_input_file = module.check_input_file
         learn = Adapter.learn

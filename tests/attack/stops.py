@@ -53,8 +53,8 @@ def masks(out):
 
 def figures(out):
     """Records without what differs from run to run."""
-    records = json.loads((out / "records.json").read_text(encoding="utf-8"))
-    return [r and {k: v for k, v in r.items() if k not in ("seconds", "seconds_unadapted", "peak_memory")} for r in records]
+    records = json.loads((out / "records.json").read_text(encoding="utf-8"))["cases"]
+    return [{k: v for k, v in r.items() if k not in ("seconds", "seconds_unadapted", "peak_memory")} for r in records]
 
 
 def noted(out):
@@ -115,7 +115,7 @@ def differing(out, reference, unadapted):
     """
     ours, theirs, expected = figures(out), figures(reference), masks(reference)
     for number, (mine, usual) in enumerate(zip(ours, theirs, strict=True)):
-        if unadapted is None or mine is None or usual is None:
+        if unadapted is None or "failed" in (mine["status"], usual["status"]):
             continue
         if (mine["reason"] or "").startswith("adapting failed with"):
             ours[number], name = usual, f"scan{number}_seg.nii.gz"
@@ -194,7 +194,7 @@ def killer(words, folder, rng, whole):
     """An image that ends the process whenever it is read."""
 
     def before():
-        from monai_tta.pipeline import segment as module
+        from monai_tta.pipeline import load_image as module
 
         real = module.check_input_file
 

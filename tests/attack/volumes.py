@@ -121,6 +121,33 @@ def turned(path, rng):
     save(path, volume(rng), affine)
 
 
+def forms(sform=None, qform=None):
+    """A file whose sform and qform are made by functions of the generator; None leaves one unset."""
+
+    def make(path, rng):
+        image = nib.Nifti1Image(volume(rng), None)
+        image.set_qform(qform and qform(rng), 1 if qform else 0)
+        image.set_sform(sform and sform(rng), int(rng.integers(1, 5)) if sform else 0)
+        nib.save(image, path)
+
+    return make
+
+
+def straight(rng):
+    return np.diag([1.0, 1, 1, 1])
+
+
+def beside(rng):
+    """Half a voxel to a hundred away."""
+    affine = straight(rng)
+    affine[:3, 3] = rng.uniform(0.5, 100, 3) * rng.choice([-1, 1], 3)
+    return affine
+
+
+def mirrored(rng):
+    return np.diag([*rng.permutation([-1.0, 1, 1]), 1])
+
+
 def photograph(path, rng):
     Image.fromarray(rng.integers(0, 255, (20, 20, 3), np.uint8)).save(path, format="PNG")
 
@@ -193,7 +220,13 @@ FAMILY = {
     "singular affine": _with(placed([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), says="affine", bad=1),
     "voxels of a kilometre": _with(placed(np.diag([1e6, 1e6, 1e6, 1])), bad=1),
     "voxels of a nanometre": _with(placed(np.diag([1e-6, 1e-6, 1e-6, 1])), bad=None),
-    "sheared affine": _with(placed([[1, 0.5, 0.2, 0], [0, 1, 0.4, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), bad=0),
+    "sheared affine": _with(placed([[1, 0.5, 0.2, 0], [0, 1, 0.4, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), says="sheared"),
+    "qform beside sform": _with(forms(straight, beside), says="sform and qform disagree"),
+    "qform mirrored": _with(forms(straight, mirrored), says="sform and qform disagree"),
+    "sform alone": _with(forms(straight), bad=0),
+    "qform alone": _with(forms(None, beside), bad=0),
+    "no form": _with(forms(), says="neither its sform nor its qform is set"),
+    "voxel sizes beside an sform": header("contradicts|disagree", zooms=(PIXDIM, "<4f", (1, 2, 3, 2)), code=(252, "<h", (0,))),
     "a photograph by name": _with(photograph, says="NIfTI"),
     "text by name": _with(bytes_of(b"patient,age\n1,2\n"), says="NIfTI"),
     "empty": _with(bytes_of(b""), says="empty"),

@@ -19,6 +19,7 @@ from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import RotationTask
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.input_reference import read_input_reference
 
 CONFIGS = BUNDLE / "configs"
 ALL = sorted(p.parent for p in BUNDLE.parent.glob("*/configs"))
@@ -95,6 +96,8 @@ def test_every_checkpoint_is_small_and_documented(bundle):
             assert TrainedOptimizer.load(file).tensors and file.stat().st_size < 20_000
         elif file.suffix == ".npz":
             assert GainPredictor.load(file).features == FEATURES
+        elif file.name.startswith("reference"):
+            assert read_input_reference(file) is not None and file.stat().st_size < 20_000
         else:
             assert file.suffix == ".pt"
         assert file.stat().st_size < 10_000_000 and file.name in page

@@ -21,6 +21,7 @@ COMMANDS = (
     "run",
     "demo",
     "calibrate",
+    "check",
     "reference",
     "rehearsal",
     "night",
@@ -84,7 +85,7 @@ def test_a_profile_in_json_is_the_one_in_the_file(tmp_path, monkeypatch):
 
 def test_a_calibration_in_json_is_what_the_file_says(tmp_path, monkeypatch):
     predictor = GainPredictor.load(BUNDLE / "models" / "gain_predictor.npz")
-    monkeypatch.setattr("monai_tta.preparation.calibrate.calibrate", lambda *settings: iter([1, 2, predictor]))
+    monkeypatch.setattr("monai_tta.preparation.calibrate.calibrate", lambda *_, **__: iter([1, 2, predictor]))
     file = tmp_path / "new" / "predictor.npz"
     words = ["calibrate", "hippocampus_mri", "--dataset-dir", tmp_path, "--out", file]
     result = invoke(*words, "--json")

@@ -57,7 +57,7 @@ def test_masks_lie_where_the_boxes_lie(shown):
 
 def test_the_records_say_what_the_scanner_did_and_what_was_found(shown):
     out, answers, told = shown
-    document = json.loads((out / "records.json").read_text(encoding="utf-8"))
+    document = json.loads((out / "demo.json").read_text(encoding="utf-8"))
     assert document["scanner"] == "BiasFieldShift(severity=2, seed=4), then RicianNoiseShift(severity=2, seed=4)"
     assert [(a["image"], a["method"], a["side"]) for a in document["answers"]] == list(answers)
     assert sorted(f"{method}, {image}, {side}" for image, method, side in answers) == sorted(told)

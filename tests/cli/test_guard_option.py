@@ -96,12 +96,12 @@ def test_a_run_is_guarded_and_says_so(phantom_set, tmp_path):
     out = tmp_path / "kept"
     done = invoke(*words, "--out", out, "--guard", "weight-distance", "--guard", "agreement:0")
     assert done.exit_code == 0 and "unadapted answer" not in done.output
-    assert json.loads((out / "records.json").read_text(encoding="utf-8"))[0]["changed_fraction"] is not None
+    assert json.loads((out / "records.json").read_text(encoding="utf-8"))["cases"][0]["changed_fraction"] is not None
     out = tmp_path / "refused"
     done = invoke(*words, "--out", out, "--guard", "distance", "--guard", "agreement:1", "--reference", known)
-    reason = json.loads((out / "records.json").read_text(encoding="utf-8"))[0]["reason"]
+    reason = json.loads((out / "records.json").read_text(encoding="utf-8"))["cases"][0]["reason"]
     assert "agree by only" in reason and f"unadapted answer: {reason}" in " ".join(done.output.split())
     out = tmp_path / "shape"
     done = invoke(*words, "--out", out, "--guard", "shape", "--reference", known)
-    assert "structure" in json.loads((out / "records.json").read_text(encoding="utf-8"))[0]["reason"]
+    assert "structure" in json.loads((out / "records.json").read_text(encoding="utf-8"))["cases"][0]["reason"]
     assert parse_guards(["shape"], known) == Shape(read_reference_ranges(known))

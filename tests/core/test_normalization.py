@@ -140,9 +140,16 @@ def test_gradients_in_channels_last_layout_are_those_of_float64(kind, blend, n, 
         assert (exact - found).norm() < 1e-4 * exact.norm()
 
 
-def test_one_voxel_is_refused():
-    with pytest.raises(TooFewVoxels, match="layer 'n' sees one voxel per channel"):
-        with_statistics(layer(), "window", 1.0, "n")(torch.zeros(2, 3, 1, 1))
+def test_one_voxel_keeps_the_statistics_of_the_source():
+    norm, x = with_statistics(layer(), "window", 1.0, "n"), torch.randn(2, 3, 1, 1)
+    torch.testing.assert_close(norm(x), layer()(x))
+    assert norm.kept_source
+
+
+def test_one_voxel_without_statistics_of_the_source_is_refused():
+    bare = nn.BatchNorm2d(3, track_running_stats=False).eval()
+    with pytest.raises(TooFewVoxels, match="layer 'n' sees one voxel per channel.* larger windows"):
+        with_statistics(bare, "window", 1.0, "n")(torch.zeros(2, 3, 1, 1))
 
 
 @pytest.mark.parametrize("kind", ["batch", "instance", "group", "layer"])

@@ -100,7 +100,9 @@ def test_a_job_gives_a_row_for_each_case_and_contender(phantom_set):
     rows, failures = work(job(phantom_set))
     assert not failures and [r.key.contender for r in rows] == [c for _ in range(2) for c in ("Source", *FEW)]
     assert {r.key.number for r in rows} == {0, 1} and all(len(r.scores) == 2 and r.group == "A" for r in rows)
-    assert all(r.reason is None and r.seconds > 0 and r.shift is r.severity is None for r in rows)
+    assert all(r.seconds > 0 and r.shift is r.severity is None for r in rows)
+    assert {r.reason for r in rows if r.key.contender != "Source"} == {None}
+    assert {r.reason for r in rows if r.key.contender == "Source"} == {"the method is Source: nothing adapts"}
     assert all(r.memory is None or 0 <= r.memory < 2000 for r in rows)
     assert len({r.answer for r in rows if r.key.number == 0}) == 4
 

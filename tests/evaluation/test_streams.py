@@ -86,7 +86,7 @@ def test_the_table_by_hand(tmp_path):
     first, second = (0.1 + 0.1 - 0.005 - 0.2 - 0.1) / 5, (0.4 - 0.1) / 5
     assert cells[:2] == ["+4.9", "-10.0"] and cells[2] == f"{100 * (second - first):.1f}"
     assert cells[3:7] == ["30%", "-20.0", "0.5", "20%"] and "(2 orders of 5 cases)" in text
-    assert "| Source | 0.0 | 0.0 | 0.0 | 0% | 0.0 | 0.0 | 0% |" in text
+    assert "| Source | 0.0 | 0.0 | 0.0 | 0% | 0.0 | 0.0 |  |" in text
     with pytest.raises(ValueError, match="Source"):
         changes(rows[-2:])
     assert running([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]

@@ -1,5 +1,7 @@
 """Reference ranges survive a file, refuse mixed cases, and contain the cases that they come from."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ from tests.guards.example_evidence import REFERENCE
 
 def test_reference_ranges_are_written_and_read_back(tmp_path):
     assert ReferenceRanges.from_json(REFERENCE.to_json()) == REFERENCE
+    with_inputs = json.dumps(json.loads(REFERENCE.to_json()) | {"inputs": {"limit": 1}})
+    assert ReferenceRanges.from_json(with_inputs) == REFERENCE, "what input checks need may stand in the same file"
     (tmp_path / "good.json").write_text(REFERENCE.to_json(), encoding="utf-8")
     assert read_reference_ranges(tmp_path / "good.json") == REFERENCE
     (tmp_path / "bad.json").write_text("[1]", encoding="utf-8")

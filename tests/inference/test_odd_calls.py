@@ -12,7 +12,6 @@ from monai_tta import AdaptiveInferer, Source, Tent, ViewAverage
 from monai_tta.core.auxiliary_heads import attach_heads
 from monai_tta.core.selection import LastBiases
 from monai_tta.core.views import Views
-from monai_tta.inference.network import NetworkProxy
 from tests.small import FAST, TENT, around, image, network, run
 
 Pair = namedtuple("Pair", "logits features")
@@ -184,13 +183,6 @@ class TestStream:
             again = inferer(image(), net)
             fresh = AdaptiveInferer(8, **never, seed=1)(image(), net)
         assert torch.equal(again, fresh)
-
-
-def test_a_network_proxy_can_be_copied():
-    import copy
-
-    assert copy.copy(NetworkProxy(network(), lambda: 0))._network is not None
-    copy.deepcopy(NetworkProxy(network(), None))
 
 
 @pytest.mark.parametrize(

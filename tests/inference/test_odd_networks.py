@@ -11,7 +11,7 @@ from monai_tta import Consistency, GraTa, Source, Statistics, Tent, ViewAverage
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.selection import Everything
 from monai_tta.core.shadow import Shadow
-from tests.small import FAST, TENT, around, image, network, run
+from tests.small import FAST, ROWS, TENT, around, fitted, image, network, run, same, state
 
 
 class Activated(nn.BatchNorm3d):
@@ -123,16 +123,79 @@ def test_the_record_says_where_no_gradient_arrives(net, method):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize(
-    "method", [Source(), Statistics(), Statistics(statistics="volume"), Tent(), Consistency(), GraTa(), ViewAverage()], ids=repr
-)
-@pytest.mark.filterwarnings("ignore:answered without adaptation")
-def test_networks_of_other_dtypes_keep_them(dtype, method):
+@pytest.mark.parametrize("row", ROWS)
+def test_networks_of_other_dtypes_keep_them_and_adapt(dtype, row):
+    if row == "Rehearsal" and dtype == torch.float64:
+        pytest.skip("features are kept for narrower networks")
     x, net = image().to(dtype), network().to(dtype)
-    answer, case = run(net, method, x)
-    assert answer.dtype == dtype and answer.isfinite().all()
-    # the squares of small gradients in Adam underflow in float16; the answer is then unadapted, for that reason
-    assert case.reason is None or (dtype == torch.float16 and case.reason == "the adapted answer is not finite")
+    before = state(net)
+    answer, case = run(net, fitted(row, net), x)
+    assert answer.dtype == dtype and answer.isfinite().all() and same(before, state(net))
+    assert case.reason == ("the method is Source: nothing adapts" if row == "Source" else None)
+    wide, _ = run(network(), fitted(row, network()), image())
+    assert (answer.float() - wide).abs().mean() < 0.02 * wide.abs().mean(), "as the network in float32, but for rounded weights"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", [GraTa(), Tent(), Consistency()], ids=["GraTa", "Tent", "Consistency"])
+def test_a_small_step_is_not_rounded_away_in_half_width(dtype, method):
+    """1 + 1e-4 is 1 in both half-width types, and Adam's epsilon of 1e-8 is 0 in float16."""
+    _, case = run(network().to(dtype), method, image().to(dtype))
+    _, wide = run(network().to(dtype).float(), method, image().to(dtype).float())
+    assert case.reason is None and case.weight_distance == pytest.approx(wide.weight_distance, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_each_answer_of_a_network_in_half_precision_stays_in_that(kind):
+    parts = lambda y: (y, y[:, :1]) if kind is tuple else {"out": y, "aux": y[:, :1]}  # noqa: E731
+    net = around(lambda self, x: parts(self.net(x)))
+    answer, case = run(net.half(), TENT, image().half())
+    parts = answer.values() if kind is dict else answer
+    assert case.reason is None and {part.dtype for part in parts} == {torch.float16}
+
+
+def test_norm_layers_that_were_kept_in_float32_adapt_with_the_rest():
+    """F.batch_norm takes half-width features with float32 weights."""
+    net = around(lambda self, x: self.net[6](self.net[1](self.net[0](x))))
+    net.half().net[1].float()
+    answer, case = run(net, TENT, image().half())
+    assert answer.dtype == torch.float16 and case.reason is None and case.weight_distance > 0
+
+
+def test_a_network_that_halves_its_features_itself_says_so():
+    net = around(lambda self, x: self.net[6](torch.relu(self.net[1](self.net[0](x)).half()))).half()
+    _, case = run(net, TENT, image().half())
+    assert "is in half precision, adapts in float32, and makes half-width numbers of its features by itself" in case.reason
+
+
+class Counting(nn.Module):
+    """A network that writes to what it holds, also in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.calls = network(), 0
+        self.register_buffer("seen", torch.zeros(2))
+        self.register_buffer("first", self.seen[:1])
+        self.plain = torch.zeros(1)
+        self.mean = torch.zeros(1)
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen += 1
+        self.plain += 1
+        self.mean.lerp_(x.mean().detach().view(1), 0.1)
+        assert torch.equal(self.first, self.seen[:1]), "views of one storage stay that"
+        return self.net(x)
+
+
+@pytest.mark.parametrize("learn", ["volume", "window"])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("method", [TENT, GraTa(optimizer=FAST), Statistics(), ViewAverage()], ids=["Tent", "GraTa", "S", "V"])
+def test_what_a_forward_pass_writes_in_the_shadow_never_reaches_the_source(method, training, learn):
+    net = Counting().train(training)
+    _, case = run(net, method, learn=learn)
+    assert case.reason is None and net.seen.tolist() == [net.calls] * 2 and float(net.plain) == net.calls
+    assert training is False or net.calls == 0, "in training mode a copy answers"
 
 
 def test_confident_half_precision_answers_stay_finite():

@@ -44,7 +44,8 @@ def test_the_prompt_that_suits_the_image_is_chosen(metric, per_window, suits, br
     net, x = TaskPrompted(), scan(brightness)
     before = state(net)
     answer, case = choose(x, net, metric=metric, per_window=per_window)
-    assert case.reason is None and case.steps[0].notes["chosen task_id"] == suits and same(before, state(net))
+    assert case.steps[0].notes["chosen task_id"] == suits and same(before, state(net))
+    assert case.adapted == (suits == 1) and (case.adapted or "the answer equals the unadapted one" in case.reason)
     torch.testing.assert_close(answer, net(x, task_id=suits).detach())
     figures = {k: f for k in (0, 1) if (f := case.steps[0].notes.get(f"{metric}, task_id={k}")) is not None}
     better = min if metric == "entropy" else max

@@ -271,7 +271,7 @@ def test_the_command_makes_a_file_that_run_finds(phantom_set, bundle_copy, tmp_p
     ]
     done = invoke(app, words)
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "o" / "records.json").read_text(encoding="utf-8"))
+    (record,) = json.loads((tmp_path / "o" / "records.json").read_text(encoding="utf-8"))["cases"]
     assert "file='rehearsal.npz'" in record["method"] and record["reason"] is None and str(tmp_path) not in json.dumps(record)
 
 

@@ -1,7 +1,7 @@
 """What a person gives to `monai-tta run`: files and folders of every kind, and images of one name."""
 
-import shutil
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +15,8 @@ from monai_tta import Source
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
-from monai_tta.pipeline.find_images import find_images
+from monai_tta.pipeline.find_images import find_images, lines_on_skipped, search_images
+from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.segment import segment
 from monai_tta.transforms.phantoms import fundus_phantom
@@ -41,6 +42,9 @@ def test_files_folders_and_series_are_found(tmp_path):
     assert find_images([tmp_path / "series", tmp_path / "x.nii"]) == [tmp_path / "series", tmp_path / "x.nii"]
     with pytest.raises(ValueError, match="empty holds no image"):
         find_images([tmp_path / "empty"])
+    (tmp_path / "empty" / "x.mgz").touch()
+    with pytest.raises(ValueError, match="skipped x.mgz: of a kind that is not looked for"):
+        find_images([tmp_path / "empty"])
 
 
 def test_a_dicom_series_and_photographs_from_the_command_line(tmp_path):
@@ -56,17 +60,110 @@ def test_a_dicom_series_and_photographs_from_the_command_line(tmp_path):
     assert Image.open(mask).size == Image.open(eye).size
 
 
-def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
+def dicom(path, modality=b"CT"):
+    """A file that begins as DICOM does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tag = b"\x08\x00\x60\x00CS" + len(modality).to_bytes(2, "little") + modality
+    path.write_bytes(bytes(128) + b"DICM" + tag + bytes(50))
+
+
+def touched(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+
+
+def found_in(root, **named):
+    """Paths of images, and names of what was skipped with the reason."""
+    found = search_images([root], **named)
+    return [p.relative_to(root).as_posix() for p in found.images], {p.name: reason for p, reason in found.skipped}
+
+
+def test_images_are_found_at_any_depth(tmp_path):
+    touched(tmp_path, "top.nii", "a/b/c/d/deep.nii.gz", "a/eye.PNG", "a/notes.txt")
+    for k in range(3):
+        dicom(tmp_path / "p" / "study" / "1.2.3" / f"{k}")
+    images, skipped = found_in(tmp_path)
+    assert images == ["a/b/c/d/deep.nii.gz", "a/eye.PNG", "p/study/1.2.3", "top.nii"] and skipped == {}
+
+
+def test_a_stray_dicom_file_hides_nothing(tmp_path):
+    touched(tmp_path, "scan.nii", "sub/other.nii")
+    dicom(tmp_path / "IM0001")
+    dicom(tmp_path / "series" / "1.dcm")
+    dicom(tmp_path / "DICOMDIR")
+    images, skipped = found_in(tmp_path)
+    assert images == ["scan.nii", "series", "sub/other.nii"]
+    assert list(skipped) == ["IM0001"] and "one DICOM file beside other images" in skipped["IM0001"]
+
+
+def test_a_series_beside_other_images_is_found_and_so_are_they(tmp_path):
+    touched(tmp_path, "in/scan.nii", "in/preview.jpg")
+    for k in range(2):
+        dicom(tmp_path / "in" / f"{k}.dcm")
+    dicom(tmp_path / "in" / "contours.dcm", b"RTSTRUCT")
+    images, skipped = found_in(tmp_path)
+    assert images == ["in", "in/scan.nii"] and set(skipped) == {"preview.jpg", "contours.dcm"}
+    assert "RTSTRUCT" in skipped["contours.dcm"]
+
+
+def test_dicom_without_its_mark_is_found(tmp_path):
+    tag = b"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100"
+    for k in range(2):
+        touched(tmp_path, f"old/{k}")
+        (tmp_path / "old" / f"{k}").write_bytes(tag + bytes(300))
+    touched(tmp_path, "none/x")
+    (tmp_path / "none" / "x").write_bytes(b"\x08\x00" + bytes(300))
+    assert found_in(tmp_path)[0] == ["old"]
+
+
+def test_what_is_not_looked_at_is_said(tmp_path):
+    touched(tmp_path, "a.nii", ".b.nii", ".git/x.nii", "c.mgz", "d.dcm", "old/records.json", "old/a_seg.nii", "out/a_seg.nii")
+    (tmp_path / "up").symlink_to(".")
+    (tmp_path / "gone").symlink_to("/nowhere/x")
+    (tmp_path / "gone.nii").symlink_to("/nowhere/x.nii")
+    (tmp_path / "real").mkdir()
+    touched(tmp_path, "real/e.nii")
+    (tmp_path / "too").symlink_to("real")
+    images, skipped = found_in(tmp_path, out=tmp_path / "out")
+    assert images == ["a.nii", "gone.nii", "real/e.nii"]
+    assert set(skipped) == {".b.nii", ".git", "c.mgz", "d.dcm", "old", "out", "up", "gone", "too"}
+    assert skipped["d.dcm"] == "named as DICOM, and holds none" and skipped["old"] == "holds the masks of a run"
+    found = search_images([tmp_path, tmp_path / "a.nii", tmp_path / "real" / ".." / "a.nii"], tmp_path / "out")
+    assert len(found.images) == 3
+    assert "skipped 2 (given twice): a.nii, a.nii" in list(lines_on_skipped(found))
+
+
+def test_a_folder_that_cannot_be_read_counts_as_an_image(tmp_path, monkeypatch):
+    touched(tmp_path, "a.nii", "closed/b.nii")
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert found_in(tmp_path)[0] == ["a.nii", "closed"]
+    with pytest.raises(PermissionError):
+        check_input_file(tmp_path / "closed")
+
+
+def test_images_of_one_name_each_get_a_mask(tmp_path):
     rng = np.random.default_rng(0)
     for folder in ("monday", "tuesday"):
         (tmp_path / folder).mkdir()
         nib.save(nib.Nifti1Image(rng.normal(size=(33, 33, 33)).astype("f4"), np.eye(4)), tmp_path / folder / "scan.nii.gz")
     done = tta("run", BUNDLE, tmp_path / "monday", tmp_path / "tuesday", "--out", tmp_path / "out", "--method", "source")
-    assert done.exit_code == 3 and "another image's of this run" in " ".join(done.output.split())
-    shutil.move(tmp_path / "out" / "scan_seg.nii.gz", tmp_path / "first.nii.gz")
-    assert tta("run", BUNDLE, tmp_path / "monday", "--out", tmp_path / "out", "--method", "source").exit_code == 0
-    again, first = (nib.load(p).get_fdata() for p in (tmp_path / "out" / "scan_seg.nii.gz", tmp_path / "first.nii.gz"))
+    assert done.exit_code == 0 and "monday_scan (scan.nii.gz)" in done.output
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == ["monday_scan_seg.nii.gz", "tuesday_scan_seg.nii.gz"]
+    (tmp_path / "alone").mkdir()
+    assert tta("run", BUNDLE, tmp_path / "monday", "--out", tmp_path / "alone", "--method", "source").exit_code == 0
+    again, first = (nib.load(tmp_path / p).get_fdata() for p in ("alone/scan_seg.nii.gz", "out/monday_scan_seg.nii.gz"))
     np.testing.assert_array_equal(again, first)
+    (tmp_path / "monday" / "scan.nii.gz").write_bytes(b"damaged")
+    done = tta("run", BUNDLE, tmp_path / "monday", "--out", tmp_path / "alone", "--method", "source")
+    assert done.exit_code == 3 and "the mask of an earlier run is still there: scan_seg.nii.gz" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(
@@ -83,7 +180,6 @@ class HalfFailing:
     """A bundle whose postprocessing fails for one image after it has written the mask."""
 
     network, inferer, device = network(), SlidingWindowInferer(8), "cpu"
-
     adapt_with = SourceBundle.adapt_with
 
     def transforms(self, folder):

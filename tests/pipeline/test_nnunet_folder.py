@@ -13,8 +13,9 @@ from monai_tta.cli.app import app
 from monai_tta.evaluation.cost_job import WAYS, CostJob
 from monai_tta.guards import Guard
 from monai_tta.pipeline.bundle import BundleError, load_bundle
+from monai_tta.pipeline.nnunet_cases import case_files
 from monai_tta.pipeline.segment import segment
-from tests.tiny_nnunet import REGIONS, checkpoint, model_folder, predicted_by_nnunet, write_case
+from tests.tiny_nnunet import REGIONS, checkpoint, model_folder, predicted_by_nnunet, write_case, write_picture
 
 pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed: pip install 'monai-tta[nnunet]'")
 
@@ -25,6 +26,17 @@ KINDS = {
     "low resolution": {"name": "3d_lowres", "mirrors": None},
     "two channels": {"channels": ("T1", "FLAIR"), "mirrors": (0,), "axes": (2, 1, 0)},
     "all data in one": {"folds": ("all",), "ending": ".nrrd"},
+    "read by nibabel": {"reader": "NibabelIO"},
+    "turned by nibabel": {"reader": "NibabelIOWithReorient"},
+    "turned by ITK": {"reader": "SimpleITKIOWithReorient"},
+    "colours": {
+        "name": "2d",
+        "channels": ("R", "G", "B"),
+        "reader": "NaturalImage2DIO",
+        "ending": ".png",
+        "mirrors": (0, 1),
+        "axes": (0, 1, 2),
+    },
 }
 
 
@@ -34,20 +46,28 @@ def tta(*words):
     return result
 
 
-def answered(folder, first, method, **options):
+def answered(folder, files, method, **options):
     """A case's mask as bytes, and its record."""
     source = load_bundle(folder)
-    (outcome,) = segment(source, [first], folder / "out", method, **options)
+    with case_files(source.plan.cases, files) as images:
+        (outcome,) = segment(source, images, folder / "out", method, **options)
     assert outcome.error is None, outcome.error
     return outcome.masks[0].read_bytes(), outcome.case
+
+
+def case_of(how, folder):
+    """The files of a case for a kind of network."""
+    if how.get("ending") == ".png":
+        return write_picture(folder, "case")
+    return write_case(folder, "case", len(how.get("channels", (1,))), ending=how.get("ending", ".nii.gz"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_plain_answer_is_nnunets_own_file(kind, tmp_path):
     how = KINDS[kind]
     folder = model_folder(tmp_path / "model", **how)
-    files = write_case(tmp_path / "in", "case", len(how.get("channels", (1,))), ending=how.get("ending", ".nii.gz"))
-    own, case = answered(folder, files[0], Source())
+    files = case_of(how, tmp_path / "in")
+    own, case = answered(folder, files, Source())
     assert own == predicted_by_nnunet(folder, files, tmp_path / "case", how.get("folds", (0,)))
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(next((folder / "out").glob("case_seg.*")))))
     assert len(np.unique(mask)) == 3  # or the comparison would say little
@@ -102,10 +122,10 @@ class RefuseSecond(Guard):
 
 def test_an_answer_that_one_fold_refuses_is_unadapted_in_all(tmp_path):
     folder = model_folder(tmp_path / "model", folds=(0, 1))
-    (file,) = write_case(tmp_path / "in", "case")
-    plain, _ = answered(folder, file, Source())
+    files = write_case(tmp_path / "in", "case")
+    plain, _ = answered(folder, files, Source())
     with pytest.warns(UserWarning, match="not this one"):
-        kept, case = answered(folder, file, Tent(), guard=RefuseSecond())
+        kept, case = answered(folder, files, Tent(), guard=RefuseSecond())
     assert kept == plain and not case.adapted and case.reason == "fold 2 of 2: not this one"
 
 
@@ -115,7 +135,7 @@ def test_run_groups_channels_reports_each_case_and_resumes_nothing_that_failed(t
     write_case(tmp_path / "in", "a", 2, seed=1)
     write_case(tmp_path / "in", "lone", 1)
     done = tta("run", folder, tmp_path / "in", "--out", tmp_path / "out", "--method", "tent")
-    assert done.exit_code == 3 and "2 of 3 segmented" in done.output and "lone has no lone_0001.nii.gz" in done.output
+    assert done.exit_code == 3 and "2 of 3 segmented" in done.output and "it has no lone_0001.nii.gz" in done.output
     assert "nnU-Net 3d_fullres, fold 0, 1, checkpoint_final.pth, mirrored along 3 axes" in done.output
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a_seg.nii.gz", "b_seg.nii.gz"]
     mask, image = (sitk.ReadImage(str(path)) for path in (tmp_path / "out" / "a_seg.nii.gz", tmp_path / "in" / "a_0000.nii.gz"))
@@ -140,7 +160,7 @@ def test_reference_takes_a_model_folder(tmp_path):
 
 @pytest.mark.parametrize(("name", "shape"), [("3d_fullres", (1, 1, 39, 39, 39)), ("2d", (1, 1, 12, 12))])
 def test_profile_times_each_way_on_a_model_folder(name, shape, tmp_path):
-    job = CostJob(model_folder(tmp_path / name, name=name, mirrors=(0,)), Tent(), None)
+    job = CostJob(model_folder(tmp_path / name, name=name, mirrors=(0,)), Tent(), None, checkpoint="checkpoint_final.pth")
     assert tuple(job.image.shape) == shape and job.head == "softmax"
     answers = [torch.as_tensor(job.segment_by(way)()) for way in WAYS]
     assert {tuple(answer.shape) for answer in answers} == {(1, 3, *shape[2:])}

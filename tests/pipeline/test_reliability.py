@@ -17,8 +17,9 @@ from monai_tta.cli.console import describe_failure, make_printable
 from monai_tta.core.record import Case
 from monai_tta.pipeline import input_checks, output_folder
 from monai_tta.pipeline.output_folder import PARTIAL, DiskFull, is_disk_full, partial_folder
+from monai_tta.pipeline.records import Records, RunFacts
 from monai_tta.pipeline.run_log import NAME, RunLog
-from monai_tta.pipeline.segment import settings_of, write_records
+from monai_tta.pipeline.segment import settings_of
 from tests.attack import bundles, folders, names, promises, series, volumes
 from tests.attack.arena import save, small_bundle, volume
 from tests.small import stump
@@ -113,8 +114,9 @@ class TestResuming:
     def test_a_stopped_run_resumes(self, place, monkeypatch):
         code, said = self.stopped(place, monkeypatch)
         assert code == 130 and "interrupted; 1 of 3 segmented" in said
-        assert place.there() == [NAME, "a_seg.nii.gz", "records.json"]
-        assert [r is None for r in json.loads((place.out / "records.json").read_text(encoding="utf-8"))] == [False, True, True]
+        assert place.there() == [NAME, "a_seg.nii.gz", "records.csv", "records.json"]
+        stopped = json.loads((place.out / "records.json").read_text(encoding="utf-8"))
+        assert [r["name"] for r in stopped["cases"]] == ["a"] and stopped["run"]["images"] == 3 and not stopped["run"]["finished"]
         assert "a.nii" not in (place.out / NAME).read_text(encoding="utf-8") and "a_seg" not in (place.out / NAME).read_text(
             encoding="utf-8"
         )
@@ -122,9 +124,9 @@ class TestResuming:
         code, said = place.run()
         assert code == 0 and "3 of 3 segmented (1 of them before" in said
         assert (place.out / "a_seg.nii.gz").stat().st_mtime_ns == written
-        records = json.loads((place.out / "records.json").read_text(encoding="utf-8"))
+        records = json.loads((place.out / "records.json").read_text(encoding="utf-8"))["cases"]
         assert [r["number"] for r in records] == [0, 1, 2]
-        assert place.there() == ["a_seg.nii.gz", "b_seg.nii.gz", "c_seg.nii.gz", "records.json"]
+        assert place.there() == ["a_seg.nii.gz", "b_seg.nii.gz", "c_seg.nii.gz", "records.csv", "records.json"]
         code, said = place.run()
         assert code == 0 and "before" not in said, "a run that came to its end is over"
 
@@ -168,7 +170,7 @@ class TestResuming:
         run_log.done(0, case, (image,))
         again = RunLog(tmp_path, [image, image], {})
         again.open()
-        assert again.records() == [case, None] and again.order() == [1]
+        assert again.cases == {0: case} and again.order() == [1]
 
     def test_a_new_gain_predictor_under_the_same_name_is_another_setting(self, place):
         file = place.root / "mine.npz"
@@ -223,11 +225,13 @@ class TestFolder:
 
     def test_records_are_written_whole_or_not_at_all(self, tmp_path, monkeypatch):
         file = tmp_path / "records.json"
-        write_records([], file)
+        Records(tmp_path, RunFacts(command="", settings={}), 0).write(finished=True)
+        before = file.read_text(encoding="utf-8")
         monkeypatch.setattr(output_folder.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "i/o")))
         with pytest.raises(OSError, match="i/o"):
-            write_records([None], file)
-        assert json.loads(file.read_text(encoding="utf-8")) == [] and [p.name for p in tmp_path.iterdir()] == ["records.json"]
+            Records(tmp_path, RunFacts(command="other", settings={}), 1).write(finished=True)
+        assert file.read_text(encoding="utf-8") == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["records.csv", "records.json"]
 
 
 def test_a_leading_tilde_is_part_of_a_name(place, monkeypatch):

@@ -40,7 +40,7 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_own_predictor(phantom_set,
         split.replace("target", "source_val").replace("source_train", "source_val"), encoding="utf-8"
     )
     done = calibrate_command(bundle_copy, phantom_set, 11)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3 and "of no use" in done.output, "phantoms are nothing to this network"
     weights = bundle_copy / "models" / "model.pt"
     file = predictor_file(weights)
     predictor = GainPredictor.load(file)
@@ -49,11 +49,11 @@ def test_a_bundle_is_calibrated_and_then_run_with_its_own_predictor(phantom_set,
     assert Careful().for_checkpoint(weights) == Careful(predictor=str(file))
     assert Careful(predictor="universal").for_checkpoint(weights) == Careful(predictor="universal")
 
-    stump().save(file)  # phantoms are nothing to this network: its own predictor would leave them unadapted
+    stump().save(file)  # its own predictor would leave them unadapted
     image = phantom_set / "images" / "c0.nii.gz"
     done = run_command("run", bundle_copy, image, "--method", "careful", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
+    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))["cases"]
     assert "predictor='gain_predictor.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
     assert "expected gain" in record["steps"][0]["notes"] and record["reason"] is None
     assert np.asarray(nib.load(tmp_path / "out" / "c0_seg.nii.gz").dataobj).shape == (36, 34, 33)

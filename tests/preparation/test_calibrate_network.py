@@ -13,7 +13,8 @@ from torch import nn
 from monai_tta import AdaptiveInferer, Careful, Statistics
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.preparation.calibrate_network import CalibrationSettings, calibrate_network
-from monai_tta.preparation.collect_cases import label_structures, paired_windows, preserved_by
+from monai_tta.preparation.collect_cases import paired_windows, preserved_by
+from monai_tta.preparation.labelled_images import label_structures
 from monai_tta.quality.gain_predictor import GainPredictor
 from tests.small import image, network, same, state
 
@@ -74,8 +75,8 @@ class TestPublicFunction:
             (lambda x, y: (x, [label[0] for label in y]), "a channel axis first"),
             (lambda x, y: ([torch.cat([a, a]) for a in x], y), r"takes 1 channel\(s\), found 2"),
             (lambda x, y: (x, [*y[:5], y[5] + 2]), "label 5: the labels have .* values up to 4, and the network segments 2"),
-            (lambda x, y: (x, [label * 0 for label in y]), "0 labelled images can be used"),
-            (lambda x, y: ([torch.zeros_like(a) for a in x], y), "0 labelled images can be used"),
+            (lambda x, y: (x, [label * 0 for label in y]), "0 of 6 labelled images can be used; at least 5"),
+            (lambda x, y: ([torch.zeros_like(a) for a in x], y), "0 of 6 labelled images can be used; at least 5"),
         ],
     )
     def test_images_and_labels_that_do_not_fit_are_refused(self, change, message):

@@ -161,7 +161,7 @@ def test_a_bundle_is_trained_and_then_run_with_its_file(phantom_set, bundle_copy
     words += [word for choice in choices for word in ("--choose", choice)]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))
+    (record,) = json.loads((tmp_path / "out" / "records.json").read_text(encoding="utf-8"))["cases"]
     assert record["reason"] is None and record["n_moving"] == said["found"]["numbers"]
     assert "file='added.npz'" in record["method"] and str(tmp_path) not in json.dumps(record)
     assert nib.load(tmp_path / "out" / "c0_seg.nii.gz").shape == (36, 34, 33)

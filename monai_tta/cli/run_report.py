@@ -1,0 +1,86 @@
+"""What `monai-tta run` says of its images: each message once, with the image's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monai_tta.cli.console import say
+
+if TYPE_CHECKING:
+    from monai_tta.pipeline.records import Records
+    from monai_tta.pipeline.run_log import RunLog
+    from monai_tta.pipeline.segment import Outcome
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """One image's outcome in a few words."""
+    if outcome.earlier_run:
+        return f"{outcome.label} was done before"
+    if outcome.case is None:
+        return f"{outcome.label} failed"
+    return f"{outcome.label} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
+
+
+def report_outcomes(outcomes: list[Outcome], out: Path) -> int:
+    """Say how it went; 3 when an image failed, else 0."""
+    report_reasons(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    earlier = sum(outcome.earlier_run for outcome in outcomes)
+    before = f" ({earlier} of them before this run was stopped)" if earlier else ""
+    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
+    report_failures(outcomes)
+    return 3 if failed or not outcomes else 0
+
+
+def report_reasons(outcomes: list[Outcome]) -> None:
+    """Say how images were read, and which answers are unadapted and why, once each, with the file's name.
+
+    Where the method adapts nothing, unadapted answers are what was asked for and no news.
+    """
+    from monai_tta.core.record import NOTHING_ADAPTS
+
+    for outcome in outcomes:
+        for note in outcome.notes:
+            say(f"{outcome.label}: {note}")
+        if outcome.case and outcome.case.reason and not outcome.case.reason.endswith(NOTHING_ADAPTS):
+            say(f"{outcome.label}: unadapted answer: {outcome.case.reason}")
+        if outcome.case and outcome.case.restarted:
+            say(f"{outcome.label}: the stream was restarted: {outcome.case.restarted}")
+
+
+def report_failures(outcomes: list[Outcome]) -> None:
+    """Say which images failed and why, once each, with the file's name."""
+    for outcome in outcomes:
+        if outcome.error:
+            say(f"failed: {outcome.label}: {outcome.error}", "red")
+
+
+def report_interrupt(log: RunLog | None, records: Records | None, outcomes: list[Outcome]) -> None:
+    """Ctrl-C: what is finished stays."""
+    keep_what_is_done(log, records, outcomes)
+    if log is None or not log.cases:
+        say("interrupted; nothing was finished")
+        return
+    say(
+        f"interrupted; {len(log.cases)} of {len(log.images)} segmented, with records.json, in {log.out}; the same command resumes"
+    )
+
+
+def keep_what_is_done(log: RunLog | None, records: Records | None, outcomes: list[Outcome]) -> None:
+    """Write and say what became of the images of a run that was stopped, as far as it came.
+
+    Args:
+        log: of the run; it may know of an image more than the outcomes do.
+        records: of the run.
+        outcomes: of the images, as they came.
+    """
+    if log is not None and records is not None:
+        from monai_tta.pipeline.segment import earlier_outcome  # it imports torch, and a run that got so far has done so, too
+
+        for number in sorted(set(log.cases) - records.numbers()):
+            outcomes.append(earlier_outcome(log, number))
+            records.add(outcomes[-1])
+        records.write_what_is_done()
+    report_reasons(outcomes)
+    report_failures(outcomes)

@@ -1,0 +1,153 @@
+"""The results of a calibration's trials, kept on disk: it goes on where it was stopped, and another harm rate is quick.
+
+A file for each trial holds figures, and for each voxel that matters the probabilities of all answers and its label. Voxels are
+sorted by these values (`CalibrationSet.add`), so that no shape can be seen in them. No file holds an image or a name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from monai_tta._version import __version__
+from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.pipeline.run_log import content_hash
+from monai_tta.preparation.examples import CalibrationCase
+
+if TYPE_CHECKING:
+    from monai_tta.preparation.collect_cases import CalibrationSettings
+
+FORMAT = 1
+_ARRAYS = ("source_features", "features", "gains", "_probabilities", "_label", "_label_sizes")
+_NAME = re.compile(r"trial_(\d{5})\.npz")
+
+
+class KeptTrials:
+    """The trials of one calibration: of one network, set of images, and way to try; of any size and harm rate.
+
+    Args:
+        folder: where they are kept; None keeps nothing.
+        identity: what tells this calibration from others, see `identity_of`. Each has a folder of its own inside ``folder``.
+    """
+
+    def __init__(self, folder: Path | None, identity: str = "") -> None:
+        self.folder = None if folder is None else folder / identity
+
+    def numbers(self) -> set[int]:
+        """The numbers of the trials that are there."""
+        files = self.folder.iterdir() if self.folder is not None and self.folder.is_dir() else ()
+        return {int(match[1]) for file in files if (match := _NAME.fullmatch(file.name))}
+
+    def read(self, number: int) -> tuple[bool, CalibrationCase | None]:
+        """Whether a trial is there, and its case; None for one that could not be used.
+
+        A file that cannot be read counts as one that is not there: the trial is made again.
+        """
+        if self.folder is None:
+            return False, None
+        try:
+            said, arrays = load_numbers(self._file(number), FORMAT)
+            if not said["used"]:
+                return True, None
+            plain = {name: said[name] for name in ("group", "unadapted_dice", "_head")}
+            return True, CalibrationCase(**plain, **{name: arrays[name] for name in _ARRAYS})
+        except Exception:  # numpy, zip and JSON raise many kinds
+            return False, None
+
+    def write(self, number: int, case: CalibrationCase | None) -> None:
+        """Keep a trial, in one move.
+
+        Args:
+            number: of the trial, from 0.
+            case: what came of it; None where it could not be used.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        plain: dict[str, Any] = {"format": FORMAT, "used": case is not None}
+        arrays = {}
+        if case is not None:
+            plain |= {"group": case.group, "unadapted_dice": case.unadapted_dice, "_head": case._head}
+            arrays = {name: np.asarray(getattr(case, name)) for name in _ARRAYS}
+        save_numbers(self._file(number), plain, arrays)
+
+    def forget(self) -> None:
+        """Remove the trials of this calibration."""
+        for number in self.numbers():
+            self._file(number).unlink(missing_ok=True)
+        with suppress(OSError):
+            if self.folder is not None:
+                self.folder.rmdir()
+
+    def _file(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"trial_{number:05d}.npz"
+
+
+def trials_folder(predictor: Path) -> Path:
+    """Where trials are kept unless told otherwise: beside the gain predictor's file.
+
+    >>> trials_folder(Path("models/gain_predictor.npz")).name
+    'gain_predictor.trials'
+    """
+    return predictor.with_name(f"{predictor.stem}.trials")
+
+
+def identity_of(
+    root: Path, checkpoint: str, items: Iterable[Mapping[str, Any]], dataset_dir: Path, keys: Any, settings: CalibrationSettings
+) -> str:
+    """What the trials of a bundle depend on, as one word: a hash over the contents of its files and of all images and labels.
+
+    Every file is read once for it, about a second for each gigabyte.
+
+    Args:
+        root: the folder of the bundle; its configs and scripts count.
+        checkpoint: a file in its ``models`` folder.
+        items: the labelled cases, as the bundle's evaluate config lists them.
+        dataset_dir: the folder of the data; where it lies does not count.
+        keys: entries of the evaluate config that were set.
+        settings: budget, seed and method count; size and harm do not.
+    """
+    own = sorted(file for part in ("configs", "scripts") for file in (root / part).rglob("*") if file.suffix in _TEXTS)
+    parts = {
+        "versions": [__version__, *(version(name) for name in ("monai", "torch", "numpy"))],
+        "bundle": [(file.relative_to(root).as_posix(), content_hash(file)) for file in own],
+        "weights": content_hash(root / "models" / checkpoint),
+        "method": repr(settings.method),
+        "method files": [content_hash(file) for file in settings.method.files],
+        "budget": settings.budget,
+        "seed": settings.seed,
+        "keys": keys or {},
+        "cases": [{key: _content(value) for key, value in item.items()} for item in items],
+    }
+    text = json.dumps(parts, sort_keys=True, default=str).replace(str(dataset_dir), "DATA")
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+_TEXTS = (".yaml", ".yml", ".json", ".py")
+
+
+def _content(value: Any) -> Any:
+    """A value of a case, and what is in the files that it names."""
+    if isinstance(value, list | tuple):
+        return [_content(one) for one in value]
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value)
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            return [str(value), content_hash(path)]
+        if path.is_dir():
+            return [str(value), [(file.name, content_hash(file)) for file in sorted(path.rglob("*")) if file.is_file()]]
+    return str(value)

@@ -1,0 +1,84 @@
+"""What counts as the same image when a stopped run resumes: all of its content."""
+
+import os
+
+import numpy as np
+import SimpleITK as sitk
+
+from monai_tta.core.record import Case
+from monai_tta.pipeline.run_log import RunLog, content_id
+from tests.attack.arena import save
+
+CASE = Case(number=0, network="", method="", head="", learn="", reset="", seed=0, shape=())
+
+
+def flip(path, place):
+    """Change one bit, and nothing else that a folder's listing shows."""
+    was = path.stat()
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(bytes(data))
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+def test_a_bit_anywhere_is_another_image(tmp_path):
+    image = save(tmp_path / "a.nii", np.zeros((80, 80, 80), np.float32))
+    size = image.stat().st_size
+    found = {content_id(image)}
+    for place in (size // 2, size - 1, 70000, 400):
+        flip(image, place)
+        found.add(content_id(image))
+    assert len(found) == 5
+
+
+def test_a_bit_in_the_middle_of_a_slice_or_a_file_more_is_another_image(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(bytes(20000))
+    found = {content_id(tmp_path)}
+    flip(tmp_path / "b", 15000)
+    found.add(content_id(tmp_path))
+    (tmp_path / "c").write_bytes(b"1")
+    assert len({*found, content_id(tmp_path)}) == 3
+
+
+def test_voxels_beside_their_header_belong_to_the_image(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((40, 40, 40), np.int16)), str(tmp_path / "scan.mhd"))
+    other = save(tmp_path / "other.nii", np.zeros((2, 2, 2), np.float32))
+    before, beside = content_id(tmp_path / "scan.mhd"), content_id(other)
+    flip(tmp_path / "scan.raw", 64000)
+    assert content_id(tmp_path / "scan.mhd") != before and content_id(other) == beside
+    (tmp_path / "scan.raw").rename(tmp_path / "voxels.bin")
+    header = (tmp_path / "scan.mhd").read_text(encoding="utf-8").replace("scan.raw", "voxels.bin")
+    (tmp_path / "scan.mhd").write_text(header, encoding="utf-8")
+    before = content_id(tmp_path / "scan.mhd")
+    flip(tmp_path / "voxels.bin", 64000)
+    assert content_id(tmp_path / "scan.mhd") != before
+
+
+def test_an_image_that_changes_while_it_is_segmented_is_done_again(tmp_path):
+    image = save(tmp_path / "a.nii", np.zeros((8, 8, 8), np.float32))
+    log = RunLog(tmp_path, [image], {})
+    log.open()
+    content = content_id(image)
+    flip(image, 400)
+    log.done(0, CASE, (image,), content)
+    again = RunLog(tmp_path, [image], {})
+    again.open()
+    assert again.order() == [0]
+    flip(image, 400)
+    same = RunLog(tmp_path, [image], {})
+    same.open()
+    assert same.order() == []
+
+
+def test_images_of_one_file_name_and_content_are_told_apart_by_their_names(tmp_path):
+    images = []
+    for folder in ("p1", "p2"):
+        (tmp_path / folder).mkdir()
+        images.append(save(tmp_path / folder / "ct.nii", np.zeros((2, 2, 2), np.float32)))
+    log = RunLog(tmp_path, images, {}, names=["p1_ct", "p2_ct"])
+    log.open()
+    log.done(1, CASE, (images[0],))
+    again = RunLog(tmp_path, images[::-1], {}, names=["p2_ct", "p1_ct"])
+    again.open()
+    assert again.cases == {0: CASE}
