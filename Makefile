@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test attack mutants packages check-all docs clean
+.PHONY: demo test slow attack mutants packages check-all docs clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -19,7 +19,10 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+slow: .venv/ready
+	$(BIN)/python -m pytest -q -m slow
 
 attack: .venv/ready
 	$(BIN)/python -m tests.attack
@@ -36,7 +39,7 @@ docs: .venv/ready
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 	@echo "docs/_build/index.html"
 
-check-all: test attack mutants packages docs demo
+check-all: test slow attack mutants packages docs demo
 
 clean:
 	rm -rf .venv demo docs/_build

@@ -59,6 +59,7 @@ def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     assert names["inferer"].cases[-1].reason is None
 
 
+@pytest.mark.slow
 def test_commands_of_the_pipelines_page_run(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "scans").mkdir()

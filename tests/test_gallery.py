@@ -39,6 +39,7 @@ def test_from_file_to_picture(kind, tmp_path, monkeypatch):
     assert len((GALLERY / f"{kind}.py").read_text(encoding="utf-8").splitlines()) < 30
 
 
+@pytest.mark.slow
 def test_every_shift_is_drawn(tmp_path):
     main = runpy.run_path(str(GALLERY / "shifts.py"))["main"]
 

@@ -27,6 +27,7 @@ def pictures(folder):
     return {path.name: path.read_bytes() for path in (folder / "pictures").glob("*")}
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_after_resuming_and_with_several_processes(phantom_set, tmp_path):
     plan = ComparisonPlan(root=BUNDLE, dataset_dir=phantom_set, only=CONTENDERS, domains=("target",), metrics=("dice",))
     assert not compared(plan, tmp_path / "1") and not (tmp_path / "1" / "pictures").exists()

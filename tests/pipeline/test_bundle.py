@@ -66,6 +66,7 @@ def test_an_overlay_on_a_bundle_without_an_inferer_stops_and_names_it(bundle_cop
     assert not list(tmp_path.glob("out/*"))
 
 
+@pytest.mark.slow
 def test_the_renaming_overlay_works_on_an_evaluator_with_an_inferer_of_its_own(bundle_copy, scans, tmp_path):
     config = bundle_copy / "configs" / "inference.yaml"
     config.write_text(
