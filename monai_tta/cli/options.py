@@ -57,7 +57,7 @@ Bundle = Annotated[
     typer.Argument(
         metavar="BUNDLE",
         help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri; `run`, "
-        "`reference` and `profile` also take a model folder of nnU-Net v2",
+        "`check`, `reference` and `profile` also take a model folder of nnU-Net v2",
         autocompletion=complete_bundle,
     ),
 ]

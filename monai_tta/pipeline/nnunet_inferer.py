@@ -185,5 +185,6 @@ def _of_all(cases: Sequence[Case]) -> Case:
         seconds=sum(case.seconds for case in cases),
         seconds_unadapted=sum(known) if known else None,
         peak_memory=cases[-1].peak_memory,
+        n_kept_source=sum(case.n_kept_source for case in cases),
         restarted="; ".join(case.restarted for case in cases if case.restarted) or None,
     )

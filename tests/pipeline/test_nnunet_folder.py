@@ -13,8 +13,10 @@ from monai_tta.cli.app import app
 from monai_tta.evaluation.cost_job import WAYS, CostJob
 from monai_tta.guards import Guard
 from monai_tta.pipeline.bundle import BundleError, load_bundle
+from monai_tta.pipeline.check_input import CheckedInput
 from monai_tta.pipeline.nnunet_cases import case_files
 from monai_tta.pipeline.segment import segment
+from monai_tta.quality.corrections import CropBorder, Reorder
 from tests.tiny_nnunet import REGIONS, checkpoint, model_folder, predicted_by_nnunet, write_case, write_picture
 
 pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed: pip install 'monai-tta[nnunet]'")
@@ -149,13 +151,79 @@ def test_without_a_method_nothing_adapts_and_no_calibration_is_promised(tmp_path
     assert done.exit_code == 0 and "method: source (no adaptation)" in done.output and "calibrate" not in done.output
 
 
-def test_reference_takes_a_model_folder(tmp_path):
+def test_inputs_are_measured_checked_and_corrected(tmp_path):
     folder = model_folder(tmp_path / "model", folds=(0, 1))
-    for seed in range(3):
-        write_case(tmp_path / "in", f"case{seed}", seed=seed)
-    done = tta("reference", folder, tmp_path / "in", "--out", tmp_path / "reference.json")
-    assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "reference.json").read_text("utf-8"))
+    for seed in range(6):
+        write_case(tmp_path / "home", f"case{seed}", seed=seed)
+    reference = folder / "fold_0" / "reference_checkpoint_final.json"
+    done = tta("reference", folder, tmp_path / "home", "--out", reference)
+    assert done.exit_code == 0 and "6 cases" in done.output and "input checks of 6 images" in done.output, done.output
+    assert {"spacing x", "entropy", "size"} <= set(json.loads(reference.read_text("utf-8"))["inputs"]["figures"])
+    done = tta("check", folder, tmp_path / "home")
+    assert done.exit_code == 0 and "case5: looks like" in done.output, done.output
+    (given,) = write_case(tmp_path / "in", "cm")
+    image = sitk.ReadImage(str(given))
+    image.SetSpacing([size / 10 for size in image.GetSpacing()])
+    sitk.WriteImage(image, str(given))
+    done = tta("run", folder, tmp_path / "in", "--out", tmp_path / "out", "--fix")
+    assert done.exit_code == 0 and "corrected, and the mask is turned back" in done.output, done.output
+    (case,) = json.loads((tmp_path / "out" / "records.json").read_text("utf-8"))["cases"]
+    assert case["input_check"].startswith("corrected: spacing ten times as large")
+    corrected = sitk.ReadImage(str(tmp_path / "out" / "cm_seg.nii.gz"))
+    assert np.allclose(corrected.GetSpacing(), image.GetSpacing(), rtol=1e-6)
+    answered(folder, write_case(tmp_path / "right", "cm"), Source())
+    right = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "out" / "cm_seg.nii.gz")))
+    assert (sitk.GetArrayFromImage(corrected) != right).mean() < 0.001
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "permuted", "two channels", "colours", "a border"])
+def test_the_mask_of_a_corrected_image_lies_on_the_image_as_given(kind, tmp_path):
+    how = KINDS.get(kind, {})
+    folder = model_folder(tmp_path / "model", **how)
+    files = case_of(how, tmp_path / "in")
+    correction = {
+        "mirrored": Reorder("", (0, 1, 2), (0, 2)),
+        "permuted": Reorder("", (2, 0, 1), (1,)),
+        "two channels": Reorder("", (1, 0, 2), ()),
+        "colours": Reorder("", (1, 0), (0,)),
+        "a border": CropBorder("", (1, 2, 1), (14, 15, 19)),
+    }[kind]
+    source = load_bundle(folder)
+    load, _ = source.transforms(tmp_path)[0].transforms
+    with case_files(source.plan.cases, files) as images:
+        (plain,) = segment(source, images, tmp_path / "plain", Source())
+        checked = {images[0]: CheckedInput(images[0], correction=correction)}
+        (outcome,) = segment(source, images, tmp_path / "out", Source(), checked=checked)
+    assert outcome.error is None, outcome.error
+    image = load({"image": [str(file) for file in files]})["image"]
+    corrected = correction.apply(image)
+    data = source.transforms(tmp_path / "by hand")[0].transforms[1]({"image": corrected})
+    segment_it, save = source.transforms(tmp_path / "by hand")[1].transforms
+    pred = segment_it({**data, "pred": source.adapt_with(Source())(data["image"][None], source.network)[0]})["pred"]
+    wanted = correction.undo(pred, image)[0].numpy()
+    found, unturned = (sitk.GetArrayFromImage(sitk.ReadImage(str(one.masks[0]))) for one in (outcome, plain))
+    assert np.array_equal(found, wanted) and found.shape == unturned.shape
+    assert kind == "a border" or not np.array_equal(found, unturned)
+
+
+def test_channels_that_a_list_or_a_pattern_puts_together_are_those_of_nnunets_names(tmp_path):
+    folder = model_folder(tmp_path / "model", channels=("T1", "FLAIR"))
+    files = write_case(tmp_path / "in", "b", 2)
+    own, _ = answered(folder, files, Source())
+    for file, name in zip(files, ("T1", "FLAIR"), strict=True):
+        (tmp_path / "named").mkdir(exist_ok=True)
+        (tmp_path / "named" / f"b_{name}.nii.gz").write_bytes(file.read_bytes())
+    listed = tmp_path / "cases.json"
+    listed.write_text(json.dumps([{"case": "b", "image": [f"named/b_{name}.nii.gz" for name in ("T1", "FLAIR")]}]), "utf-8")
+    grouped = ["--group", "{case}_{sequence}.nii.gz", "--sequences", "T1,FLAIR"]
+    for number, words in enumerate(([listed], [tmp_path / "named", *grouped])):
+        out = tmp_path / f"out{number}"
+        done = tta("run", folder, *words, "--out", out, "--anonymous")
+        assert done.exit_code == 0 and (out / "b_seg.nii.gz").read_bytes() == own, done.output
+        record = json.loads((out / "records.json").read_text("utf-8"))
+        assert "name" not in record["cases"][0] and record["run"]["versions"]["nnunetv2"]
+        assert [label["name"] for label in record["cases"][0]["labels"]] == ["front", "back"]
+        assert record["run"]["settings"]["checkpoint"] == "checkpoint_final.pth"
 
 
 @pytest.mark.parametrize(("name", "shape"), [("3d_fullres", (1, 1, 39, 39, 39)), ("2d", (1, 1, 12, 12))])
