@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from torch import nn
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.pipeline.bundle import OWN, SourceBundle
 from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error
-from monai_tta.pipeline.checkpoint import check_finite, check_unpacked_size
+from monai_tta.pipeline.checkpoint import check_finite
 from monai_tta.pipeline.devices import usable_device
-from monai_tta.pipeline.nnunet_files import Cases, check_nnunetv2, folds_without
+from monai_tta.pipeline.nnunet_checkpoint import MIRRORS, read_checkpoint
+from monai_tta.pipeline.nnunet_files import CHECKPOINT, Cases, check_nnunetv2, folds_without
 from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
 from monai_tta.pipeline.nnunet_transforms import (
     LoadNnUNetCased,
@@ -30,10 +32,7 @@ from monai_tta.pipeline.nnunet_transforms import (
     SaveNnUNetCased,
     SegmentNnUNetCased,
 )
-from monai_tta.pipeline.source_files import weights_files
-
-_KEYS = ("network_weights", "trainer_name", "init_args")
-_MIRRORS = "inference_allowed_mirroring_axes"
+from monai_tta.pipeline.source_files import description_files, weights_files
 
 
 @dataclass(kw_only=True)
@@ -98,13 +97,36 @@ def load_nnunet_folder(folder: Path, checkpoint: str | None = OWN, device: str |
     )
 
 
+def read_plan(folder: Path) -> tuple[Plan, tuple[int, ...]]:
+    """What nnU-Net knows of a model, without its networks, and along which axes it mirrors.
+
+    Args:
+        folder: the model folder.
+
+    Raises:
+        BundleError: as `load_nnunet_folder`.
+    """
+    check_nnunetv2()
+    found = sorted(folder.glob("fold_*/*.pth"))
+    file = found[0] if found and not list(folder.glob(f"fold_*/{CHECKPOINT}")) else weights_files(folder, OWN)[0]
+    return _read_plan(folder, file, *(path.stat().st_mtime_ns for path in (file, *description_files(folder))))
+
+
+@lru_cache(maxsize=2)
+def _read_plan(folder: Path, file: Path, *when: int) -> tuple[Plan, tuple[int, ...]]:
+    """The same for as long as the files stay as they are."""
+    with as_bundle_error("an nnU-Net", folder), _quiet():
+        content = read_checkpoint(file)
+        return _plan_of(folder, content, torch.device("cpu"))[0], tuple(content.get(MIRRORS) or ())
+
+
 def _read_trained(files: list[Path]) -> list[dict[str, Any]]:
     """The checkpoints' contents, which must be of one training set-up.
 
     Raises:
         BundleError: where they cannot be read, or differ.
     """
-    trained = [_read_checkpoint(file) for file in files]
+    trained = [read_checkpoint(file) for file in files]
     for file, content in zip(files, trained, strict=True):
         if _set_up(content) != _set_up(trained[0]):
             raise BundleError(f"{file} was trained as {_set_up(content)}, {files[0]} as {_set_up(trained[0])}: not one model")
@@ -113,38 +135,7 @@ def _read_trained(files: list[Path]) -> list[dict[str, Any]]:
 
 def _set_up(content: dict[str, Any]) -> tuple[Any, ...]:
     """Trainer, configuration and mirrored axes."""
-    return content["trainer_name"], content["init_args"]["configuration"], tuple(content.get(_MIRRORS) or ())
-
-
-def _read_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint, of which nothing is executed.
-
-    nnU-Net's logs and its best score are numpy's scalars, which torch refuses unless their classes are named.
-    """
-    check_unpacked_size(file)
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds
-        words = " ".join(str(error).split())
-        unknown = words.partition("GLOBAL ")[2].split(" ")[0] if "GLOBAL " in words else ""
-        why = f"it holds {unknown}, which is no number" if unknown else "damaged, or a pickle of something else"
-        raise BundleError(f"{file} cannot be read as weights only ({why})") from error
-    if missing := [key for key in _KEYS if not isinstance(content, dict) or key not in content]:
-        raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it lacks {', '.join(missing)}")
-    if not isinstance(content["init_args"], dict) or "configuration" not in content["init_args"]:
-        raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it does not say for which configuration it was trained")
-    axes = content.get(_MIRRORS)
-    if axes is not None and not (isinstance(axes, list | tuple) and axes and all(axis in (0, 1, 2) for axis in axes)):
-        raise BundleError(f"{file} says to mirror along {axes!r}, which are no axes of an image")
-    return content
-
-
-def _numpy_scalars() -> list[Any]:
-    """What a pickled numpy scalar of floating point is made of, under the names of numpy 1 and 2."""
-    scalar = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar  # type: ignore[attr-defined]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*names, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+    return content["trainer_name"], content["init_args"]["configuration"], tuple(content.get(MIRRORS) or ())
 
 
 def _plan_of(folder: Path, content: dict[str, Any], device: torch.device) -> tuple[Plan, Any, Any]:
@@ -165,7 +156,7 @@ def _plan_of(folder: Path, content: dict[str, Any], device: torch.device) -> tup
     labels = plans.get_label_manager(dataset)
     plan = Plan(plans, configuration, dataset, Cases.of_folder(folder), "sigmoid" if labels.has_regions else "softmax")
     predictor = nnUNetPredictor(device=device, allow_tqdm=False)
-    axes = content.get(_MIRRORS)
+    axes = content.get(MIRRORS)
     predictor.manual_initialization(None, plans, configuration, None, dataset, content["trainer_name"], axes)
     n_inputs = determine_num_input_channels(plans, configuration, dataset)
     return plan, predictor, lambda: _build(plan, content["trainer_name"], n_inputs, labels.num_segmentation_heads)

@@ -20,8 +20,8 @@ from monai_tta.pipeline.case_lists import ListedCase
 from monai_tta.pipeline.find_images import search_images
 from monai_tta.pipeline.load_image import read_image
 from monai_tta.pipeline.nnunet_cases import case_files, check_sequences, list_cases, with_problems
+from monai_tta.pipeline.nnunet_checkpoint import read_checkpoint
 from monai_tta.pipeline.nnunet_files import Cases, ModelFolderError, checkpoint_files, is_nnunet_folder
-from monai_tta.pipeline.nnunet_folder import _read_checkpoint
 from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
 from monai_tta.pipeline.nnunet_transforms import PROPERTIES, LoadNnUNetCased, Plan, PrepareNnUNetCased
 from monai_tta.pipeline.output_head import head_of
@@ -227,17 +227,17 @@ def test_a_second_channel_alone_is_a_case_that_fails(tmp_path):
 def test_numpys_scalars_are_read_and_nothing_else_is(tmp_path):
     file = tmp_path / "checkpoint_final.pth"
     torch.save(checkpoint({"a": torch.ones(2)}), file)
-    assert _read_checkpoint(file)["_best_ema"] == 0.5
+    assert read_checkpoint(file)["_best_ema"] == 0.5
     torch.save({"network_weights": {}, "trainer_name": "t", "init_args": {"configuration": "2d"}, "x": np.ones(2)}, file)
     with pytest.raises(BundleError, match="weights only .it holds numpy._core.multiarray._reconstruct, which is no number"):
-        _read_checkpoint(file)
+        read_checkpoint(file)
 
 
 def test_scalars_that_numpy_1_wrote_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(np._core.multiarray.scalar, "__module__", "numpy.core.multiarray")
     torch.save(checkpoint({}), tmp_path / "x.pth")
     assert "numpy.core.multiarray.scalar" in torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "x.pth")
-    assert _read_checkpoint(tmp_path / "x.pth")["_best_ema"] == 0.5
+    assert read_checkpoint(tmp_path / "x.pth")["_best_ema"] == 0.5
 
 
 class Boom:
@@ -259,7 +259,7 @@ class Boom:
 def test_checkpoints_that_are_none_are_refused(write, words, tmp_path):
     write(tmp_path / "x.pth")
     with pytest.raises(BundleError, match=words):
-        _read_checkpoint(tmp_path / "x.pth")
+        read_checkpoint(tmp_path / "x.pth")
 
 
 def test_without_nnunetv2_the_extra_is_named_and_other_commands_refuse_at_once(tmp_path, monkeypatch):
