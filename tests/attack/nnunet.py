@@ -6,6 +6,9 @@ import numpy as np
 import torch
 
 from monai_tta.pipeline import nnunet_folder, shipped_bundles
+from monai_tta.pipeline.case_file import write_case_file
+from monai_tta.pipeline.find_images import FoundImages
+from monai_tta.pipeline.nnunet_cases import list_cases
 from monai_tta.pipeline.nnunet_files import Cases
 from tests.attack.arena import Attack, save, volume
 from tests.attack.bundles import Payload, _cut, _flipped, _folder, _huge_storage, _loop, _zip_bomb
@@ -124,6 +127,10 @@ def _names(seed, folder):
         lost = [file for file in files if file not in firsts and (file.parent, cases.name(file)) not in named]
         twice = [file for file in firsts if firsts.count(file) > 1]
         wrong = [f"lost: {file.name!r}" for file in lost] + [f"twice: {file.name!r}" for file in twice]
+        listed = list_cases(cases, FoundImages(list(files), [folder] * len(files)), folder / "out")
+        made = [write_case_file(case, folder) for case in listed]
+        wrong += [] if len(set(made)) == len(firsts) else [f"{len(firsts)} cases in {len(set(made))} files"]
+        wrong += [f"no problem: {case.name!r}" for case in listed if not case.problem]
         for file in firsts:
             try:
                 cases.files(file)
