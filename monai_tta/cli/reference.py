@@ -64,8 +64,8 @@ def reference(
             raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
         if dataset_dir is not None:
             check_dataset_dir(dataset_dir)
-            if is_nnunet_folder(root):
-                raise ValueError("--dataset-dir needs the configs of a MONAI bundle; give an nnU-Net images of its source")
+        if is_nnunet_folder(root) and (dataset_dir is not None or domain):
+            raise ValueError("--dataset-dir and --domain need a MONAI bundle's configs; give an nnU-Net images of its source")
         check_new_file(out)
 
         from monai_tta.evaluation.protocol import protocol_of

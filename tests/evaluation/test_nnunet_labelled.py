@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
 from monai_tta.evaluation import nnunet_labelled
+from monai_tta.evaluation.example_pictures import case_slice
 from monai_tta.evaluation.nnunet_labelled import NnUNetLabelledDomain, _Structures, _through, nnunet_protocol, structures_of
 from monai_tta.evaluation.protocol import Domain
 from monai_tta.evaluation.scoring import scores_of
@@ -86,6 +87,8 @@ def test_cases_are_those_with_a_label_each_on_its_image(planned, tmp_path):
     assert np.array_equal(case["label"][0].numpy(), np.asarray(file.dataobj).transpose(2, 1, 0))
     assert np.allclose(case["label"].affine[:, [2, 1, 0, 3]], file.affine, atol=1e-5)
     assert np.array_equal(case["image"], case["loaded"])  # this preprocessor does nothing
+    seen = case_slice(_Structures(planned.dataset)({**case, "pred": case["label"]}), 1.0)  # as for --pictures
+    assert seen.image.shape == seen.label.shape[1:] and seen.label.any() and np.array_equal(seen.label, seen.answer)
     label = sitk.ReadImage(str(folder / "labelsTr" / "c1.nii.gz"))
     label.SetOrigin((0, 0, 0))
     sitk.WriteImage(label, str(folder / "labelsTr" / "c1.nii.gz"))
