@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from monai_tta.cli.console import say
 from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 
 if TYPE_CHECKING:
     from monai_tta.core.method import AdaptationMethod
@@ -39,11 +40,11 @@ def load_to_adapt(
     from monai_tta.pipeline.source_files import weights_file
 
     name = checkpoint_name(root, checkpoint, changes)
+    if checkpoint is None and name != USUAL and not is_nnunet_folder(root):
+        say(f"checkpoint: {name}, which the bundle's config names")
     source = bundles.load_bundle(root, name, device, changes)
     if source.about:
         say(source.about)
-    elif checkpoint is None and name != USUAL:
-        say(f"checkpoint: {name}, which the bundle's config names")
     weights = weights_file(root, name)
     if named is None:
         named, which_and_why = safe_method(source.network, weights, source.can_calibrate)
