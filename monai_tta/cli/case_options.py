@@ -13,7 +13,10 @@ import typer
 
 from monai_tta.cli.console import report_errors, say
 from monai_tta.pipeline.case_lists import LISTS, ListedCase, channel_order, group_files, parse_sequences, read_datalist
-from monai_tta.pipeline.image_names import name_of, numbered
+from monai_tta.pipeline.find_images import FoundImages, lines_on_skipped, search_images
+from monai_tta.pipeline.image_names import image_names, name_of, numbered
+from monai_tta.pipeline.nnunet_cases import check_sequences, list_cases, with_problems
+from monai_tta.pipeline.nnunet_files import Cases, is_nnunet_folder
 
 Group = Annotated[
     str,
@@ -37,27 +40,58 @@ class CaseOptions:
 
 
 @contextmanager
-def as_images(images: Sequence[Path], options: CaseOptions) -> Iterator[list[Path]]:
+def as_images(
+    images: Sequence[Path], options: CaseOptions = CaseOptions(), bundle: Path | None = None, out: Path = Path()
+) -> Iterator[list[Path]]:
     """Images as they were given, with a file for each case of several files, or with prompts, for as long as this lasts.
 
     Args:
         images: files, folders, and datalists (.json, .csv).
         options: how files are grouped, and what is asked for.
+        bundle: whose images they are; those of an nnU-Net are grouped by their names.
+        out: the folder for masks.
 
     Raises:
         typer.Exit: with code 2, after a line that says what is wrong.
     """
     lists = [path for path in images if path.suffix.lower() in LISTS and path.is_file()]
-    if not lists and not options.group and not options.sequences and options.prompts is None:
+    is_nnunet = bundle is not None and is_nnunet_folder(bundle)
+    if not is_nnunet and not lists and not options.group and not options.sequences and options.prompts is None:
         yield list(images)
         return
     with tempfile.TemporaryDirectory(prefix="monai_tta-") as folder:
         with report_errors():
-            made = _as_images(images, lists, options, Path(folder))
+            nnunet = Cases.of_folder(bundle) if is_nnunet and bundle is not None else None
+            made = _as_images(images, lists, options, Path(folder), nnunet, out)
         yield made
 
 
-def _as_images(images: Sequence[Path], lists: Sequence[Path], options: CaseOptions, folder: Path) -> list[Path]:
+@contextmanager
+def searched_images(images: Sequence[Path], bundle: Path, out: Path = Path()) -> Iterator[FoundImages]:
+    """Images with their names, of an nnU-Net a file for each case; what is skipped is said.
+
+    Args:
+        images: files and folders.
+        bundle: whose images they are.
+        out: the folder in which nothing but one file is written.
+
+    Raises:
+        typer.Exit: with code 2, after a line that says what is wrong.
+    """
+    if is_nnunet_folder(bundle):
+        with as_images(images, bundle=bundle, out=out) as made:
+            yield FoundImages(made, [file.parent for file in made], names=[name_of(file) for file in made])
+        return
+    found = search_images(images)
+    found.names = image_names(found.images, found.roots, out)
+    for line in lines_on_skipped(found):
+        say(line)
+    yield found
+
+
+def _as_images(
+    images: Sequence[Path], lists: Sequence[Path], options: CaseOptions, folder: Path, nnunet: Cases | None, out: Path
+) -> list[Path]:
     sequences = parse_sequences(options.sequences)
     others = [path for path in images if path not in lists]
     if sequences and not lists and not options.group:
@@ -71,6 +105,8 @@ def _as_images(images: Sequence[Path], lists: Sequence[Path], options: CaseOptio
         others = []
     if order := channel_order(cases, sequences):
         say(order)
+    if nnunet is not None:
+        return _nnunet_files(others, cases, sequences, folder, nnunet, out)
     if options.prompts is None:
         return [*others, *_files(cases, folder)]
     return _with_prompts(others, cases, options.prompts, folder)
@@ -93,6 +129,20 @@ def _with_prompts(others: Sequence[Path], cases: Sequence[ListedCase], file: Pat
     if unknown := sorted(set(by_case) - used - {ALL}):
         raise ValueError(f"{file} has prompts for {unknown[0]!r}, and no case is called so")
     return made
+
+
+def _nnunet_files(
+    others: Sequence[Path], cases: Sequence[ListedCase], sequences: Sequence[str], folder: Path, nnunet: Cases, out: Path
+) -> list[Path]:
+    """A file for each case of an nnU-Net, those that were listed or grouped after those that its names tell."""
+    from monai_tta.pipeline.case_file import write_case_file
+
+    check_sequences(nnunet, sequences)
+    found = search_images(others, out)
+    for line in lines_on_skipped(found):
+        say(line)
+    listed = [*list_cases(nnunet, found, out), *with_problems(nnunet, cases)]
+    return [write_case_file(case, folder) for case in _renamed(listed)]
 
 
 def _files(cases: Sequence[ListedCase], folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_tta.cli.case_options import searched_images
 from monai_tta.cli.console import print_json, print_line, report_errors, say
 from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, help_end
 from monai_tta.cli.progress import show_progress
@@ -56,26 +57,22 @@ def check(
 ) -> None:
     """Say whether images look like the source's, and if not, which correction would make them so."""
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
 
         from monai_tta.pipeline.bundle import load_bundle
         from monai_tta.pipeline.checkpoint import checkpoint_name
-        from monai_tta.pipeline.find_images import lines_on_skipped, search_images
-        from monai_tta.pipeline.image_names import image_names
+        from monai_tta.pipeline.source_files import weights_file
 
         name = checkpoint_name(root, checkpoint)
-        weights = root / "models" / name
+        weights = weights_file(root, name)
         known, file = _read_reference(weights, reference)
         if known is None:
             raise ValueError(
                 f"{file} has no figures of the source's inputs; `monai-tta reference` measures them from five images on"
             )
         source = load_bundle(root, name, device)
-        found_images = search_images(images)
-        names = image_names(found_images.images, found_images.roots, Path())
-        for line in lines_on_skipped(found_images):
-            say(line)
-        checked = _check(source, known, found_images.images, names)
+        with searched_images(images, root) as found_images:
+            checked = _check(source, known, found_images.images, found_images.names)
     if as_json:
         print_json([_as_dict(label, found) for label, found in checked])
     else:

@@ -69,7 +69,7 @@ def compare(
     }
     failures: list[str] = []
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
         check_dataset_dir(dataset_dir)
         check_new_folder(out)
         choices["changes"] = parse_changes(config, set_)

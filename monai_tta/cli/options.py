@@ -56,7 +56,8 @@ Bundle = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri",
+        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri; `run`, "
+        "`check`, `compare`, `reference` and `profile` also take a model folder of nnU-Net v2",
         autocompletion=complete_bundle,
     ),
 ]
@@ -64,7 +65,8 @@ EvaluationBundle = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="a bundle's folder with configs/evaluate.yaml and configs/compare.yaml, or a shipped bundle's name",
+        help="a bundle's folder with configs/evaluate.yaml and configs/compare.yaml, or a shipped bundle's name; `compare` also "
+        "takes a model folder of nnU-Net v2, with a folder of nnUNet_raw as DATA",
         autocompletion=complete_bundle,
     ),
 ]

@@ -54,7 +54,7 @@ def profile(
 ) -> None:
     """Time a bundle's own inferer, a method as its paper does it, and ours, exact and fast, on an image of noise."""
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
         find_method_name(method)
         shape = parse_size(size)
         changes = parse_changes(config, set_)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from monai_tta.cli.case_options import searched_images
 from monai_tta.cli.console import print_line, report_errors, say
 from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
@@ -56,40 +59,35 @@ def reference(
 ) -> None:
     """Measure the source's own cases, for guards that compare with them."""
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
         if bool(images) == (dataset_dir is not None):
             raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
         if dataset_dir is not None:
             check_dataset_dir(dataset_dir)
+        if is_nnunet_folder(root) and (dataset_dir is not None or domain):
+            raise ValueError("--dataset-dir and --domain need a MONAI bundle's configs; give an nnU-Net images of its source")
         check_new_file(out)
 
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.guards import ranges_of_cases
         from monai_tta.pipeline.bundle import load_bundle
         from monai_tta.pipeline.checkpoint import checkpoint_name
-        from monai_tta.pipeline.find_images import lines_on_skipped, search_images
-        from monai_tta.pipeline.image_names import image_names
         from monai_tta.preparation.measure_source import measure_images, measure_labelled
 
         weights = checkpoint_name(root, checkpoint)
         source = load_bundle(root, weights, device)
-        names = None
-        if dataset_dir is None:
-            searched = search_images(images or [])
-            for line in lines_on_skipped(searched):
-                say(line)
-            names = image_names(searched.images, searched.roots, out.parent)
-            todo = measure_images(source, searched.images)
-        else:
-            todo = measure_labelled(source, root, dataset_dir, domain or protocol_of(root).domains[0].label)
-        found = _measure(todo, names)
-        for _, error in found:
-            if error:
-                say(f"not measured: {error}", "red")
-        ranges = ranges_of_cases([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
-        inputs, what_of_inputs = _measure_inputs(
-            source, root, searched.images if dataset_dir is None else None, dataset_dir, domain
-        )
+        with searched_images(images, root, out.parent) if images else nullcontext() as searched:
+            if searched is not None:
+                todo = measure_images(source, searched.images)
+            elif dataset_dir is not None:
+                todo = measure_labelled(source, root, dataset_dir, domain or protocol_of(root).domains[0].label)
+            found = _measure(todo, None if searched is None else searched.names)
+            for _, error in found:
+                if error:
+                    say(f"not measured: {error}", "red")
+            ranges = ranges_of_cases([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
+            files = None if searched is None else searched.images
+            inputs, what_of_inputs = _measure_inputs(source, root, files, dataset_dir, domain)
         content = json.loads(ranges.to_json()) | ({} if inputs is None else {"inputs": inputs.to_dict()})
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -115,6 +113,7 @@ def _measure_inputs(
     """Measure the images themselves for input checks, and what became of it in words."""
     from monai_tta.evaluation.protocol import protocol_of
     from monai_tta.pipeline.bundle import BundleError
+    from monai_tta.pipeline.case_file import label_of
     from monai_tta.preparation.measure_inputs import images_of_domain, input_reference, measure_inputs
 
     if files is None:
@@ -124,7 +123,7 @@ def _measure_inputs(
     try:
         with show_progress("measuring inputs", len(files)) as progress:
             for entry in measure_inputs(source, files):
-                progress.advance(f"{files[len(found)].name} {'failed' if entry[0] is None else 'measured'}")
+                progress.advance(f"{label_of(files[len(found)], '')} {'failed' if entry[0] is None else 'measured'}")
                 found.append(entry)
     except BundleError as error:
         return None, f"no figures for input checks: {error}"

@@ -35,6 +35,7 @@ from monai_tta.cli.run_facts import RunRequest, facts_of
 from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
+from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
@@ -151,19 +152,19 @@ def run_images(
     )
     with stop_in_order():
         with report_errors():
-            _check_names(request)  # before torch is imported, which takes seconds
-        with as_images(images, request.cases) as found:
-            raise typer.Exit(_run(replace(request, images=found)))
+            root = _check_names(request)  # before torch is imported, which takes seconds
+        with as_images(images, request.cases, root, out) as found:
+            raise typer.Exit(_run(replace(request, images=found), images))
 
 
-def _run(request: RunRequest) -> int:
-    """Segment the images; the exit code."""
+def _run(request: RunRequest, given: list[Path]) -> int:
+    """Segment the images, which were ``given`` as files and folders; the exit code."""
     log: RunLog | None = None
     records: Records | None = None
     outcomes: list[Outcome] = []
     try:
         with report_errors():
-            bundle = find_bundle(request.bundle)
+            bundle = find_bundle(request.bundle, nnunet=True)
 
             from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
@@ -172,6 +173,7 @@ def _run(request: RunRequest) -> int:
             from monai_tta.pipeline.records import Records
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.segment import segment, settings_of
+            from monai_tta.pipeline.source_files import weights_file
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
             named = None if request.method is None else named_method(request.method, request.choices)
@@ -179,9 +181,9 @@ def _run(request: RunRequest) -> int:
             source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, request.device, changes, named)
             found = named_images(request.images, request.out)
             files, names = found.images, found.names
-            check_output_folder(request.out, [*request.images, *files])
+            check_output_folder(request.out, [*given, *files])
             settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
-            checked, depends = checked_inputs(source, bundle / "models" / checkpoint, files, names, request.checks)
+            checked, depends = checked_inputs(source, weights_file(bundle, checkpoint), files, names, request.checks)
             settings |= depends
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
             records = Records(request.out, facts_of(request, changes, source, method, checkpoint, settings), len(files))
@@ -210,12 +212,25 @@ def _run(request: RunRequest) -> int:
         raise
 
 
-def _check_names(request: RunRequest) -> None:
-    """Check every name that was given."""
-    find_bundle(request.bundle)
+def _check_names(request: RunRequest) -> Path:
+    """Check every name that was given; the folder of the bundle, or of the nnU-Net."""
+    root = find_bundle(request.bundle, nnunet=True)
     if request.method is not None:
         find_method_name(request.method)
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
-    parse_changes(*request.changes)
+    changes = parse_changes(*request.changes)
+    if is_nnunet_folder(root):
+        _check_nnunet_options(request, bool(changes))
+    return root
+
+
+def _check_nnunet_options(request: RunRequest, has_changes: bool) -> None:
+    """Refuse options that nnU-Net's networks have no use for, before torch is imported."""
+    if has_changes:
+        raise ValueError(f"{request.bundle}: {NO_CONFIG}")
+    if request.cases.prompts is not None:
+        raise ValueError("--prompts is for promptable networks; those of nnU-Net take images alone")
+    if request.options["main_output"] is not None:
+        raise ValueError("--main-output is for networks of several outputs; those of nnU-Net have one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def facts_of(
     from monai_tta.pipeline.records import RunFacts
     from monai_tta.pipeline.shipped_bundles import find_bundle
 
-    bundle = find_bundle(request.bundle)
+    bundle = find_bundle(request.bundle, nnunet=True)
     command = command_on_record(
         bundle,
         method=request.method,
@@ -134,7 +135,7 @@ def command_on_record(
             words += [f"--{name.replace('_', '-')}", str(0 if value is None else value)]
     words += [word for guard in guards for word in ("--guard", guard)]
     words += [] if reference is None else ["--reference", reference.name]
-    words += [] if checkpoint is None else ["--checkpoint", file_names_alone(checkpoint)]
+    words += [] if checkpoint is None else ["--checkpoint", checkpoint_on_record(checkpoint)]
     words += [] if device is None else ["--device", device]
     words += changes
     words += ["--group", cases.group] if cases.group else []
@@ -162,7 +163,7 @@ def settings_on_record(
     return {
         "bundle": bundle.resolve().name,
         "bundle_hash": hashes["bundle"],
-        "checkpoint": file_names_alone(checkpoint),
+        "checkpoint": checkpoint_on_record(checkpoint),
         "weights_hash": hashes["weights"],
         "method": method,
         "method_file_hashes": hashes["method file"],
@@ -174,6 +175,15 @@ def settings_on_record(
         "fix": hashes.get("fix", False),
         **{name: options.get(name, default) for name, default in DEFAULTS.items()},
     }
+
+
+def checkpoint_on_record(checkpoint: str) -> str:
+    """A checkpoint's last name, with the fold of an nnU-Net that was chosen.
+
+    >>> checkpoint_on_record("/data/x/model.pt"), checkpoint_on_record("fold_1/checkpoint_final.pth")
+    ('model.pt', 'fold_1/checkpoint_final.pth')
+    """
+    return checkpoint if re.fullmatch(r"fold_(\d+|all)/[^/\\]+", checkpoint) else file_names_alone(checkpoint)
 
 
 def file_names_alone(choice: str) -> str:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from monai.data import MetaTensor
 
 from monai_tta.compute.memory import memory_rise
 from monai_tta.core.record import Case, reasons_on_record_alone
 from monai_tta.evaluation.contenders import Contender
-from monai_tta.evaluation.labelled_data import LabelledDomain
+from monai_tta.evaluation.labelled_data import LabelledDomain, labelled_cases
 from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain
-from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.source_files import weights_file
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ def labelled_domain(job: ComparisonJob) -> LabelledDomain:
 
 @lru_cache(maxsize=1)
 def _labelled(root: Path, dataset_dir: Path, domain: str, changes: ConfigChanges) -> LabelledDomain:
-    return LabelledDomain(root, dataset_dir, Domain(**json.loads(domain)), changes=changes)
+    return labelled_cases(root, dataset_dir, Domain(**json.loads(domain)), changes)
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
     domain = labelled_domain(job)
     head = head_of(domain.postprocessing())
     given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}
-    weights = job.plan.root / "models" / job.checkpoint
+    weights = weights_file(job.plan.root, job.checkpoint)
     methods = [contender.method.for_checkpoint(weights) for contender in job.contenders]
     inferers = [
-        AdaptiveInferer(method=method, inferer=bundle.inferer, head=head, main_only=True, **given | contender.choices)
+        bundle.adapt_with(method, head=head, main_only=True, **given | contender.choices)
         for method, contender in zip(methods, job.contenders, strict=True)
     ]
     results: list[T] = []
@@ -106,12 +107,13 @@ def _answer(
     contender: Contender,
     number: int,
     domain: LabelledDomain,
-    inferer: AdaptiveInferer,
+    inferer: Any,
     bundle: SourceBundle,
     data: dict[str, Any],
 ) -> Answer:
     """Answer one case. The inferer is handed the image and nothing else."""
-    image = data["image"][None].as_tensor().to(bundle.device)
+    image = torch.as_tensor(data["image"].as_tensor() if isinstance(data["image"], MetaTensor) else data["image"])[None]
+    image = image.to(bundle.device)
     with torch.no_grad(), memory_rise(bundle.device) as memory:
         logits = inferer(image, bundle.network)[0].cpu()
     digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]

@@ -11,7 +11,7 @@ from pathlib import Path
 from monai_tta.evaluation.answer_cases import Answer, labelled_domain, use_answers
 from monai_tta.evaluation.example_pictures import draw, keep_only_examples, picture_jobs
 from monai_tta.evaluation.job_pool import in_processes
-from monai_tta.evaluation.labelled_data import LabelledDomain
+from monai_tta.evaluation.labelled_data import labelled_cases
 from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan, jobs_of
 from monai_tta.evaluation.scoring import scores_of
 from monai_tta.pipeline.describe_error import describe_error
@@ -73,7 +73,7 @@ def compare(plan: ComparisonPlan, out: Path, workers: int | None = None) -> Iter
         sizes: dict[str, int] = {}
         for domain in plan.places():
             try:
-                cases = LabelledDomain(plan.root, plan.dataset_dir, domain, changes=plan.changes)
+                cases = labelled_cases(plan.root, plan.dataset_dir, domain, plan.changes)
             except Exception as error:  # the data of the other domains may be there
                 yield 0, 0, [f"{domain.label}: {describe_error(error)}"]
                 continue

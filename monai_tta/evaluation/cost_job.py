@@ -23,6 +23,7 @@ from monai_tta.pipeline.bundle import BundleError, SourceBundle, load_bundle
 from monai_tta.pipeline.bundle_config import NO_CHANGES
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
+from monai_tta.pipeline.source_files import weights_file
 
 WAYS = ("unadapted", "paper order", "exact", "fast")
 
@@ -57,7 +58,7 @@ class CostJob:
     def __post_init__(self) -> None:
         self.source: SourceBundle = load_bundle(self.root, self.checkpoint, self.device, self.changes)
         if self.checkpoint is not None:
-            self.method = self.method.for_checkpoint(self.root / "models" / self.checkpoint)
+            self.method = self.method.for_checkpoint(weights_file(self.root, self.checkpoint))
         convolutions = [m for m in self.source.network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
         if not convolutions:
             raise BundleError(f"{self.root}: the network has no 2D or 3D convolution, so an image for it cannot be made up")

@@ -17,6 +17,7 @@ from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_checks import check_input_file
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.transforms.shift_mri import ScannerShiftd
 
 SEEDS_PER_RUN = 100_000  # between the simulated scanners' seeds of one run and of the next
@@ -104,6 +105,25 @@ class LabelledDomain:
         if not callable(shift):
             raise BundleError(f"{self.domain.label!r} names the shift {self.domain.shift}, which does not exist")
         return [ScannerShiftd("image", shift(self.domain.severity, seed))]
+
+
+def labelled_cases(root: Path, dataset_dir: Path, domain: Domain, changes: ConfigChanges = NO_CHANGES) -> LabelledDomain:
+    """The labelled cases of a domain, of a bundle or of an nnU-Net.
+
+    Args:
+        root: the folder of the bundle, or of the nnU-Net.
+        dataset_dir: the labelled data; for an nnU-Net a folder of ``nnUNet_raw``.
+        domain: which cases.
+        changes: what is laid over the bundle's configs.
+
+    Raises:
+        BundleError: as `LabelledDomain` does.
+    """
+    if is_nnunet_folder(root):
+        from monai_tta.evaluation.nnunet_labelled import NnUNetLabelledDomain  # which imports this file
+
+        return NnUNetLabelledDomain(root, dataset_dir, domain)
+    return LabelledDomain(root, dataset_dir, domain, changes=changes)
 
 
 def _keys_text(domain: Domain) -> str:

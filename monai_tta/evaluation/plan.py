@@ -20,6 +20,8 @@ from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, config_fil
 from monai_tta.pipeline.bundle_predictor import check_predictor_config
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.devices import usable_device
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
+from monai_tta.pipeline.source_files import description_files, weights_file, weights_files
 from monai_tta.quality.predictor_files import predictor_file
 from monai_tta.reporting.rows import METRICS, Key
 
@@ -86,7 +88,7 @@ class ComparisonPlan:
                 raise BundleError(
                     f"--set {own[0]}: the domain {domain.label!r} of compare.yaml sets it; choose domains by --domain"
                 )
-        for weights in (self.root / "models" / name for name in self.checkpoints):
+        for weights in (weights_file(self.root, name) for name in self.checkpoints):
             for contender in contenders:
                 check_predictor_config(weights, contender.method.for_checkpoint(weights), self.root, self.changes)
 
@@ -101,12 +103,10 @@ class ComparisonPlan:
     def settings(self) -> dict[str, Any]:
         """What the rows of one file must have in common, see `RowFile.settle`. The domains' cases come from `LabelledDomain`."""
         protocol = protocol_of(self.root)
-        read_parser(
-            self.root, "inference", "evaluate", changes=self.changes
-        )  # what cannot be read is told before anything is written
-        configs = [config_file(self.root, name).read_bytes() for name in ("inference", "evaluate")]
-        files = [self.root / "models" / name for name in self.checkpoints]
-        files += [beside(file) for file in files for beside in (predictor_file, optimizer_file, features_file)]
+        configs = self._configs()
+        files = [file for name in self.checkpoints for file in weights_files(self.root, name)]
+        first = [weights_file(self.root, name) for name in self.checkpoints]
+        files += [beside(file) for file in first for beside in (predictor_file, optimizer_file, features_file)]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,
@@ -119,10 +119,24 @@ class ComparisonPlan:
             "metrics": [name for name in METRICS if name in self.metrics],
             "precision": self.precision,
             **({} if self.device is None else {"device": self.device}),
-            "versions": {"monai_tta": __version__, **{name: version(name) for name in ("monai", "torch", "numpy")}},
-            "checkpoints": {path.name: _digest(path) for path in files if path.is_file()},
+            "versions": {"monai_tta": __version__, **{name: version(name) for name in self._packages()}},
+            "checkpoints": {self._name(path): _digest(path) for path in files if path.is_file()},
             "contenders": {c.label: f"{c.method!r} {c.choices}" for c in known},
         }
+
+    def _configs(self) -> list[bytes]:
+        """What the configs hold. What cannot be read is told before anything is written."""
+        if is_nnunet_folder(self.root):
+            return [file.read_bytes() for file in description_files(self.root)]
+        read_parser(self.root, "inference", "evaluate", changes=self.changes)
+        return [config_file(self.root, name).read_bytes() for name in ("inference", "evaluate")]
+
+    def _packages(self) -> tuple[str, ...]:
+        return ("monai", "torch", "numpy", *(("nnunetv2",) if is_nnunet_folder(self.root) else ()))
+
+    def _name(self, weights: Path) -> str:
+        """What a file of weights is called: of an nnU-Net with its fold."""
+        return f"{weights.parent.name}/{weights.name}" if is_nnunet_folder(self.root) else weights.name
 
     def command(self) -> str:
         """The command line of this plan, with the options that differ from their defaults.

@@ -10,6 +10,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from monai_tta.pipeline.bundle_config import BundleError, as_bundle_error
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,18 @@ class Protocol:
 
 
 def protocol_of(root: Path) -> Protocol:
-    """Read a bundle's protocol.
+    """Read a bundle's protocol. An nnU-Net's follows from its plans.
 
     Args:
-        root: the folder of the bundle.
+        root: the folder of the bundle, or of the nnU-Net.
 
     Raises:
         BundleError: for a bundle without one, or one with unknown entries.
     """
+    if is_nnunet_folder(root):
+        from monai_tta.evaluation.nnunet_labelled import nnunet_protocol  # which imports this file
+
+        return nnunet_protocol(root)
     file = root / "configs" / "compare.yaml"
     if not file.is_file():
         raise BundleError(f"{root} has no configs/compare.yaml, which names the domains to compare on")

@@ -215,5 +215,5 @@ def scan_windows(
         any_answer=request.only_calls,
     )
     with suppress(StopScan):
-        request.answer_by(scan.answer)
+        request.answer_by(scan.answer, only_looks_at_windows=True)
     return scan

@@ -43,6 +43,7 @@ class NetworkProxy(nn.Module):
     Args:
         network: what the inferer was handed.
         answer: ``(windows, args, kwargs) -> outputs``.
+        only_looks_at_windows: whether what the inferer puts together is thrown away.
 
     Raises:
         CannotAdapt: for a network whose layers cannot be seen, or whose class allows no subclass.
@@ -57,8 +58,8 @@ class NetworkProxy(nn.Module):
             return cls.__mro__[2](*args, **kwargs)
         return object.__new__(_class_for(type(unwrap(args[0]))))
 
-    def __init__(self, network: Network, answer: Answer) -> None:
-        object.__setattr__(self, "_stand_in", _StandIn(network, answer))
+    def __init__(self, network: Network, answer: Answer, only_looks_at_windows: bool = False) -> None:
+        object.__setattr__(self, "_stand_in", _StandIn(network, answer, only_looks_at_windows))
         nn.Module.__init__(self)
         object.__setattr__(self, "training", False)
 
@@ -120,13 +121,14 @@ class _Tally:
 class _StandIn:
     """What a proxy knows: whom to ask, and what the network was like."""
 
-    def __init__(self, network: Network, answer: Answer) -> None:
+    def __init__(self, network: Network, answer: Answer, only_looks_at_windows: bool) -> None:
         self.tally = _Tally()
         self.network = network
         self.source = unwrap(network)
         self.kind = type(self.source)
         self.is_wrapped = network is not self.source
         self.answer = answer
+        self.only_looks_at_windows = only_looks_at_windows
         self.before: NetworkState | None = None
 
     def ask(self, proxy: NetworkProxy, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -157,7 +159,7 @@ class _StandIn:
 
     def twin(self, proxy: NetworkProxy) -> NetworkProxy:
         """A copy of the proxy, where nothing but its place and dtype has changed."""
-        twin = NetworkProxy(self.network, self.answer)
+        twin = NetworkProxy(self.network, self.answer, self.only_looks_at_windows)
         twin._stand_in.tally = self.tally
         if self.before is not None:
             there = self._moved_to(proxy)
@@ -193,6 +195,17 @@ class _StandIn:
             if theirs.is_floating_point():
                 return ours if (ours.dtype, ours.device) != (theirs.dtype, theirs.device) else None
         return None
+
+
+def only_looks_at_windows(network: Any) -> bool:
+    """Whether what an inferer puts together of this network's answers is thrown away, because its windows alone are of interest.
+
+    One that also asks about mirrored copies of each window need not do so then.
+
+    Args:
+        network: what the inferer was handed, a proxy or not.
+    """
+    return isinstance(network, NetworkProxy) and network._stand_in.only_looks_at_windows
 
 
 def _moved(like: Tensor, only: torch.dtype, value: Any) -> Any:

@@ -44,16 +44,17 @@ class Request:
         """Run the inner inferer on the image with this network."""
         return self.ask(self.image, network)
 
-    def answer_by(self, answer: Answer) -> Any:
+    def answer_by(self, answer: Answer, *, only_looks_at_windows: bool = False) -> Any:
         """Run the inner inferer on the image with a proxy that comes to ``answer`` in the network's place.
 
         Args:
             answer: ``(windows, args, kwargs) -> outputs``.
+            only_looks_at_windows: whether what the inferer puts together is thrown away.
 
         Raises:
             CannotAdapt: where the inferer does what the proxy refuses, even where it hides the error; or never calls the proxy.
         """
-        proxy = NetworkProxy(self.network, answer)
+        proxy = NetworkProxy(self.network, answer, only_looks_at_windows)
         tally = proxy._stand_in.tally
         answered = self.answer_with(proxy)
         if tally.refusal is not None:

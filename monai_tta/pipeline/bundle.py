@@ -11,11 +11,14 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_tta.core.method import AdaptationMethod
+from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
 from monai_tta.pipeline.checkpoint import chosen_checkpoint, load_weights
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.devices import usable_device
+from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 
 OWN = ""  # in place of a checkpoint's name: the one that the bundle's config names
@@ -32,12 +35,16 @@ class SourceBundle:
         network: in eval mode, with its weights.
         inferer: the bundle's own, unadapted.
         device: where the network is.
+        about: what was loaded, in a line, where there is more to say than the bundle's name.
+        can_calibrate: whether `monai-tta calibrate` can make a gain predictor for it.
     """
 
     parser: ConfigParser
     network: nn.Module
     inferer: Any
     device: torch.device
+    about: str = ""
+    can_calibrate: bool = True
 
     def metadata(self) -> Any:
         """What the bundle's ``metadata.json`` holds; an empty dictionary where there is none."""
@@ -56,6 +63,10 @@ class SourceBundle:
             self.parser.parse(reset=True)
             return self.parser.get_parsed_content("preprocessing"), self.parser.get_parsed_content("postprocessing")
 
+    def adapt_with(self, method: AdaptationMethod, **options: Any) -> Any:
+        """An inferer around the bundle's own, with the keyword arguments of `AdaptiveInferer`."""
+        return AdaptiveInferer(method=method, inferer=self.inferer, **options)
+
 
 def load_bundle(
     root: Path | str,
@@ -65,6 +76,8 @@ def load_bundle(
     read_elsewhere: Sequence[str] = (),
 ) -> SourceBundle:
     """Resolve ``configs/inference.(yaml|json)`` and load its weights with ``weights_only=True``.
+
+    A model folder of nnU-Net v2 is loaded like a bundle, see `monai_tta.pipeline.nnunet_folder`.
 
     Args:
         root: the bundle's folder.
@@ -80,6 +93,12 @@ def load_bundle(
         ValueError: for a device that torch does not have here.
     """
     root = Path(root)
+    if is_nnunet_folder(root):
+        from monai_tta.pipeline.nnunet_folder import load_nnunet_folder  # which imports this file
+
+        if changes:
+            raise BundleError(f"{root}: {NO_CONFIG}")
+        return load_nnunet_folder(root, checkpoint, device)
     chosen = None if device is None else usable_device(device)
     parser, config = read_bundle(root, changes, read_elsewhere)
     if chosen is not None and "device" in changes.values():

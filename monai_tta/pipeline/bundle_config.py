@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 
 from monai_tta.pipeline.config_changes import ConfigChanges, set_entries
 from monai_tta.pipeline.describe_error import describe_error
+from monai_tta.pipeline.nnunet_files import nnunet_advice
 
 ENDINGS = ("yaml", "yml", "json")
 NO_CHANGES = ConfigChanges()
@@ -54,7 +55,10 @@ def config_file(root: Path, name: str) -> Path:
         if (file := root / "configs" / f"{name}.{ending}").is_file():
             return file
     if name == "inference":
-        raise BundleError(f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json")
+        advice = nnunet_advice(root)
+        raise BundleError(
+            f"{root} is not a MONAI bundle for inference: no configs/inference.yaml or .json{advice and '; '}{advice}"
+        )
     raise BundleError(f"{root / 'configs' / name}.yaml does not exist, nor .json; it lists the labelled cases")
 
 

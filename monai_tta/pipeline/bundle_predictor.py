@@ -18,7 +18,7 @@ CHANGED_CONFIG = "config changed to"  # what a predictor's `about` calls the has
 BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
 
 
-def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, str]:
+def safe_method(network: nn.Module, weights: Path, can_calibrate: bool = True) -> tuple[AdaptationMethod, str]:
     """The method to use where the user names none.
 
     `Careful` where a gain predictor was calibrated for the checkpoint; no adaptation where that one is of no use, because it
@@ -28,6 +28,7 @@ def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, st
     Args:
         network: the source network.
         weights: the checkpoint's file.
+        can_calibrate: whether `monai-tta calibrate` could make a gain predictor for it.
 
     Returns:
         the method, before `AdaptationMethod.for_checkpoint`, and one line of text: which it is, and why.
@@ -41,7 +42,7 @@ def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, st
             why = f"{predictor.name} was calibrated for {weights.name} and is of no use: {useless}"
             return Source(), f"source (no adaptation), because {why}"
         return Careful(), f"careful, because {predictor.name} was calibrated for {weights.name}"
-    lack = f"{weights.name} has no gain predictor; `monai-tta calibrate` makes one"
+    lack = f"{weights.name} has no gain predictor{'; `monai-tta calibrate` makes one' if can_calibrate else ''}"
     if has_running_stats(network):
         which = f"statistics, pooled over the volume and blended {BLEND}"
         return Statistics(statistics="volume", blend=BLEND), f"{which}, because the network has running statistics and {lack}"

@@ -89,12 +89,16 @@ def check_image(view: InputView, reference: InputReference, loaded: Tensor) -> F
     """Check an image as it was loaded, ``(C, *spatial)``.
 
     The source answers it once. Where it is unlike home, it answers it again after each correction that could bring it home: those
-    that the image's size and brightness alone rule out are not answered.
+    that the image's size and brightness alone rule out are not answered. Where the image as given cannot be prepared or answered,
+    as one of no size on the source's grid, a correction may still help.
+
+    Raises:
+        Exception: the one that was raised while it was prepared or answered, where nothing else is unusual about it.
     """
     given = _Look(view, reference, loaded)
     figures = given.all_figures()
     if reference.distance(figures) <= reference.limit or reference.deviation("values", figures["values"]) < -4:
-        return finding_of(reference, figures, [])
+        return _unless_failed(given, finding_of(reference, figures, []))
     looks: list[tuple[float, Correction, _Look | None]] = []
     for correction in possible_corrections(loaded, reference.scale):
         look = _Look(view, reference, correction.apply(loaded))
@@ -107,9 +111,11 @@ def check_image(view: InputView, reference: InputReference, loaded: Tensor) -> F
         if at_least > best + EQUALLY_GOOD:
             break
         look = kept or _Look(view, reference, correction.apply(loaded))
-        tried.append((correction, look.all_figures()))
-        best = min(best, reference.distance(tried[-1][1]))
-    return finding_of(reference, figures, tried)
+        found = look.all_figures()
+        if look.failure is None:
+            tried.append((correction, found))
+            best = min(best, reference.distance(found))
+    return _unless_failed(given, finding_of(reference, figures, tried))
 
 
 def measure_image(view: InputView, loaded: Tensor) -> tuple[dict[str, float], HomeScale]:
@@ -122,24 +128,47 @@ class _Look:
 
     def __init__(self, view: InputView, reference: InputReference | None, loaded: Tensor) -> None:
         self.view = view
+        self.is_home = reference is None
         self.missing = {} if reference is None else dict.fromkeys(reference.figures, nan)
         self.figures = geometry_figures(loaded)
         self.prepared: Tensor | None = None
+        self.failure: Exception | None = None
         if reference is not None and any(
             name.startswith("extent") and name in reference.figures and value - reference.figures[name][0] > _TOO_LARGE
             for name, value in self.figures.items()
         ):
             if loaded.ndim == 4 and getattr(loaded, "affine", None) is not None:  # resampled, it might not fit into memory
                 return
-        self.prepared = view.prepared(loaded)
-        self.figures |= grey_figures(torch.as_tensor(self.prepared))
+        try:
+            prepared = view.prepared(loaded)
+            self.figures |= grey_figures(torch.as_tensor(prepared))
+            self.prepared = prepared
+        except Exception as error:
+            self._keep(error)
 
     def all_figures(self) -> dict[str, float]:
-        """With the answer's, and NaN for what home has and this image has not; without where it is too large to be answered."""
+        """With the answer's, and NaN for what home has and this image has not; without where it cannot be answered."""
         if self.prepared is None:
             return self.figures
-        probabilities, head = self.view.answered(self.prepared)
-        return self.missing | self.figures | answer_figures(self.prepared, probabilities, head)
+        try:
+            probabilities, head = self.view.answered(self.prepared)
+            return self.missing | self.figures | answer_figures(self.prepared, probabilities, head)
+        except Exception as error:
+            self._keep(error)
+            return self.figures
+
+    def _keep(self, failure: Exception) -> None:
+        """Note why the image cannot be prepared or answered; one of the source's own must be."""
+        if self.is_home:
+            raise failure
+        self.failure = failure
+
+
+def _unless_failed(given: _Look, finding: Finding) -> Finding:
+    """A finding; where nothing is found that could explain why the image cannot be answered, what was raised."""
+    if given.failure is not None and not finding.noticed:
+        raise given.failure
+    return finding
 
 
 def _same(one: Tensor, other: Tensor | None) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, read_parser
 from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.nnunet_files import CHECKPOINT, NO_CONFIG, is_nnunet_folder
 
 USUAL = "model.pt"
 _ENTRIES = ("checkpoint", "ckpt", "ckpt_path", "checkpoint_path", "ckpt_file")  # of a config, where no loader names a file
@@ -43,18 +44,24 @@ def checkpoint_name(
 ) -> str:
     """A checkpoint's name in the bundle's ``models``: the one that is given, else the one that the bundle's config names.
 
+    An nnU-Net's is the name of a file in each fold, or ``fold_1/NAME`` for that fold alone.
+
     Args:
-        root: the bundle's folder.
+        root: the folder of a bundle, or of an nnU-Net.
         given: what the user named; None for nothing.
         changes: what is laid over the bundle's config.
         read_elsewhere: names of further configs that the same command reads.
 
     Returns:
-        such that ``root / "models" / name`` is the file.
+        such that ``root / "models" / name`` is a bundle's file.
 
     Raises:
-        BundleError: for a config that cannot be read, or that names several.
+        BundleError: for a config that cannot be read, or that names several; for changes of an nnU-Net's, which has none.
     """
+    if is_nnunet_folder(root):
+        if changes:
+            raise BundleError(f"{root}: {NO_CONFIG}")
+        return given or CHECKPOINT
     if given:
         return given
     named = named_checkpoint(read_parser(root, "inference", changes=changes, read_elsewhere=read_elsewhere), root)
@@ -113,7 +120,7 @@ def load_weights(network: nn.Module, named: NamedCheckpoint) -> None:
     if not path.is_file():
         which = f", which {named.by} of the config names," if named.by else ""
         raise BundleError(f"{path}{which} does not exist: train the bundle or put its weights there")
-    _check_unpacked_size(path)
+    check_unpacked_size(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many kinds; all mean that these are no plain weights
@@ -133,7 +140,7 @@ def load_weights(network: nn.Module, named: NamedCheckpoint) -> None:
             f"{path} does not fit {type(network).__name__}: {wrong}. Nothing was loaded: give the checkpoint of this network, or "
             "the network of this checkpoint (--set, --config)"
         )
-    _check_finite(network, path)
+    check_finite(network, path)
 
 
 def _of_loaders(parser: ConfigParser, root: Path) -> Iterator[NamedCheckpoint]:
@@ -219,7 +226,7 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _check_finite(network: nn.Module, path: Path) -> None:
+def check_finite(network: nn.Module, path: Path) -> None:
     """Refuse NaN in weights and buffers, and infinity in weights. A buffer may hold infinity: a mask for attention does."""
     parameters = {name for name, _ in network.named_parameters()}
     for name, tensor in network.state_dict().items():
@@ -227,7 +234,7 @@ def _check_finite(network: nn.Module, path: Path) -> None:
             raise BundleError(f"{path} holds NaN or infinity in {name}: no answer of such a network would mean anything")
 
 
-def _check_unpacked_size(path: Path) -> None:
+def check_unpacked_size(path: Path) -> None:
     """Refuse a zip bomb: torch does not compress weights, so its archives never unpack to more than they are."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from monai.transforms import (
     Activations,
@@ -32,13 +32,16 @@ def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
     """Tell "softmax" from "sigmoid"; "auto" where the postprocessing does not say.
 
     Softmax or argmax mean "softmax". A sigmoid, or a threshold without a softmax, means "sigmoid". The transforms for HoVerNet's
-    answers mean "softmax", those for VISTA3D's "sigmoid". Overlays use it as
+    answers mean "softmax", those for VISTA3D's "sigmoid". An export of nnU-Net says it in its ``head``. Overlays use it as
     ``head: {_target_: monai_tta.pipeline.output_head.head_of, postprocessing: "@postprocessing"}``.
 
     Args:
         postprocessing: a transform, a `Compose`, or a sequence of them.
     """
     steps = list(_single_steps(postprocessing))
+    for said in (getattr(step, "head", None) for step in steps):
+        if said in ("softmax", "sigmoid"):
+            return cast(Literal["softmax", "sigmoid"], said)
     if any(_does(step, "softmax") or _does(step, "argmax") for step in steps):
         return "softmax"
     if any(_does(step, "sigmoid") or _does(step, "threshold") for step in steps):

@@ -15,7 +15,6 @@ from monai.data import decollate_batch
 from monai_tta._version import __version__
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
-from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.check_input import CheckedInput
@@ -28,6 +27,7 @@ from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, olde
 from monai_tta.pipeline.output_head import head_of, takes_main_only
 from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.run_log import RunLog, content_hash
+from monai_tta.pipeline.source_files import description_files, weights_files
 from monai_tta.pipeline.value_range import expected_range
 
 
@@ -103,7 +103,7 @@ def segment(
         if options.get("head", "auto") == "auto":
             options["head"] = head_of(postprocessing)
         options.setdefault("main_only", takes_main_only(postprocessing))
-        inferer = AdaptiveInferer(method=method, inferer=bundle.inferer, **options)
+        inferer = bundle.adapt_with(method, **options)
         run_log = run_log or RunLog(out, images, {}, names=names, on_disk=False)
         run_log.open()
         taken = {mask for masks in run_log.masks.values() for mask in masks}
@@ -138,7 +138,7 @@ class _Work:
     """What every image of a run is segmented with."""
 
     bundle: SourceBundle
-    inferer: AdaptiveInferer
+    inferer: Any
     postprocessing: Any
     partial: Path
     out: Path
@@ -236,13 +236,11 @@ def _load_ahead(
 
 def settings_of(root: Path, checkpoint: str, method: AdaptationMethod, options: dict[str, Any]) -> dict[str, Any]:
     """Everything that masks depend on besides their images, for a `RunLog`. Files are in it as hashes, without names."""
-    configs = [root / "configs" / name for name in ("inference.yaml", "inference.yml", "inference.json", "metadata.json")]
-    configs += sorted((root / "scripts").rglob("*.py"))  # transforms of the bundle's own
     given = {name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in options.items()}
     return {
         "version": __version__,
-        "bundle": "".join(content_hash(config) for config in configs),
-        "weights": content_hash(root / "models" / checkpoint),
+        "bundle": "".join(content_hash(file) for file in description_files(root)),
+        "weights": "".join(content_hash(file) for file in weights_files(root, checkpoint)),
         "method": repr(method),
         "method file": [content_hash(file) for file in method.files],
         **given,

@@ -8,6 +8,7 @@ from pathlib import Path
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import chosen_domains, protocol_of
 from monai_tta.pipeline.bundle import SourceBundle, describe_error
+from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.check_input import measure_image
 from monai_tta.pipeline.input_view import InputView
 from monai_tta.quality.input_reference import LEAST_CASES, InputReference, reference_of_cases
@@ -50,7 +51,7 @@ def measure_inputs(bundle: SourceBundle, images: Sequence[Path]) -> Iterator[Fig
             try:
                 yield measure_image(view, view.loaded(image)), None
             except Exception as error:  # one bad image must not end the run
-                yield None, f"{image.name}: {describe_error(error)}"
+                yield None, f"{label_of(image, '')}: {describe_error(error)}"
 
 
 def input_reference(found: Sequence[FiguresOrReason]) -> tuple[InputReference | None, str]:

@@ -22,6 +22,7 @@ from monai_tta.guards.reference_ranges import CaseFigures
 from monai_tta.guards.shape_features import SMALL, measure_shape
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.load_image import prepare_image
 from monai_tta.pipeline.output_head import head_of
@@ -72,7 +73,7 @@ def measure_images(bundle: SourceBundle, images: Sequence[Path]) -> Iterator[Fig
             try:
                 yield _measured(bundle, prepare_image(bundle, preprocessing, image), postprocessing)
             except Exception as error:  # one bad image must not end the run
-                yield None, f"{image.name}: {describe_error(error)}"
+                yield None, f"{label_of(image, '')}: {describe_error(error)}"
 
 
 def measure_labelled(bundle: SourceBundle, root: Path, dataset_dir: Path, domain: str) -> Iterator[FiguresOrReason]:

@@ -115,6 +115,27 @@ def test_a_mask_that_cannot_be_turned_back_is_refused():
         loading_steps(TurnBack())
 
 
+def test_an_image_that_cannot_be_answered_as_it_is_may_still_be_corrected(bundle, tmp_path, monkeypatch):
+    images = home_images(tmp_path / "home")
+    reference = reference_of(bundle, images)
+    prepared = InputView.prepared
+
+    def fails_on_small_voxels(view, loaded):
+        if loaded.affine[:3, :3].norm() < 1:
+            raise ZeroDivisionError("no voxel is left")
+        return prepared(view, loaded)
+
+    monkeypatch.setattr(InputView, "prepared", fails_on_small_voxels)
+    bad = save(tmp_path / "bad.nii.gz", scan(), np.diag([0.1, 0.1, 0.1, 1]) @ AFFINE)
+    (found,) = check_files(load_bundle(bundle), reference, [bad], fix=True)
+    assert found.error is None and found.correction.name == "spacing x 10"
+    monkeypatch.setattr(InputView, "prepared", lambda view, loaded: 1 / 0)
+    (found,) = check_files(load_bundle(bundle), reference, [images[0]])
+    assert found.finding is None and "division" in found.error
+    (measured,) = measure_inputs(load_bundle(bundle), [images[0]])
+    assert measured[0] is None and "division" in measured[1]
+
+
 def test_findings_name_what_was_done_to_a_file(bundle, tmp_path):
     images = home_images(tmp_path / "home")
     reference = reference_of(bundle, images)

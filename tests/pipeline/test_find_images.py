@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from monai_tta import Source
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.pipeline.bundle import load_bundle
+from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.find_images import find_images, lines_on_skipped, search_images
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.output_head import head_of
@@ -180,6 +180,7 @@ class HalfFailing:
     """A bundle whose postprocessing fails for one image after it has written the mask."""
 
     network, inferer, device = network(), SlidingWindowInferer(8), "cpu"
+    adapt_with = SourceBundle.adapt_with
 
     def transforms(self, folder):
         def fail(pred):
