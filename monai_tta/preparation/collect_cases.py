@@ -1,4 +1,4 @@
-"""Run the candidates on distorted labelled images: what a gain predictor is fitted to."""
+"""Run the candidates on distorted images, labelled or not: what a gain predictor is fitted to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from monai_tta.methods.careful import Careful
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_enough_cases
-from monai_tta.preparation.labelled_images import HeadOrAuto, check_fit, label_structures, paired_images, plain_tensor
+from monai_tta.preparation.labelled_images import (
+    HeadOrAuto,
+    check_fit,
+    label_structures,
+    paired_images,
+    plain_tensor,
+    where_labels_come_from,
+)
 from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.candidates import CandidatePool
 
@@ -65,24 +72,29 @@ def collect_cases(
     calibration: CalibrationSet,
     network: nn.Module,
     images: Sequence[Tensor],
-    labels: Sequence[Tensor],
+    labels: Sequence[Tensor | None] | None,
     *,
     head: HeadOrAuto,
     inferer: Callable[..., Any],
     settings: CalibrationSettings,
     trials: KeptTrials = KeptTrials(None),  # noqa: B008
 ) -> Iterator[int]:
-    """Distort labelled images, run all candidates on them, and add what they gained to ``calibration``.
+    """Distort images, run all candidates on them, and add what they gained to ``calibration``.
 
-    Images that cannot be used, because their label is empty or they are constant or not finite, are left out first. Arguments and
+    Where an image has no label, the network's own answer to it is the label. Images that cannot be used, because their label is
+    empty or they are constant or not finite, are left out first. Arguments and
     errors are those of `calibrate_network`; ``trials`` are those that are there already and need not be made again.
 
     Yields:
         after each distorted image, how many are done; as `Kept` where an earlier calibration did it.
     """
     source = in_eval_mode(unwrap(network))
-    pairs = [(plain_tensor(image).float(), plain_tensor(label).float()) for image, label in paired_images(images, labels)]
-    resolved_head, pairs = check_fit(source, inferer, head, pairs)
+    given = [
+        (plain_tensor(image).float(), None if label is None else plain_tensor(label).float())
+        for image, label in paired_images(images, labels)
+    ]
+    calibration.labels = where_labels_come_from([label is not None for _, label in given])
+    resolved_head, pairs = check_fit(source, inferer, head, given)
     distort = Distortion(preserve=preserved_by([image for image, _ in pairs]))
     for number in range(settings.size):
         is_there, kept = trials.read(number)

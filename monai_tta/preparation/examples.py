@@ -14,6 +14,8 @@ from monai_tta.core.objectives import Head
 from monai_tta.quality.gain_predictor import Floats
 
 Masks = NDArray[np.bool_]
+GIVEN = "given"
+OWN_ANSWERS = "the source's own answers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,17 @@ class CalibrationCase:
 
 @dataclass
 class CalibrationSet:
-    """The calibration cases of one source network, which is called ``name``."""
+    """The calibration cases of one source network.
+
+    Args:
+        name: what the network is called.
+        cases: its cases.
+        labels: what their gains are measured against, in words: labels that were `GIVEN`, or the source's `OWN_ANSWERS`.
+    """
 
     name: str
     cases: list[CalibrationCase] = field(default_factory=list)
+    labels: str = GIVEN
 
     def add(
         self,

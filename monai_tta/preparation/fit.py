@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta._version import __version__
-from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
+from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Floats, Forest, GainPredictor, candidate_weights, exceeds_margin, exceeds_min_gain
 from monai_tta.reporting.significance import HARM
@@ -45,26 +45,30 @@ def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     """
     groups = sorted({case.group for case in calibration.cases})
     folds = [groups.index(case.group) % FOLDS for case in calibration.cases]
-    check_usable(len(groups), len(groups))
+    check_usable(len(groups), len(groups), calibration.labels)
     check_enough_cases(len(calibration.cases), harm)
     return _fit([calibration], folds, harm)
 
 
-def check_usable(n_usable: int, n_images: int) -> None:
+def check_usable(n_usable: int, n_images: int, labels: str = GIVEN) -> None:
     """Check that as many images can be used as are held out in turn.
 
     Args:
         n_usable: images with something in their labels and something to adapt on.
-        n_images: all labelled images.
+        n_images: all images.
+        labels: what the labels are, in words, see `CalibrationSet`.
 
     Raises:
         ValueError: for too few.
     """
     if n_usable < FOLDS:
         of_all = f"of {n_images} " if n_images > n_usable else ""
+        images, what = (
+            ("labelled images", "labels") if labels == GIVEN else ("images", "labels, or else in the network's answers")
+        )
         raise ValueError(
-            f"{n_usable} {of_all}labelled images can be used; at least {FOLDS} are needed, with something in their labels and in "
-            "some window"
+            f"{n_usable} {of_all}{images} can be used; at least {FOLDS} are needed, with something in their {what}, and in some "
+            "window"
         )
 
 
@@ -113,6 +117,8 @@ def _fit(networks: Sequence[CalibrationSet], folds: Sequence[int], harm: float) 
     about = {
         "made": f"monai_tta {__version__}, {date.today().isoformat()}",
         "networks": [network.name for network in networks],
+        "labels": "; ".join(dict.fromkeys(network.labels for network in networks)),
+        "images": sum(len({case.group for case in network.cases}) for network in networks),
         "cases": len(cases),
         "wanted harm": harm,
         "harm held out": float(np.mean(gains < -HARM)),

@@ -105,7 +105,12 @@ def trials_folder(predictor: Path) -> Path:
 
 
 def identity_of(
-    root: Path, checkpoint: str, items: Iterable[Mapping[str, Any]], dataset_dir: Path, keys: Any, settings: CalibrationSettings
+    root: Path,
+    checkpoint: str,
+    items: Iterable[Mapping[str, Any]],
+    dataset_dir: Path | None,
+    keys: Any,
+    settings: CalibrationSettings,
 ) -> str:
     """What the trials of a bundle depend on, as one word: a hash over the contents of its files and of all images and labels.
 
@@ -114,8 +119,8 @@ def identity_of(
     Args:
         root: the folder of the bundle; its configs and scripts count.
         checkpoint: a file in its ``models`` folder.
-        items: the labelled cases, as the bundle's evaluate config lists them.
-        dataset_dir: the folder of the data; where it lies does not count.
+        items: the labelled cases, as the bundle's evaluate config lists them, and what tells unlabelled ones from others.
+        dataset_dir: the folder of the labelled data; where it lies does not count. None where there are none.
         keys: entries of the evaluate config that were set.
         settings: budget, seed and method count; size and harm do not.
     """
@@ -131,7 +136,8 @@ def identity_of(
         "keys": keys or {},
         "cases": [{key: _content(value) for key, value in item.items()} for item in items],
     }
-    text = json.dumps(parts, sort_keys=True, default=str).replace(str(dataset_dir), "DATA")
+    text = json.dumps(parts, sort_keys=True, default=str)
+    text = text if dataset_dir is None else text.replace(str(dataset_dir), "DATA")
     return sha256(text.encode()).hexdigest()[:16]
 
 
