@@ -68,6 +68,8 @@ class GainPredictor:
         prefilter_threshold: candidates run where the prefilter predicts more than this.
         temperature: in Dice; the lower, the more a candidate with a higher gain is preferred.
         about: how the predictor was made, in words and figures, with the harm rate measured on held-out distortions.
+        loss_limit: in Dice: a mixture is a gamble where its gain, should it fall `RISK_AVERSION` spreads short, is a loss of more
+            than this. Gambles are not taken. None, as in files of before there was one: no limit.
     """
 
     forest: Forest
@@ -77,6 +79,7 @@ class GainPredictor:
     prefilter_threshold: float
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
+    loss_limit: float | None = None
 
     def useless_because(self) -> str | None:
         """Why the predictor is of no use, by its held-out cases; None where it is of use.
@@ -102,11 +105,13 @@ class GainPredictor:
     def mixture_weights(self, gain: Floats, spread: Floats, min_gain: float = MIN_GAIN) -> Floats:
         """Weights of the candidates in the answer, summing to 1; all zero for the unadapted answer.
 
-        They are zero where no candidate exceeds the margin, or the mixture is not expected to gain more than ``min_gain`` in
-        Dice.
+        They are zero where no candidate exceeds the margin, where the mixture is not expected to gain more than ``min_gain`` in
+        Dice, and where it is a gamble.
         """
         weights = candidate_weights(gain, spread, self.temperature)
         is_adapted = exceeds_margin(gain, spread, self.margin) and exceeds_min_gain(weights, gain, min_gain)
+        if self.loss_limit is not None:
+            is_adapted = is_adapted and not is_gamble(weights, gain, spread, self.loss_limit)
         return weights if is_adapted else np.zeros_like(gain)
 
     def prefilter_gain(self, source_features: Floats) -> float:
@@ -123,6 +128,7 @@ class GainPredictor:
             "prefilter_threshold": self.prefilter_threshold,
             "temperature": self.temperature,
             "about": self.about,
+            "loss_limit": self.loss_limit,
         }
         prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
         save_numbers(path, description, {**vars(self.forest), **prefilter})
@@ -147,7 +153,9 @@ class GainPredictor:
             _check_forest(forest, len(features))
             _check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
-            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"])
+            limit = said.get("loss_limit")
+            limit = None if limit is None else float(limit)
+            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"], limit)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
 
@@ -174,6 +182,11 @@ def exceeds_margin(gain: Floats, spread: Floats, margin: float) -> bool:
 def exceeds_min_gain(weights: Floats, gain: Floats, min_gain: float = MIN_GAIN) -> bool:
     """Whether a mixture is expected to gain more than ``min_gain``, in Dice."""
     return bool(weights @ gain > min_gain)
+
+
+def is_gamble(weights: Floats, gain: Floats, spread: Floats, loss_limit: float) -> bool:
+    """Whether a mixture loses more than ``loss_limit`` in Dice where its gain is `RISK_AVERSION` spreads less than expected."""
+    return bool(weights @ (gain - RISK_AVERSION * spread) < -loss_limit)
 
 
 def _check_forest(forest: Forest, features: int) -> None:
