@@ -100,7 +100,8 @@ def collect_bundle_cases(
         if restart:
             kept.forget()
         found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
-        if found and all(is_there for is_there, _ in found):  # nothing is left to try, so no image need be read
+        calibration.look = kept.read_look()
+        if found and calibration.look and all(is_there for is_there, _ in found):  # nothing is left to try: no image need be read
             calibration.cases += [case for _, case in found if case is not None]
             yield Kept(settings.size)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
 from itertools import count
@@ -43,7 +44,8 @@ def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     n_images = len({case.group for case in calibration.cases})
     check_usable(n_images, n_images, calibration.labels)
     check_enough_cases(len(calibration.cases), harm)
-    return _fit([calibration], ways_to_hold_out([case.group for case in calibration.cases]), harm)
+    predictor = _fit([calibration], ways_to_hold_out([case.group for case in calibration.cases]), harm)
+    return replace(predictor, look=calibration.look)
 
 
 def check_usable(n_usable: int, n_images: int, labels: str = GIVEN) -> None:

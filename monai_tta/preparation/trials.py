@@ -19,14 +19,16 @@ import numpy as np
 
 from monai_tta._version import __version__
 from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.core.source_look import SourceLook
 from monai_tta.pipeline.run_log import content_hash
 from monai_tta.preparation.examples import CalibrationCase
 
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("source_features", "features", "gains", "_probabilities", "_label", "_label_sizes")
+_LOOK = "source_look.npz"
 _NAME = re.compile(r"trial_(\d{5})\.npz")
 
 
@@ -82,10 +84,26 @@ class KeptTrials:
             arrays = {name: np.asarray(getattr(case, name)) for name in _ARRAYS}
         save_numbers(self._file(number), plain, arrays)
 
+    def read_look(self) -> SourceLook | None:
+        """The look of the images that the trials are of; None where it is not there, or cannot be read."""
+        if self.folder is not None:
+            with suppress(Exception):  # numpy, zip and JSON raise many kinds
+                said, _ = load_numbers(self.folder / _LOOK, FORMAT)
+                return SourceLook.from_dict(said["look"])
+        return None
+
+    def write_look(self, look: SourceLook) -> None:
+        """Keep the look of the images; raises as `write`."""
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_numbers(self.folder / _LOOK, {"format": FORMAT, "look": look.to_dict()}, {})
+
     def forget(self) -> None:
         """Remove the trials of this calibration."""
         for number in self.numbers():
             self._file(number).unlink(missing_ok=True)
+        if self.folder is not None:
+            (self.folder / _LOOK).unlink(missing_ok=True)
         with suppress(OSError):
             if self.folder is not None:
                 self.folder.rmdir()

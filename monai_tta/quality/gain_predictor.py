@@ -8,7 +8,7 @@ pickle. Trees: Geurts et al. 2006.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.core.source_look import SourceLook
 
 Floats = NDArray[np.float64]
 FORMAT = 3
@@ -70,6 +71,7 @@ class GainPredictor:
         about: how the predictor was made, in words and figures, with the harm rate measured on held-out distortions.
         loss_limit: in Dice: a mixture is a gamble where its gain, should it fall `RISK_AVERSION` spreads short, is a loss of more
             than this. Gambles are not taken. None, as in files of before there was one: no limit.
+        look: of the source's images, for candidates that move an image towards it; None where it was not taken.
     """
 
     forest: Forest
@@ -80,6 +82,7 @@ class GainPredictor:
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
     loss_limit: float | None = None
+    look: SourceLook | None = None
 
     def useless_because(self) -> str | None:
         """Why the predictor is of no use, by its held-out cases; None where it is of use.
@@ -119,6 +122,23 @@ class GainPredictor:
         un-augmented."""
         return float(self.prefilter.each(source_features.reshape(1, -1)).mean())
 
+    def for_features(self, features: tuple[str, ...]) -> GainPredictor:
+        """This predictor for tables with more features than it was fitted to, which it does not look at.
+
+        Args:
+            features: the names of a table's columns.
+
+        Raises:
+            ValueError: when it was fitted to one that is not among them.
+        """
+        if missing := set(self.features) - set(features):
+            raise ValueError(f"fitted to {sorted(missing)}, which are not among the features")
+        column = np.array([features.index(name) for name in self.features])
+        both = np.concatenate([column, len(features) + column])  # a row of the prefilter is two rows, one after the other
+        return replace(
+            self, forest=_on_columns(self.forest, column), prefilter=_on_columns(self.prefilter, both), features=features
+        )
+
     def save(self, path: Path) -> None:
         """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move."""
         description = {
@@ -129,6 +149,7 @@ class GainPredictor:
             "temperature": self.temperature,
             "about": self.about,
             "loss_limit": self.loss_limit,
+            "look": None if self.look is None else self.look.to_dict(),
         }
         prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
         save_numbers(path, description, {**vars(self.forest), **prefilter})
@@ -155,9 +176,16 @@ class GainPredictor:
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
             limit = said.get("loss_limit")
             limit = None if limit is None else float(limit)
-            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"], limit)
+            look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
+            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"], limit, look)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
+
+
+def _on_columns(forest: Forest, columns: NDArray[np.int64]) -> Forest:
+    """A forest that finds its feature k in column ``columns[k]`` of a table."""
+    feature = np.where(forest.feature < 0, -1, columns[np.maximum(forest.feature, 0)])
+    return replace(forest, feature=feature.astype(np.int16))
 
 
 def candidate_weights(gain: Floats, spread: Floats, temperature: float) -> Floats:
