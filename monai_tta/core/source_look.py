@@ -50,6 +50,9 @@ class SourceLook:
     def from_dict(cls, said: dict[str, Any]) -> SourceLook:
         """Read `to_dict` back.
 
+        Args:
+            said: what it returned.
+
         Raises:
             ValueError: for figures that do not fit each other, or are not finite.
         """
