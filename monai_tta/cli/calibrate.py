@@ -148,8 +148,8 @@ def _calibrate(
     """Calibrate and write; the predictor, its file, and a line for each image that was left out."""
     from monai_tta.pipeline.checkpoint import checkpoint_name
     from monai_tta.pipeline.config_changes import ConfigChanges
-    from monai_tta.pipeline.find_images import lines_on_skipped
-    from monai_tta.pipeline.image_names import named_images
+    from monai_tta.pipeline.find_images import lines_on_skipped, search_images
+    from monai_tta.pipeline.image_names import image_names
     from monai_tta.preparation.calibrate import parse_keys
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
@@ -161,10 +161,11 @@ def _calibrate(
     weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), elsewhere)
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
-    found = named_images(how["images"], file.parent)
+    found = search_images(how["images"])
     for line in lines_on_skipped(found):
         say(line)
-    how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": found.names}
+    names = image_names(found.images, found.roots, file.parent)
+    how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": names}
     predictor, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
     predictor.save(file)
