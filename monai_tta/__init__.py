@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from monai_tta.core.prompt import *  # noqa: F403
     from monai_tta.core.restyling import *  # noqa: F403
     from monai_tta.core.selection import *  # noqa: F403
+    from monai_tta.core.source_look import *  # noqa: F403
     from monai_tta.core.tasks import *  # noqa: F403
     from monai_tta.core.trust import *  # noqa: F403
     from monai_tta.core.views import *  # noqa: F403
@@ -42,6 +43,7 @@ _PUBLIC_MODULES = (
     "core.masked_context",
     "core.views",
     "core.restyling",
+    "core.source_look",
     "guards",
 )
 

@@ -21,8 +21,10 @@ from monai_tta import (
     ImageEdit,
     Rehearsal,
     Source,
+    SourceLook,
     Statistics,
     Tent,
+    TowardSource,
     ViewAverage,
 )
 from monai_tta.core.learned_optimizer import untrained_weights
@@ -145,6 +147,7 @@ ROWS = {
     "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
     "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
     "MGG": MGG(optimizer=Learned(file=saved_optimizer("of any network"), lr=0.05), discrepancy=0.0),
+    "TowardSource": TowardSource(change="moments", look=SourceLook((0.0,), (1.0,), ((1.0,) * 6,))),
     "STAG": STAG(inner=TENT, weight=1.0, reading="row"),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
 }

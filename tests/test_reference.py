@@ -18,8 +18,10 @@ from monai_tta import (
     MaskedContextTask,
     Prompt,
     Rehearsal,
+    SourceLook,
     Statistics,
     Tent,
+    TowardSource,
     ViewAverage,
 )
 from monai_tta.core.learned_optimizer import LearnedOptimizer, untrained_weights
@@ -41,6 +43,7 @@ from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.stag import stag_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
+from tests.reference.toward_source import moved_amplitudes, moved_moments
 from tests.reference.vptta import bank_start, forward, prompted, vptta_step
 
 LR = 0.01
@@ -131,6 +134,24 @@ def test_consistency():
 def test_statistics(blend):
     answer, _ = adapted(Statistics(blend=blend))
     torch.testing.assert_close(answer, blended_answer(network(), window(), blend).detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["moments", "amplitudes"])
+@pytest.mark.parametrize("background", [False, True])
+def test_toward_source(change, background):
+    look = SourceLook((0.3, -0.2), (1.5, 0.4), ((4.0, 3.0, 2.0, 2.0, 0.5, 0.3), (1.0,) * 6))
+    x = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    if background:
+        x[..., :12] = 9.0
+    body = (x != 9.0).any(1, keepdim=True).numpy()
+    if change == "moments":
+        moved = moved_moments(x.numpy(), body, look.means, look.stds, 0.5)
+    else:
+        moved = moved_amplitudes(x.numpy(), body, look.amplitudes, 0.5)
+    expected = network()(torch.from_numpy(moved)).detach()
+    answer = AdaptiveInferer(32, method=TowardSource(change=change, look=look), head="sigmoid")(x, network())
+    torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-5)
+    assert (answer - network()(x)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (13, 18)])

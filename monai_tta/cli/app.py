@@ -38,7 +38,7 @@ app = typer.Typer(
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("check", rich_help_panel=SEGMENT, help=check.HELP, epilog=check.HELP_END)(check.check)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
-app.command("calibrate", rich_help_panel=PREPARE, epilog=calibrate.HELP_END)(calibrate.calibrate)
+app.command("calibrate", rich_help_panel=PREPARE, help=calibrate.HELP, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)

@@ -1,4 +1,4 @@
-"""`monai-tta calibrate`: make a bundle's gain predictor where the labels are."""
+"""`monai-tta calibrate`: make a bundle's gain predictor where the source's images are, labelled or not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_tta.cli.case_options import CaseOptions, Group, Sequences, as_images
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
 from monai_tta.cli.interrupt import stop_in_order
 from monai_tta.cli.options import (
@@ -28,13 +29,37 @@ if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.quality.gain_predictor import GainPredictor
 
-HELP_END = help_end("monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val", codes=(0, 2, 3, 130))
+HELP = """Calibrate the gain predictor of `--method careful` on distorted images of the source.
+
+IMAGES need no labels. The network's own answer to each image, before it
+is distorted, is taken as its label. With --dataset-dir, labelled images
+are used; with both, an image that is in both counts once, with its label.
+
+Use images that the network was not trained on, at least five with
+something in their labels, or in the network's answers. The file holds
+numbers alone, no image and no name. The figure `labels` in it says what
+gains and harm were measured against.
+
+The results of all trials are kept. After Ctrl-C or a kill the same
+command goes on, and another --harm or a larger --size takes no trial
+again. They hold no image, name or shape; remove their folder when the
+predictor is done.
+
+A predictor that gained nothing on held-out cases, or harmed too many, is
+of no use. The command says so and ends with 3. The file is written, and
+`monai-tta run` then does not adapt unless a --method is named.
+"""
+HELP_END = help_end(
+    "monai-tta calibrate BUNDLE SOURCE_SCANS",
+    "monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val",
+    codes=(0, 2, 3, 130),
+)
 
 CalibrationBundle = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="a bundle's folder with configs/evaluate.yaml, or a shipped bundle's name",
+        help="a bundle's folder, or a shipped bundle's name; --dataset-dir needs its configs/evaluate.yaml",
         autocompletion=complete_bundle,
     ),
 ]
@@ -46,11 +71,19 @@ Keys = Annotated[
         help="an entry of the bundle's inference or evaluate config, e.g. split=source_val; may be given several times",
     ),
 ]
+Unlabelled = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="IMAGES", help="images of the source without labels, found as `monai-tta run` finds images"),
+]
+DataOrNone = Annotated[
+    Path | None, typer.Option(help="the source's labelled data, as the bundle's evaluate config reads them, if there are any")
+]
 
 
 def calibrate(
     bundle: CalibrationBundle,
-    dataset_dir: Annotated[Path, typer.Option(help="the source's labelled data, as the bundle's evaluate config reads them")],
+    images: Unlabelled = None,
+    dataset_dir: DataOrNone = None,
     out: Annotated[
         Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
     ] = None,
@@ -65,49 +98,46 @@ def calibrate(
         Path | None, typer.Option(help="the folder in which results of trials are kept; beside the gain predictor if not given")
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="forget the kept trials of these images and this network")] = False,
+    group: Group = "",
+    sequences: Sequences = "",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Calibrate the gain predictor of `--method careful` on labelled, distorted source images.
-
-    Use images that the network was not trained on, at least five with
-    something in their labels. The file holds numbers alone, no image and no
-    name.
-
-    The results of all trials are kept. After Ctrl-C or a kill the same
-    command goes on, and another --harm or a larger --size takes no trial
-    again. They hold no image, name or shape; remove their folder when the
-    predictor is done.
-
-    A predictor that gained nothing on held-out cases, or harmed too many, is
-    of no use. The command says so and ends with 3. The file is written, and
-    `monai-tta run` then does not adapt unless a --method is named.
-    """
+    """Calibrate the gain predictor of `--method careful` on distorted images of the source, labelled or not."""
     settings = {"size": size, "budget": budget, "harm": harm, "seed": seed}
     try:
         with stop_in_order(), report_errors():
             root = find_bundle(bundle)
-            check_dataset_dir(dataset_dir)
+            _check_data(images or [], dataset_dir)
             if not find_spec("sklearn"):  # told now, not after an hour of work
                 raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
-            how = {"device": device, "config_files": config, "restart": restart}
-            predictor, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+            how: dict[str, Any] = {"device": device, "config_files": config, "restart": restart}
+            with as_images(images or [], CaseOptions(group, sequences)) as how["images"]:
+                predictor, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
     useless = predictor.useless_because()
     if as_json:
-        found = {**predictor.about, "margin": predictor.margin}
-        print_json({"found": found, "written": str(file), "of no use because": useless, "left out": left_out})
+        figures = {**predictor.about, "margin": predictor.margin}
+        print_json({"found": figures, "written": str(file), "of no use because": useless, "left out": left_out})
     else:
         _print_predictor(predictor, file, useless)
     if useless or left_out:
         raise typer.Exit(3)
 
 
+def _check_data(images: list[Path], dataset_dir: Path | None) -> None:
+    """Refuse what holds no images, before torch is imported."""
+    if dataset_dir is not None:
+        check_dataset_dir(dataset_dir)
+    elif not images:
+        raise ValueError("give images of the source, or --dataset-dir with labelled ones, or both")
+
+
 def _calibrate(
     root: Path,
-    dataset_dir: Path,
+    dataset_dir: Path | None,
     checkpoint: str | None,
     entries: list[str],
     settings: dict[str, Any],
@@ -118,6 +148,8 @@ def _calibrate(
     """Calibrate and write; the predictor, its file, and a line for each image that was left out."""
     from monai_tta.pipeline.checkpoint import checkpoint_name
     from monai_tta.pipeline.config_changes import ConfigChanges
+    from monai_tta.pipeline.find_images import lines_on_skipped, search_images
+    from monai_tta.pipeline.image_names import image_names
     from monai_tta.preparation.calibrate import parse_keys
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
@@ -125,17 +157,22 @@ def _calibrate(
 
     chosen = CalibrationSettings(**settings)
     keys = parse_keys(entries)
-    weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), ("evaluate",))
+    elsewhere = () if dataset_dir is None else ("evaluate",)
+    weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), elsewhere)
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
-    how |= {"keys": keys, "trials": trials or trials_folder(file)}
+    found = search_images(how["images"])
+    for line in lines_on_skipped(found):
+        say(line)
+    names = image_names(found.images, found.roots, file.parent)
+    how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": names}
     predictor, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
     predictor.save(file)
     return predictor, file, left_out
 
 
-def _show_progress(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
+def _show_progress(root: Path, dataset_dir: Path | None, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
     """Calibrate and show how far it is; the predictor, and a line for each image that was left out."""
     from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
     from monai_tta.preparation.collect_cases import Kept
@@ -157,13 +194,19 @@ def _show_progress(root: Path, dataset_dir: Path, checkpoint: str, settings: Cal
 
 
 def _print_predictor(predictor: GainPredictor, file: Path, useless: str | None) -> None:
+    from monai_tta.preparation.examples import OWN_ANSWERS
+
     rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in predictor.about.items()]
     print_table(["of", "found"], [*rows, ("margin", f"{predictor.margin:g} spreads")])
+    if OWN_ANSWERS in str(predictor.about.get("labels")):
+        print_line(
+            "gain and harm are measured against the network's own answers to the undistorted images, not against true labels"
+        )
     if useless:
         print_line(f"of no use: {useless}")
         print_line(
             f"written: {file}; because of it `monai-tta run` does not adapt this checkpoint unless a --method is named. "
-            "More labelled images, or a larger --harm, may help"
+            "More images, or a larger --harm, may help"
         )
         return
     print_line(

@@ -12,6 +12,7 @@ from monai_tta.methods.source import Source
 from monai_tta.methods.stag import STAG
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.tent import Tent
+from monai_tta.methods.toward_source import TowardSource
 from monai_tta.methods.view_average import ViewAverage
 from monai_tta.methods.vptta import VPTTA
 
@@ -28,6 +29,7 @@ __all__ = [
     "Source",
     "Statistics",
     "Tent",
+    "TowardSource",
     "VPTTA",
     "ViewAverage",
 ]

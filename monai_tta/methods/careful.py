@@ -18,11 +18,13 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.optimizers import Adam
 from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.shadow import Shadow
+from monai_tta.core.source_look import SourceLook
 from monai_tta.core.tasks import view_average
 from monai_tta.core.views import Views
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.statistics import Statistics
+from monai_tta.methods.toward_source import CHANGES, TowardSource
 from monai_tta.quality.candidates import CandidatePool, Contribution, TrialResults, try_candidate
 from monai_tta.quality.features import as_logits, candidate_row, feature_table, mixture, unaugmented_answer
 from monai_tta.quality.gain_predictor import MIN_GAIN, GainPredictor
@@ -32,17 +34,19 @@ BLENDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 MIN_WEIGHT = 0.02  # a candidate with less weight in the answer is not worth its forward passes
 
 
-def usual_candidates(source: nn.Module, n_windows: int = 1) -> tuple[AdaptationMethod, ...]:
+def usual_candidates(source: nn.Module, n_windows: int = 1, look: SourceLook | None = None) -> tuple[AdaptationMethod, ...]:
     """What is tried on a network, the source itself first.
 
     Where it has running statistics: seven blends of the volume's statistics, and two of each window's own where there are several
-    adaptation windows. Elsewhere: a step of consistency, and edited images.
+    adaptation windows. Elsewhere: a step of consistency, edited images, and, where the look of the source's images is known,
+    images moved half-way to it.
     """
     if has_running_stats(source):
         by_window = [Statistics(statistics="window", blend=b) for b in (0.3, 1.0)] if n_windows > 1 else []
         return (*(Statistics(statistics="volume", blend=b) for b in BLENDS), *by_window)
     unadapted = Statistics(statistics="source", blend=0.0)
-    return (unadapted, Consistency(optimizer=Adam(lr=1e-2)), *(ImageEdit(edit=edit) for edit in EDITS))
+    moved = [TowardSource(change=change, look=look) for change in CHANGES] if look else []
+    return (unadapted, Consistency(optimizer=Adam(lr=1e-2)), *(ImageEdit(edit=edit) for edit in EDITS), *moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,18 +157,22 @@ class Careful(AdaptationMethod):
         pool.stored_answer = mixture([trial.answer.probabilities for trial, _ in kept], [w for _, w in kept])
         return (Step(notes={"expected gain": best, **{trial.name: w for trial, w in kept}}),)
 
-    def run_candidates(self, pool: CandidatePool, windows: Tensor, predictor: GainPredictor | None = None) -> TrialResults:
+    def run_candidates(
+        self, pool: CandidatePool, windows: Tensor, predictor: GainPredictor | None = None, look: SourceLook | None = None
+    ) -> TrialResults:
         """Try every candidate on the adaptation windows ``(N, C, *spatial)``.
 
         Args:
             pool: a shadow that this method began.
             windows: the adaptation windows.
             predictor: its prefilter may say that candidates need not run; None runs them all.
+            look: of the source's images, for `usual_candidates`; the predictor's own where there is one.
 
         Raises:
             CannotAdapt: when the source's own answers are enough for the prefilter to say no.
         """
-        source, *others = self.candidates or usual_candidates(pool.source, len(windows))
+        look = predictor.look if predictor else look
+        source, *others = self.candidates or usual_candidates(pool.source, len(windows), look)
         trials = try_candidate(source, pool, windows, self.views)
         unadapted = unaugmented_answer(pool, windows)
         distances = pool.distances(windows)

@@ -1,4 +1,4 @@
-"""Calibrate the gain predictor of a MONAI bundle on its labelled source data."""
+"""Calibrate the gain predictor of a MONAI bundle on images of its source, labelled or not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.transforms import ResampleToMatch
 from torch import Tensor
 
 from monai_tta.pipeline.bundle_config import inference_digest
@@ -17,15 +15,15 @@ from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
-from monai_tta.preparation.labelled_images import check_enough_images
-from monai_tta.preparation.source_data import load_source
+from monai_tta.preparation.labelled_images import check_enough_images, where_labels_come_from
+from monai_tta.preparation.source_images import open_source_images
 from monai_tta.preparation.trials import KeptTrials, identity_of
 from monai_tta.quality.gain_predictor import GainPredictor
 
 
 def calibrate(
     root: Path,
-    dataset_dir: Path,
+    dataset_dir: Path | None = None,
     checkpoint: str = "model.pt",
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     keys: dict[str, Any] | None = None,
@@ -33,14 +31,18 @@ def calibrate(
     config_files: Sequence[str] = (),
     trials: Path | None = None,
     restart: bool = False,
+    images: Sequence[Path] = (),
+    names: Sequence[str] = (),
 ) -> Iterator[int | str | GainPredictor]:
-    """Calibrate a bundle's gain predictor on its labelled source data, read by its evaluate config (with ``keys`` set).
+    """Calibrate a bundle's gain predictor on images of its source.
 
-    The same as `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
+    Unlabelled images are read by its inference config, and the network's own answers to them are their labels. Labelled ones are
+    listed and read by its evaluate config. An image that is among both counts once, with its label. Otherwise the same as
+    `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
 
     Args:
         root: the folder of the bundle.
-        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        dataset_dir: the folder with the images and labels that the bundle's evaluate config names; None where there are none.
         checkpoint: a file in the bundle's ``models`` folder.
         settings: how many images, distortions and candidates.
         keys: entries of the bundle's configs to set, as ``--set`` does.
@@ -49,19 +51,22 @@ def calibrate(
         trials: a folder in which the results of trials are kept, so that a calibration goes on where it was stopped; None keeps
             none.
         restart: whether to forget those that are there.
+        images: unlabelled images of the source: files, or folders of DICOM series.
+        names: what messages call them; their files' names if empty.
 
     Yields:
         after each distorted image, how many are done (as `Kept` where an earlier calibration did it); a line of text for each
         image that cannot be read and is left out; at last the gain predictor.
 
     Raises:
-        BundleError: for a bundle without labelled cases.
+        BundleError: for a bundle without labelled cases where a ``dataset_dir`` is given.
         ImportError: when scikit-learn is not installed.
         ValueError: for too few images, or images and labels that do not fit each other or the network.
     """
     check_scikit_learn()
     calibration = CalibrationSet(f"{root.resolve().name}/{checkpoint}")
     how: dict[str, Any] = {"keys": keys, "device": device, "config_files": config_files, "trials": trials, "restart": restart}
+    how |= {"images": images, "names": names}
     yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
     predictor = fit_predictor(calibration, settings.harm)
     if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
@@ -72,7 +77,7 @@ def calibrate(
 def collect_bundle_cases(
     calibration: CalibrationSet,
     root: Path,
-    dataset_dir: Path,
+    dataset_dir: Path | None,
     checkpoint: str,
     settings: CalibrationSettings,
     keys: dict[str, Any] | None = None,
@@ -80,39 +85,40 @@ def collect_bundle_cases(
     config_files: Sequence[str] = (),
     trials: Path | None = None,
     restart: bool = False,
+    images: Sequence[Path] = (),
+    names: Sequence[str] = (),
 ) -> Iterator[int | str]:
-    """Add the cases of a bundle's labelled images to ``calibration``; yields and raises as `calibrate`."""
-    source = load_source(root, dataset_dir, checkpoint, keys, device, config_files)
-    check_enough_images(len(source.domain))
-    laid_over = {**(keys or {}), "laid over": ConfigChanges.of(config_files).settings(root)}
-    identity = identity_of(root, checkpoint, source.domain.items, dataset_dir, laid_over, settings) if trials else ""
-    kept = KeptTrials(trials, identity)
-    if restart:
-        kept.forget()
-    found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
-    if found and all(is_there for is_there, _ in found):  # nothing is left to try, so no image need be read
-        calibration.cases += [case for _, case in found if case is not None]
-        yield Kept(settings.size)
-        return
-    images: list[Tensor] = []
-    labels: list[Tensor] = []
-    unread: list[int] = []
-    for number in range(len(source.domain)):
-        try:
-            case = source.domain.case(number)
-            image, label = case["image"], label_on_image_grid(case)
-        except Exception as error:  # one file that cannot be read must not cost the others
-            unread.append(number)
-            yield f"labelled image {number + 1} of {len(source.domain)} is left out: {describe_error(error)}"
-            continue
-        images.append(image)
-        labels.append(label)
+    """Add the cases of a bundle's images to ``calibration``; yields and raises as `calibrate`."""
+    changes = ConfigChanges.of(config_files, keys)
+    with open_source_images(root, dataset_dir, checkpoint, device, changes, images, names) as source:
+        calibration.labels = where_labels_come_from([image.has_label for image in source.images])
+        check_enough_images(len(source.images), calibration.labels)
+        laid_over = {**(keys or {}), "laid over": ConfigChanges.of(config_files).settings(root)}
+        contents = [image.content for image in source.images]
+        identity = identity_of(root, checkpoint, contents, dataset_dir, laid_over, settings) if trials else ""
+        kept = KeptTrials(trials, identity)
+        if restart:
+            kept.forget()
+        found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
+        calibration.look = kept.read_look()
+        if found and calibration.look and all(is_there for is_there, _ in found):  # nothing is left to try: no image need be read
+            calibration.cases += [case for _, case in found if case is not None]
+            yield Kept(settings.size)
+            return
+        pairs: list[tuple[Tensor, Tensor | None]] = []
+        unread: list[int] = []
+        for number, image in enumerate(source.images):
+            try:
+                pairs.append(image.read())
+            except Exception as error:  # one file that cannot be read must not cost the others
+                unread.append(number)
+                yield f"{image.called} is left out: {describe_error(error)}"
     if unread and trials:  # these trials are of other images
         kept = KeptTrials(trials, f"{identity}-without-{'-'.join(map(str, unread))}"[:200])
-    network, inferer = source.bundle.network, source.bundle.inferer
-    yield from collect_cases(
-        calibration, network, images, labels, head=source.head, inferer=inferer, settings=settings, trials=kept
-    )
+    read = [image for image, _ in pairs]
+    labels = [label for _, label in pairs]
+    how: dict[str, Any] = {"head": source.head, "inferer": source.bundle.inferer, "settings": settings, "trials": kept}
+    yield from collect_cases(calibration, source.bundle.network, read, labels, **how)
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:
@@ -122,11 +128,3 @@ def parse_keys(texts: Sequence[str]) -> dict[str, Any]:
         ValueError: for one without a name or a value.
     """
     return parse_entries(texts)
-
-
-def label_on_image_grid(case: dict[str, Any]) -> Tensor:
-    """A case's label ``(L, *spatial)`` on the grid of the image that the network is given."""
-    label = case["label"]
-    if label.shape[1:] != case["image"].shape[1:]:
-        label = ResampleToMatch(mode="nearest", padding_mode="zeros")(label, case["image"])
-    return torch.as_tensor(label.as_tensor() if hasattr(label, "as_tensor") else label).float()

@@ -1,4 +1,4 @@
-"""Calibrate a network's own gain predictor on labelled images, with neither a bundle nor any files."""
+"""Calibrate a network's own gain predictor on images, labelled or not, with neither a bundle nor any files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["CalibrationSettings", "calibrate_network"]
 def calibrate_network(
     network: nn.Module,
     images: Sequence[Tensor],
-    labels: Sequence[Tensor],
+    labels: Sequence[Tensor | None] | None = None,
     *,
     head: HeadOrAuto = "auto",
     roi_size: Any = -1,
@@ -30,17 +30,19 @@ def calibrate_network(
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GainPredictor:
-    """Calibrate a gain predictor for `Careful` on labelled images of the network's source.
+    """Calibrate a gain predictor for `Careful` on images of the network's source, labelled or not.
 
     Images should be ones that the network was not trained on; on training images it looks better than it is. Each image is shown
     several times as another scanner might show it, all candidates of `Careful` are run on it, and the predictor learns which of
-    them gained. Save it by ``predictor.save(Path("gain_predictor.npz"))`` and use it by
-    ``Careful(predictor="gain_predictor.npz")``.
+    them gained. Without labels, a gain is one against the network's own answer to the undistorted image. Save the predictor by
+    ``predictor.save(Path("gain_predictor.npz"))`` and use it by ``Careful(predictor="gain_predictor.npz")``.
 
     Args:
         network: the trained network, on the device on which it is to be calibrated. It is never changed.
         images: ``(C, *spatial)`` each, preprocessed as the network needs them; at least five, with something in their labels.
-        labels: for each image, on its grid: class numbers ``(1, *spatial)``, or one channel per structure ``(K, *spatial)``.
+        labels: for each image, on its grid: class numbers ``(1, *spatial)``, or one channel per structure ``(K, *spatial)``; None
+            for an image without one. None in place of all of them: the network's own answers to the whole, undistorted images
+            are the labels, and ``predictor.about["labels"]`` says so.
         head: what the logits stand for. "auto": one channel is "sigmoid", more are "softmax".
         roi_size: the size of the windows, as for `AdaptiveInferer`; the whole image unless told otherwise.
         inferer: a MONAI inferer that cuts images into windows, in place of ``roi_size``.

@@ -1,4 +1,4 @@
-"""Run the candidates on distorted labelled images: what a gain predictor is fitted to."""
+"""Run the candidates on distorted images, labelled or not: what a gain predictor is fitted to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from torch import Tensor, nn
 from monai_tta.core.answer_form import logits_of
 from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.objectives import Head
+from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean_look
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
 from monai_tta.methods.careful import Careful
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_enough_cases
-from monai_tta.preparation.labelled_images import HeadOrAuto, check_fit, label_structures, paired_images, plain_tensor
+from monai_tta.preparation.labelled_images import (
+    HeadOrAuto,
+    LabelledPairs,
+    check_fit,
+    label_structures,
+    paired_images,
+    plain_tensor,
+    where_labels_come_from,
+)
 from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.candidates import CandidatePool
 
@@ -65,24 +74,32 @@ def collect_cases(
     calibration: CalibrationSet,
     network: nn.Module,
     images: Sequence[Tensor],
-    labels: Sequence[Tensor],
+    labels: Sequence[Tensor | None] | None,
     *,
     head: HeadOrAuto,
     inferer: Callable[..., Any],
     settings: CalibrationSettings,
     trials: KeptTrials = KeptTrials(None),  # noqa: B008
 ) -> Iterator[int]:
-    """Distort labelled images, run all candidates on them, and add what they gained to ``calibration``.
+    """Distort images, run all candidates on them, and add what they gained to ``calibration``.
 
-    Images that cannot be used, because their label is empty or they are constant or not finite, are left out first. Arguments and
+    Where an image has no label, the network's own answer to it is the label. Images that cannot be used, because their label is
+    empty or they are constant or not finite, are left out first. Arguments and
     errors are those of `calibrate_network`; ``trials`` are those that are there already and need not be made again.
 
     Yields:
         after each distorted image, how many are done; as `Kept` where an earlier calibration did it.
     """
     source = in_eval_mode(unwrap(network))
-    pairs = [(plain_tensor(image).float(), plain_tensor(label).float()) for image, label in paired_images(images, labels)]
-    resolved_head, pairs = check_fit(source, inferer, head, pairs)
+    given = [
+        (plain_tensor(image).float(), None if label is None else plain_tensor(label).float())
+        for image, label in paired_images(images, labels)
+    ]
+    calibration.labels = where_labels_come_from([label is not None for _, label in given])
+    resolved_head, pairs = check_fit(source, inferer, head, given)
+    calibration.look = trials.read_look() or look_of_images(source, inferer, pairs, resolved_head, settings.budget)
+    if calibration.look:
+        trials.write_look(calibration.look)
     distort = Distortion(preserve=preserved_by([image for image, _ in pairs]))
     for number in range(settings.size):
         is_there, kept = trials.read(number)
@@ -130,7 +147,7 @@ def run_candidates(
     pool = CandidatePool(source, head)
     pool.seed(seed)
     with torch.enable_grad():
-        results = method.run_candidates(pool, windows)
+        results = method.run_candidates(pool, windows, look=calibration.look)
     unadapted = results.unadapted.cpu()
     return calibration.add(
         group,
@@ -141,6 +158,18 @@ def run_candidates(
         label_structures(label.cpu(), unadapted.shape[1], head),
         head,
     )
+
+
+def look_of_images(
+    source: nn.Module, inferer: Callable[..., Any], pairs: LabelledPairs, head: Head, budget: int
+) -> SourceLook | None:
+    """The mean look of the source's undistorted images, by the adaptation windows of each; None where none has any."""
+    looks = []
+    for image, label in pairs:
+        cut = paired_windows(source, inferer, image[None], label[None], head, budget)
+        if cut is not None:
+            looks.append(look_of(cut[0], backgrounds_of(cut[0])))
+    return mean_look(looks) if looks else None
 
 
 def paired_windows(

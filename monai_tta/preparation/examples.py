@@ -11,9 +11,12 @@ from torch import Tensor
 
 from monai_tta.core.label_free_metrics import hard_masks
 from monai_tta.core.objectives import Head
+from monai_tta.core.source_look import SourceLook
 from monai_tta.quality.gain_predictor import Floats
 
 Masks = NDArray[np.bool_]
+GIVEN = "given"
+OWN_ANSWERS = "the source's own answers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +53,19 @@ class CalibrationCase:
 
 @dataclass
 class CalibrationSet:
-    """The calibration cases of one source network, which is called ``name``."""
+    """The calibration cases of one source network.
+
+    Args:
+        name: what the network is called.
+        cases: its cases.
+        labels: what their gains are measured against, in words: labels that were `GIVEN`, or the source's `OWN_ANSWERS`.
+        look: of the source's images.
+    """
 
     name: str
     cases: list[CalibrationCase] = field(default_factory=list)
+    labels: str = GIVEN
+    look: SourceLook | None = None
 
     def add(
         self,

@@ -1,8 +1,9 @@
-"""Fit a gain predictor to calibration cases, and find the margin that keeps harm on held-out cases below the stated rate."""
+"""Fit a gain predictor to calibration cases, with the margin that keeps harm on held-out cases below the stated rate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
 from itertools import count
@@ -12,29 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta._version import __version__
-from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
+from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
+from monai_tta.preparation.margin import LOSS_LIMIT, TEMPERATURE, GainAndSpread, choose_margin
 from monai_tta.quality.features import FEATURES
-from monai_tta.quality.gain_predictor import Floats, Forest, GainPredictor, candidate_weights, exceeds_margin, exceeds_min_gain
+from monai_tta.quality.gain_predictor import Floats, Forest, GainPredictor
 from monai_tta.reporting.significance import HARM
 
-GRAVE_LOSS = 0.05
-MARGINS = tuple(1 + k / 4 for k in range(25))
 MAX_MISSED = 0.02  # of the cases with something to gain, the share that the prefilter may stop
 NEGLIGIBLE_GAIN = 0.002  # a gain in Dice that is not worth the forward passes
 FOLDS = 5
+REPEATS = 5  # ways to hold images out in turn; with one, the margin depends on which images are held out together
 TREES = 100
 LEAF_SIZE = 8
 PREFILTER_LEAF_SIZE = 4  # smaller, because a case is one row to the prefilter and two rows for each candidate to the predictor
-TEMPERATURE = 0.03
-
-GainAndSpread = tuple[Floats, Floats]  # one number each for every answer of a case
 
 
 def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     """Fit the gain predictor of one network.
 
-    The margin is chosen on cases that the forest has not seen: images are held out by turns, and cases made from one image are
-    never on both sides. The forest that is kept is fitted to all cases.
+    The margin is chosen on cases that the forest has not seen: images are held out by turns, in `REPEATS` ways, and cases made
+    from one image are never on both sides. The forest that is kept is fitted to all cases.
 
     Args:
         calibration: the network's calibration cases.
@@ -43,28 +41,32 @@ def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     Raises:
         ValueError: for cases of fewer than `FOLDS` images, or too few cases to show the wanted share.
     """
-    groups = sorted({case.group for case in calibration.cases})
-    folds = [groups.index(case.group) % FOLDS for case in calibration.cases]
-    check_usable(len(groups), len(groups))
+    n_images = len({case.group for case in calibration.cases})
+    check_usable(n_images, n_images, calibration.labels)
     check_enough_cases(len(calibration.cases), harm)
-    return _fit([calibration], folds, harm)
+    predictor = _fit([calibration], ways_to_hold_out([case.group for case in calibration.cases]), harm)
+    return replace(predictor, look=calibration.look)
 
 
-def check_usable(n_usable: int, n_images: int) -> None:
+def check_usable(n_usable: int, n_images: int, labels: str = GIVEN) -> None:
     """Check that as many images can be used as are held out in turn.
 
     Args:
         n_usable: images with something in their labels and something to adapt on.
-        n_images: all labelled images.
+        n_images: all images.
+        labels: what the labels are, in words, see `CalibrationSet`.
 
     Raises:
         ValueError: for too few.
     """
     if n_usable < FOLDS:
         of_all = f"of {n_images} " if n_images > n_usable else ""
+        images, what = (
+            ("labelled images", "labels") if labels == GIVEN else ("images", "labels, or else in the network's answers")
+        )
         raise ValueError(
-            f"{n_usable} {of_all}labelled images can be used; at least {FOLDS} are needed, with something in their labels and in "
-            "some window"
+            f"{n_usable} {of_all}{images} can be used; at least {FOLDS} are needed, with something in their {what}, and in some "
+            "window"
         )
 
 
@@ -96,23 +98,35 @@ def fit_universal_predictor(networks: Sequence[CalibrationSet], harm: float) -> 
     """
     tasks = list(dict.fromkeys(_task(network) for network in networks))
     folds = [tasks.index(_task(network)) for network in networks for _ in network.cases]
-    return _fit(networks, folds, harm)
+    return _fit(networks, [folds], harm)
 
 
 def _task(network: CalibrationSet) -> str:
     return network.name.split("/")[0]
 
 
-def _fit(networks: Sequence[CalibrationSet], folds: Sequence[int], harm: float) -> GainPredictor:
-    """Fit to all cases of these networks; ``folds`` says of each case with which others it is held out."""
+def ways_to_hold_out(groups: Sequence[int]) -> list[list[int]]:
+    """Folds of cases, in `REPEATS` ways: cases of one group are always in one fold, and folds have as many groups each.
+
+    Args:
+        groups: of each case.
+    """
+    numbers = {group: number for number, group in enumerate(sorted(set(groups)))}
+    orders = [np.arange(len(numbers)), *(np.random.default_rng(k).permutation(len(numbers)) for k in range(1, REPEATS))]
+    return [[int(order[numbers[group]]) % FOLDS for group in groups] for order in orders]
+
+
+def _fit(networks: Sequence[CalibrationSet], ways: Sequence[Sequence[int]], harm: float) -> GainPredictor:
+    """Fit to all cases of these networks; each of ``ways`` says of each case with which others it is held out."""
     cases = [case for network in networks for case in network.cases]
-    margin, held_out = choose_margin(cases, predict_held_out(cases, folds), harm)
-    prefilter, threshold, stopped = fit_prefilter(cases, held_out, folds)
-    gains = np.array(held_out)
+    margin, gains = choose_margin(cases, [predict_held_out(cases, folds) for folds in ways], harm)
+    prefilter, threshold, stopped = fit_prefilter(cases, np.maximum(gains, 0).mean(0), ways[0])
     best_possible = np.array([max(case.gains.max(), 0.0) for case in cases])
     about = {
         "made": f"monai_tta {__version__}, {date.today().isoformat()}",
         "networks": [network.name for network in networks],
+        "labels": "; ".join(dict.fromkeys(network.labels for network in networks)),
+        "images": sum(len({case.group for case in network.cases}) for network in networks),
         "cases": len(cases),
         "wanted harm": harm,
         "harm held out": float(np.mean(gains < -HARM)),
@@ -124,7 +138,7 @@ def _fit(networks: Sequence[CalibrationSet], folds: Sequence[int], harm: float) 
         "left unadapted by the prefilter": stopped,
     }
     forest = fit_forest(*stack_rows(cases), LEAF_SIZE)
-    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about)
+    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about, LOSS_LIMIT)
 
 
 def predict_held_out(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> list[GainAndSpread]:
@@ -140,40 +154,9 @@ def predict_held_out(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> 
     return [predictions[number] for number in range(len(cases))]
 
 
-def choose_margin(
-    cases: Sequence[CalibrationCase], predictions: Sequence[GainAndSpread], harm: float
-) -> tuple[float, list[float]]:
-    """Choose the least of `MARGINS` that keeps the share of harmed cases below ``harm``; where none does, the largest.
-
-    Conformal risk control (Angelopoulos et al. 2024, arXiv 2208.02814, eq. 4): ``(n R + 1) / (n + 1) <= harm``, where R is the
-    share of the n cases that lose more than `HARM`. Besides, at most a quarter of ``harm`` may lose more than `GRAVE_LOSS`.
-
-    Args:
-        cases: with known labels.
-        predictions: for each case, by a forest that has not seen it.
-        harm: the wanted share.
-
-    Returns:
-        the margin, and each case's true gain with it: 0 where the case is left unadapted, because its margin or its expected gain
-        is too small.
-    """
-    n = len(cases)
-    weights = [candidate_weights(gain, spread, TEMPERATURE) for gain, spread in predictions]
-    true_gains = [case.gain_of(w) for case, w in zip(cases, weights, strict=True)]
-    kept: list[float] = []
-    for margin in MARGINS:
-        is_adapted = [exceeds_margin(gain, spread, margin) for gain, spread in predictions]
-        kept = [true if adapted else 0.0 for true, adapted in zip(true_gains, is_adapted, strict=True)]
-        harmed = sum(gain < -HARM for gain in kept)
-        gravely = sum(gain < -GRAVE_LOSS for gain in kept)
-        if (harmed + 1) / (n + 1) <= harm and gravely / n <= harm / 4:
-            break
-    # Small expected gains count while the margin is chosen: without them it would be less cautious with the cases that remain.
-    is_worth_it = [exceeds_min_gain(w, gain) for w, (gain, _) in zip(weights, predictions, strict=True)]
-    return margin, [gain if worth else 0.0 for gain, worth in zip(kept, is_worth_it, strict=True)]
-
-
-def fit_prefilter(cases: Sequence[CalibrationCase], gains: Sequence[float], folds: Sequence[int]) -> tuple[Forest, float, float]:
+def fit_prefilter(
+    cases: Sequence[CalibrationCase], gains: Sequence[float] | Floats, folds: Sequence[int]
+) -> tuple[Forest, float, float]:
     """Fit the prefilter: a forest that predicts a case's gain from the source's own two answers.
 
     A case is stopped when the prefilter predicts no more than a threshold. The threshold is at most `NEGLIGIBLE_GAIN`, and so low

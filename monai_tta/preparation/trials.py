@@ -19,14 +19,16 @@ import numpy as np
 
 from monai_tta._version import __version__
 from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.core.source_look import SourceLook
 from monai_tta.pipeline.run_log import content_hash
 from monai_tta.preparation.examples import CalibrationCase
 
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("source_features", "features", "gains", "_probabilities", "_label", "_label_sizes")
+_LOOK = "source_look.npz"
 _NAME = re.compile(r"trial_(\d{5})\.npz")
 
 
@@ -82,10 +84,26 @@ class KeptTrials:
             arrays = {name: np.asarray(getattr(case, name)) for name in _ARRAYS}
         save_numbers(self._file(number), plain, arrays)
 
+    def read_look(self) -> SourceLook | None:
+        """The look of the images that the trials are of; None where it is not there, or cannot be read."""
+        if self.folder is not None:
+            with suppress(Exception):  # numpy, zip and JSON raise many kinds
+                said, _ = load_numbers(self.folder / _LOOK, FORMAT)
+                return SourceLook.from_dict(said["look"])
+        return None
+
+    def write_look(self, look: SourceLook) -> None:
+        """Keep the look of the images; raises as `write`."""
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_numbers(self.folder / _LOOK, {"format": FORMAT, "look": look.to_dict()}, {})
+
     def forget(self) -> None:
         """Remove the trials of this calibration."""
         for number in self.numbers():
             self._file(number).unlink(missing_ok=True)
+        if self.folder is not None:
+            (self.folder / _LOOK).unlink(missing_ok=True)
         with suppress(OSError):
             if self.folder is not None:
                 self.folder.rmdir()
@@ -105,7 +123,12 @@ def trials_folder(predictor: Path) -> Path:
 
 
 def identity_of(
-    root: Path, checkpoint: str, items: Iterable[Mapping[str, Any]], dataset_dir: Path, keys: Any, settings: CalibrationSettings
+    root: Path,
+    checkpoint: str,
+    items: Iterable[Mapping[str, Any]],
+    dataset_dir: Path | None,
+    keys: Any,
+    settings: CalibrationSettings,
 ) -> str:
     """What the trials of a bundle depend on, as one word: a hash over the contents of its files and of all images and labels.
 
@@ -114,8 +137,8 @@ def identity_of(
     Args:
         root: the folder of the bundle; its configs and scripts count.
         checkpoint: a file in its ``models`` folder.
-        items: the labelled cases, as the bundle's evaluate config lists them.
-        dataset_dir: the folder of the data; where it lies does not count.
+        items: the labelled cases, as the bundle's evaluate config lists them, and what tells unlabelled ones from others.
+        dataset_dir: the folder of the labelled data; where it lies does not count. None where there are none.
         keys: entries of the evaluate config that were set.
         settings: budget, seed and method count; size and harm do not.
     """
@@ -131,7 +154,8 @@ def identity_of(
         "keys": keys or {},
         "cases": [{key: _content(value) for key, value in item.items()} for item in items],
     }
-    text = json.dumps(parts, sort_keys=True, default=str).replace(str(dataset_dir), "DATA")
+    text = json.dumps(parts, sort_keys=True, default=str)
+    text = text if dataset_dir is None else text.replace(str(dataset_dir), "DATA")
     return sha256(text.encode()).hexdigest()[:16]
 
 

@@ -29,8 +29,8 @@ from monai_tta.core.tasks import answers_of_views
 from monai_tta.core.views import Views
 
 # What a method says of itself, see `AdaptationMethod.candidate_features`: the blend of its statistics in [0, 1]; 1 for statistics
-# of each window; learning rate times steps; 1 for the image edit that it makes.
-CANDIDATE_FEATURES = ("blend", "window statistics", "step size", *EDITS)
+# of each window; learning rate times steps; 1 for the image edit that it makes; how far it moves the image to the source's look.
+CANDIDATE_FEATURES = ("blend", "window statistics", "step size", *EDITS, "source moments", "source amplitudes")
 # What an answer shows of itself: how far its views agree with their mean, on average and at least; its entropy, per voxel and per
 # voxel of foreground; its uncertain voxels per voxel of foreground; its mean probability where it finds a structure.
 ANSWER_FEATURES = (

@@ -8,7 +8,7 @@ pickle. Trees: Geurts et al. 2006.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.core.source_look import SourceLook
 
 Floats = NDArray[np.float64]
 FORMAT = 3
@@ -68,6 +69,9 @@ class GainPredictor:
         prefilter_threshold: candidates run where the prefilter predicts more than this.
         temperature: in Dice; the lower, the more a candidate with a higher gain is preferred.
         about: how the predictor was made, in words and figures, with the harm rate measured on held-out distortions.
+        loss_limit: in Dice: a mixture is a gamble where its gain, should it fall `RISK_AVERSION` spreads short, is a loss of more
+            than this. Gambles are not taken. None, as in files of before there was one: no limit.
+        look: of the source's images, for candidates that move an image towards it; None where it was not taken.
     """
 
     forest: Forest
@@ -77,6 +81,8 @@ class GainPredictor:
     prefilter_threshold: float
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
+    loss_limit: float | None = None
+    look: SourceLook | None = None
 
     def useless_because(self) -> str | None:
         """Why the predictor is of no use, by its held-out cases; None where it is of use.
@@ -102,17 +108,36 @@ class GainPredictor:
     def mixture_weights(self, gain: Floats, spread: Floats, min_gain: float = MIN_GAIN) -> Floats:
         """Weights of the candidates in the answer, summing to 1; all zero for the unadapted answer.
 
-        They are zero where no candidate exceeds the margin, or the mixture is not expected to gain more than ``min_gain`` in
-        Dice.
+        They are zero where no candidate exceeds the margin, where the mixture is not expected to gain more than ``min_gain`` in
+        Dice, and where it is a gamble.
         """
         weights = candidate_weights(gain, spread, self.temperature)
         is_adapted = exceeds_margin(gain, spread, self.margin) and exceeds_min_gain(weights, gain, min_gain)
+        if self.loss_limit is not None:
+            is_adapted = is_adapted and not is_gamble(weights, gain, spread, self.loss_limit)
         return weights if is_adapted else np.zeros_like(gain)
 
     def prefilter_gain(self, source_features: Floats) -> float:
         """The gain in Dice that the prefilter predicts from the source's own answers ``(2, features)``: averaged over views, and
         un-augmented."""
         return float(self.prefilter.each(source_features.reshape(1, -1)).mean())
+
+    def for_features(self, features: tuple[str, ...]) -> GainPredictor:
+        """This predictor for tables with more features than it was fitted to, which it does not look at.
+
+        Args:
+            features: the names of a table's columns.
+
+        Raises:
+            ValueError: when it was fitted to one that is not among them.
+        """
+        if missing := set(self.features) - set(features):
+            raise ValueError(f"fitted to {sorted(missing)}, which are not among the features")
+        column = np.array([features.index(name) for name in self.features])
+        both = np.concatenate([column, len(features) + column])  # a row of the prefilter is two rows, one after the other
+        return replace(
+            self, forest=_on_columns(self.forest, column), prefilter=_on_columns(self.prefilter, both), features=features
+        )
 
     def save(self, path: Path) -> None:
         """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move."""
@@ -123,6 +148,8 @@ class GainPredictor:
             "prefilter_threshold": self.prefilter_threshold,
             "temperature": self.temperature,
             "about": self.about,
+            "loss_limit": self.loss_limit,
+            "look": None if self.look is None else self.look.to_dict(),
         }
         prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
         save_numbers(path, description, {**vars(self.forest), **prefilter})
@@ -147,9 +174,18 @@ class GainPredictor:
             _check_forest(forest, len(features))
             _check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
-            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"])
+            limit = said.get("loss_limit")
+            limit = None if limit is None else float(limit)
+            look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
+            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"], limit, look)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
+
+
+def _on_columns(forest: Forest, columns: NDArray[np.int64]) -> Forest:
+    """A forest that finds its feature k in column ``columns[k]`` of a table."""
+    feature = np.where(forest.feature < 0, -1, columns[np.maximum(forest.feature, 0)])
+    return replace(forest, feature=feature.astype(np.int16))
 
 
 def candidate_weights(gain: Floats, spread: Floats, temperature: float) -> Floats:
@@ -174,6 +210,11 @@ def exceeds_margin(gain: Floats, spread: Floats, margin: float) -> bool:
 def exceeds_min_gain(weights: Floats, gain: Floats, min_gain: float = MIN_GAIN) -> bool:
     """Whether a mixture is expected to gain more than ``min_gain``, in Dice."""
     return bool(weights @ gain > min_gain)
+
+
+def is_gamble(weights: Floats, gain: Floats, spread: Floats, loss_limit: float) -> bool:
+    """Whether a mixture loses more than ``loss_limit`` in Dice where its gain is `RISK_AVERSION` spreads less than expected."""
+    return bool(weights @ (gain - RISK_AVERSION * spread) < -loss_limit)
 
 
 def _check_forest(forest: Forest, features: int) -> None:

@@ -31,16 +31,16 @@ def load_predictor(name: str) -> GainPredictor:
         name: a path, "universal" or "auto".
 
     Raises:
-        CannotAdapt: when there is none, or one for other features than this version computes.
+        CannotAdapt: when there is none, or one for features that this version does not compute. One for fewer is read.
     """
     path = UNIVERSAL if name in ("auto", "universal") else Path(name)
     try:
         predictor = read_predictor(path)
     except PredictorError as error:
         raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
-    if predictor.features != FEATURES:
+    if set(predictor.features) - set(FEATURES):
         raise CannotAdapt(f"{path.name} was fitted to other features than this version computes; calibrate again")
-    return predictor
+    return predictor if predictor.features == FEATURES else predictor.for_features(FEATURES)
 
 
 def read_predictor(path: Path) -> GainPredictor:

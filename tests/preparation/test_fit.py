@@ -7,14 +7,15 @@ import torch
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import (
     FOLDS,
-    MARGINS,
     NEGLIGIBLE_GAIN,
-    choose_margin,
+    REPEATS,
     fit_predictor,
     fit_prefilter,
     fit_universal_predictor,
     flattened,
+    ways_to_hold_out,
 )
+from monai_tta.preparation.margin import MARGINS, chances_of_grave_loss, choose_margin
 from monai_tta.quality.features import FEATURES
 from tests.preparation.calibration_cases import calibration_set
 
@@ -82,21 +83,21 @@ class TestMargin:
 
     def test_it_is_the_least_that_keeps_the_rate(self):
         cases = calibration_set(n=100, harm=0.5).cases
-        predictions = [(np.array([-1.0, 0.2]), np.array([0.1, 0.05 + 0.1 * is_harmed(case)])) for case in cases]
-        margin, gains = choose_margin(cases, predictions, 0.02)
-        assert margin == 1.5 and min(gains) >= 0 and max(gains) > 0  # at 1.5, 0.2 - 1.5 * 0.15 is below zero
+        predictions = [(np.array([-1.0, 0.2]), np.array([0.1, 0.02 + 0.1 * is_harmed(case)])) for case in cases]
+        margin, gains = choose_margin(cases, [predictions], 0.02)
+        assert margin == 1.75 and gains.min() >= 0 and gains.max() > 0  # at 1.75, 0.2 - 1.75 * 0.12 is below zero
 
     def test_it_does_not_count_on_small_expected_gains(self):
         """Every tenth case expects a point and loses six; with these left alone from the start no margin would be needed."""
         cases = calibration_set(n=100, harm=0.1).cases
         predictions = [(np.array([-1.0, 0.01 if is_harmed(case) else 0.2]), np.array([0.1, 0.008])) for case in cases]
-        margin, gains = choose_margin(cases, predictions, 0.05)
-        assert margin > 1 and min(gains) >= 0 and max(gains) > 0
+        margin, gains = choose_margin(cases, [predictions], 0.05)
+        assert margin > 1 and gains.min() >= 0 and gains.max() > 0
 
     def test_few_cases_cannot_show_a_low_rate(self):
         """No case was harmed, but one in forty may be: the rate is only shown with the finite-sample correction."""
         cases = calibration_set(n=40).cases
-        predictions = [(np.array([0.1, 0.2]), np.array([0.01, 0.01]))] * 40
+        predictions = [[(np.array([0.1, 0.2]), np.array([0.01, 0.01]))] * 40]
         assert choose_margin(cases, predictions, 0.03)[0] == MARGINS[0]
         assert choose_margin(cases, predictions, 0.02)[0] == MARGINS[-1]
 
@@ -104,8 +105,34 @@ class TestMargin:
         sets = (calibration_set(n=100, harm=0.06, seed=seed).cases for seed in range(99))
         # One case in ten may lose more than a point, but not this many more than five.
         cases = next(cases for cases in sets if sum(case.gains[1] < -0.05 for case in cases) == 6)
-        predictions = [(np.array([-1.0, 0.2]), np.array([0.1, 0.05 + 0.1 * is_harmed(case)])) for case in cases]
-        assert choose_margin(cases, predictions, 0.1)[0] == 1.5
+        predictions = [(np.array([-1.0, 0.2]), np.array([0.1, 0.02 + 0.1 * is_harmed(case)])) for case in cases]
+        assert choose_margin(cases, [predictions], 0.1)[0] == 1.75
+
+    def test_harm_is_the_mean_over_the_ways_to_hold_out(self):
+        """In one of two ways the harmed are told apart, so half of them count: 3 of 100, which may be harmed, instead of 6."""
+        cases = calibration_set(n=100, harm=0.06, seed=1).cases
+        harmed = sum(map(is_harmed, cases))
+        blind = [(np.array([-1.0, 0.2]), np.array([0.1, 0.001]))] * 100
+        seeing = [(np.array([-1.0, -0.1 if is_harmed(case) else 0.2]), np.array([0.1, 0.001])) for case in cases]
+        enough = (harmed / 2 + 1) / 101
+        margin, gains = choose_margin(cases, [blind, seeing], 4 * enough)  # rare grave losses are not what is looked at
+        assert margin == 1 and (gains < -0.01).sum(1).tolist() == [harmed, 0]
+        assert choose_margin(cases, [seeing], enough)[0] == 1 and choose_margin(cases, [blind], enough)[0] > 1
+
+    def test_gambles_are_no_cases_to_adapt(self):
+        """Twice its spread below what is expected, one mixture loses four points, the other six."""
+        cases = calibration_set(n=40).cases
+        for spread, is_taken in ((0.07, True), (0.08, False)):
+            _, gains = choose_margin(cases, [[(np.array([-1.0, 0.1]), np.array([0.1, spread]))] * 40], 0.1)
+            assert bool((gains > 0).any()) == is_taken
+
+    def test_chances_of_a_grave_loss_by_hand(self):
+        """Errors are -3.1, -1, 0 and 2 spreads. The least spread is so small that no error loses gravely."""
+        expected = np.array([0.1, 0.1, 0.1, 0.1, 0.0])
+        spreads = np.array([0.05, 0.05, 0.2, 0.01, 0.0])
+        errors = np.array([-3.1, -1.0, 0.0, 2.0, 0.0])
+        chances = chances_of_grave_loss(expected + errors * spreads, expected, spreads)
+        np.testing.assert_allclose(chances, [0.25, 0.25, 0.5, 0.0, 0.0])  # limits: -3, -3, -0.75, -15
 
 
 class TestPrefilter:
@@ -155,10 +182,15 @@ class TestFolds:
 
     def test_cases_of_one_image_are_never_on_both_sides(self, seen):
         fit_predictor(calibration_set(), 0.1)
-        ((cases, folds),) = seen
-        for group in range(12):
-            assert len({fold for case, fold in zip(cases, folds, strict=True) if case.group == group}) == 1
-        assert len(set(folds)) == FOLDS
+        assert len(seen) == REPEATS and len({tuple(folds) for _, folds in seen}) == REPEATS
+        for cases, folds in seen:
+            for group in range(12):
+                assert len({fold for case, fold in zip(cases, folds, strict=True) if case.group == group}) == 1
+            assert len(set(folds)) == FOLDS
+
+    def test_folds_have_as_many_images_each_whatever_their_numbers_are(self):
+        for folds in ways_to_hold_out([7, 100, 3, 50, 51, 52, 53, 54, 60, 61]):
+            assert sorted(folds) == sorted([0, 1, 2, 3, 4] * 2)
 
     def test_networks_of_one_task_are_never_on_both_sides(self, seen):
         fit_universal_predictor([calibration_set("a/1", 10), calibration_set("a/2", 10, 1), calibration_set("b/1", 10, 2)], 0.1)

@@ -1,12 +1,14 @@
 """The gain predictor: its file holds numbers only, and its weights prefer gains that are large and certain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_tta.preparation.fit import fit_predictor
-from monai_tta.quality.gain_predictor import GainPredictor, PredictorError, candidate_weights, exceeds_margin
+from monai_tta.quality.gain_predictor import GainPredictor, PredictorError, candidate_weights, exceeds_margin, is_gamble
 from tests.preparation.calibration_cases import calibration_set
 from tests.small import stump
 
@@ -19,6 +21,7 @@ def test_a_file_gives_the_same_predictor_back(tmp_path):
     table = calibration_set(seed=3).cases[0].features
     np.testing.assert_array_equal(again.weights(table), predictor.weights(table))
     assert (again.margin, again.features, again.about) == (predictor.margin, predictor.features, predictor.about)
+    assert again.loss_limit == predictor.loss_limit == 0.05
     assert not list(tmp_path.glob(".*"))
 
 
@@ -86,6 +89,18 @@ def test_a_gain_must_exceed_its_spread_times_the_margin():
     gain, spread = np.array([0.02, -0.1]), np.array([0.01, 0.0])
     assert exceeds_margin(gain, spread, 1.9) and not exceeds_margin(gain, spread, 2.1)
     assert not exceeds_margin(np.zeros(2), np.zeros(2), 0)
+
+
+def test_a_gamble_loses_more_than_the_limit_two_spreads_below_what_is_expected():
+    weights, gain = np.array([0.5, 0.5]), np.array([0.1, 0.2])
+    assert not is_gamble(weights, gain, np.array([0.09, 0.1]), 0.05)  # 0.15 - 2 * 0.095 = -0.04
+    assert is_gamble(weights, gain, np.array([0.09, 0.12]), 0.05)  # -0.06
+
+
+def test_a_gamble_is_not_taken_by_a_predictor_that_has_a_limit():
+    gain, spread = np.array([0.1]), np.array([0.09])
+    for limit, is_taken in ((None, True), (0.05, False), (0.1, True)):
+        assert replace(stump(), margin=1.0, loss_limit=limit).mixture_weights(gain, spread).any() == is_taken
 
 
 def test_a_mixture_with_a_small_expected_gain_is_left_out():
