@@ -13,12 +13,14 @@ from monai_tta import (
     STAG,
     VPTTA,
     AdaptiveInferer,
+    BlendAverage,
     Careful,
     ChoosePrompt,
     Consistency,
     DyNA,
     GraTa,
     ImageEdit,
+    InTEnt,
     Rehearsal,
     Source,
     Statistics,
@@ -147,8 +149,10 @@ ROWS = {
     "MGG": MGG(optimizer=Learned(file=saved_optimizer("of any network"), lr=0.05), discrepancy=0.0),
     "STAG": STAG(inner=TENT, weight=1.0, reading="row"),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
+    "BlendAverage": BlendAverage(),
+    "InTEnt": InTEnt(),
 }
-NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm
+NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt"}  # these refuse networks without BatchNorm
 
 
 def innermost(method):
@@ -172,6 +176,7 @@ def fitted(row, net, dims=3):
 
 
 LEARNERS = [name for name, method in ROWS.items() if isinstance(innermost(method), Descent)]
+REMEMBERING = [name for name, method in ROWS.items() if name in LEARNERS or method.is_continual]
 DESCENTS = [name for name in LEARNERS if isinstance(ROWS[name], Descent)]
 
 

@@ -18,6 +18,7 @@ from tests.small import (
     LEARNERS,
     NEEDS_RUNNING_STATS,
     NORMS,
+    REMEMBERING,
     ROWS,
     changed,
     fitted,
@@ -87,7 +88,7 @@ def test_an_episodic_run_forgets_and_a_continual_one_remembers(row):
     assert torch.equal(episodic(second, net), alone)
     continual = inferer(ROWS[row], reset="never")
     continual(first, net)
-    assert torch.equal(continual(second, net), alone) == (row not in LEARNERS)
+    assert torch.equal(continual(second, net), alone) == (row not in REMEMBERING)
 
 
 @EACH_METHOD

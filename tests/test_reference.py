@@ -12,9 +12,11 @@ from monai_tta import (
     VPTTA,
     AdaptiveInferer,
     Added,
+    BlendAverage,
     ChoosePrompt,
     Consistency,
     GraTa,
+    InTEnt,
     MaskedContextTask,
     Prompt,
     Rehearsal,
@@ -35,6 +37,7 @@ from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.grata import grata_step
+from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
 from tests.reference.mgg import mgg_loss, mgg_steps
 from tests.reference.rehearsal import rehearsal_steps
@@ -265,6 +268,18 @@ def test_stag(reading, equal_classes):
     loss = stag_step(adapted_net, affine, window(), LR, 0.7, reading, equal_classes)
     torch.testing.assert_close(answer, adapted_net(window()).detach(), rtol=1e-7, atol=1e-7)
     assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("statistics", ["volume", "window"])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_intent_and_its_control(balanced, statistics):
+    expected, weights, plain = intent_answer(network(), window(), balanced)
+    answer, case = adapted(InTEnt(balanced=balanced, statistics=statistics))
+    torch.testing.assert_close(answer.sigmoid(), expected.detach(), rtol=1e-7, atol=1e-7)
+    assert list(case.steps[0].notes.values()) == pytest.approx(weights.tolist(), rel=1e-6)
+    assert max(weights) - min(weights) > 0.1
+    answer, _ = adapted(BlendAverage(statistics=statistics))
+    torch.testing.assert_close(answer.sigmoid(), plain.detach(), rtol=1e-7, atol=1e-7)
 
 
 def test_view_average():
