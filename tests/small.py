@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DUA,
     MGG,
     STAG,
     VPTTA,
@@ -151,8 +152,9 @@ ROWS = {
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
     "BlendAverage": BlendAverage(),
     "InTEnt": InTEnt(),
+    "DUA": DUA(momentum=0.5),
 }
-NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt"}  # these refuse networks without BatchNorm
+NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
 
 
 def innermost(method):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DUA,
     MGG,
     STAG,
     VPTTA,
@@ -36,6 +37,7 @@ from tests.promptable import TaskPrompted
 from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
+from tests.reference.dua import dua_answers
 from tests.reference.grata import grata_step
 from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
@@ -280,6 +282,19 @@ def test_intent_and_its_control(balanced, statistics):
     assert max(weights) - min(weights) > 0.1
     answer, _ = adapted(BlendAverage(statistics=statistics))
     torch.testing.assert_close(answer.sigmoid(), plain.detach(), rtol=1e-7, atol=1e-7)
+
+
+def images(count=3):
+    """A stream of images ``(1, 2, 12, 12)``."""
+    return torch.randn(count, 1, 2, 12, 12, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 1
+
+
+def test_dua():
+    run = AdaptiveInferer(12, method=DUA(), head="sigmoid", reset="never")
+    net = network()
+    for x, expected in zip(images(), dua_answers(network(), images()), strict=True):
+        torch.testing.assert_close(run(x, net), expected, rtol=1e-9, atol=1e-9)
+    assert run.cases[-1].steps[0].notes["share of this image"] == pytest.approx(0.1 * 0.94**3 + 0.005)
 
 
 def test_view_average():

@@ -4,6 +4,7 @@ from monai_tta.methods.blend_average import BlendAverage
 from monai_tta.methods.careful import Careful
 from monai_tta.methods.choose_prompt import ChoosePrompt
 from monai_tta.methods.consistency import Consistency
+from monai_tta.methods.dua import DUA
 from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
@@ -22,6 +23,7 @@ __all__ = [
     "Careful",
     "ChoosePrompt",
     "Consistency",
+    "DUA",
     "DyNA",
     "GraTa",
     "ImageEdit",

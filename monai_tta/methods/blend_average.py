@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import NoLearning
+from monai_tta.core.norm_uses import mixed, running_statistics
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import Head, probabilities
 from monai_tta.core.shadow import Shadow
@@ -86,7 +87,7 @@ class BlendShadow(Shadow):
         try:
             for blend in self.blends:
                 for layer, uses in zip(self.norms, present, strict=True):
-                    layer.pooled = tuple(None if use is None else blended(layer, use, blend) for use in uses)
+                    layer.pooled = tuple(None if use is None else mixed(running_statistics(layer), use, blend) for use in uses)
                 with self._asking_once():
                     found.append(probabilities(at_least_float32(self(windows)), self.head))
         finally:
@@ -112,13 +113,6 @@ class BlendShadow(Shadow):
             yield
         finally:
             self._asks_once = before
-
-
-def blended(layer: AdaptiveNorm, present: tuple[Tensor, Tensor], blend: float) -> tuple[Tensor, Tensor]:
-    """Mean and variance ``(C,)``: ``(1 - blend)`` times a layer's running ones plus ``blend`` times present ones."""
-    assert layer.running_mean is not None and layer.running_var is not None
-    mean, var = present
-    return (1 - blend) * layer.running_mean + blend * mean, (1 - blend) * layer.running_var + blend * var
 
 
 @dataclass(frozen=True, kw_only=True)
