@@ -10,6 +10,7 @@ from torch import nn
 
 from monai_tta import (
     DUA,
+    MEMO,
     MGG,
     STAG,
     VPTTA,
@@ -35,6 +36,7 @@ from monai_tta.core.network_copy import network_digest
 from monai_tta.core.optimizers import Adam, Learned
 from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
+from monai_tta.core.selection import Auto
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.core.wrapper import Wrapper
@@ -153,6 +155,7 @@ ROWS = {
     "BlendAverage": BlendAverage(),
     "InTEnt": InTEnt(),
     "DUA": DUA(momentum=0.5),
+    "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
 }
 NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
 

@@ -102,6 +102,14 @@ def test_the_callers_grad_mode_changes_nothing(row):
         assert torch.is_grad_enabled()
 
 
+def test_inference_mode_changes_nothing_where_all_weights_move():
+    net, x = network(), image()
+    method = changed(ROWS["Tent"], select=Everything())
+    with torch.inference_mode():
+        answer = inferer(method)(x, net)
+    assert torch.equal(answer, inferer(method)(x, net))
+
+
 @EACH_LEARNER
 @pytest.mark.parametrize("learn", ["volume", "window"])
 def test_autocast_answers_with_the_moved_weights(row, learn):

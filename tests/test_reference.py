@@ -8,6 +8,7 @@ from torch import nn
 
 from monai_tta import (
     DUA,
+    MEMO,
     MGG,
     STAG,
     VPTTA,
@@ -41,6 +42,7 @@ from tests.reference.dua import dua_answers
 from tests.reference.grata import grata_step
 from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
+from tests.reference.memo import memo_step
 from tests.reference.mgg import mgg_loss, mgg_steps
 from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.stag import stag_step
@@ -295,6 +297,14 @@ def test_dua():
     for x, expected in zip(images(), dua_answers(network(), images()), strict=True):
         torch.testing.assert_close(run(x, net), expected, rtol=1e-9, atol=1e-9)
     assert run.cases[-1].steps[0].notes["share of this image"] == pytest.approx(0.1 * 0.94**3 + 0.005)
+
+
+def test_memo():
+    net = network()
+    loss = memo_step(net, window(), restyled, LR, 1 / 17)
+    answer, case = adapted(MEMO(optimizer=SGD(lr=LR, momentum=0.0), n_views=3, restyling=restyled))
+    torch.testing.assert_close(answer, blended_answer(net, window(), 1 / 17).detach(), rtol=1e-6, atol=1e-7)
+    assert case.steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9) and case.n_moving == 407
 
 
 def test_view_average():

@@ -9,6 +9,7 @@ from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.intent import InTEnt
+from monai_tta.methods.memo import MEMO
 from monai_tta.methods.mgg import MGG
 from monai_tta.methods.rehearsal import Rehearsal
 from monai_tta.methods.source import Source
@@ -28,6 +29,7 @@ __all__ = [
     "GraTa",
     "ImageEdit",
     "InTEnt",
+    "MEMO",
     "MGG",
     "Rehearsal",
     "STAG",

@@ -17,7 +17,7 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.record import Step
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
-from monai_tta.core.window_inputs import has_per_window_inputs
+from monai_tta.core.window_inputs import refuse_views_of_window_inputs
 
 LEAST_MOMENTUM = 0.005  # below this the paper's momentum does not fall
 
@@ -135,8 +135,8 @@ class DUA(AdaptationMethod):
         """
         assert isinstance(shadow, RunningShadow)
         views = self.views.of(windows.shape[2:])
-        if len(views) > 1 and has_per_window_inputs(*shadow.extra):
-            raise CannotAdapt("the network is given something of each window's own, which a mirrored view would need mirrored")
+        if len(views) > 1:
+            refuse_views_of_window_inputs(*shadow.extra)
         momentum = shadow.momentum * self.decay
         share = momentum + LEAST_MOMENTUM
         shadow.follow(torch.cat([view.apply(windows) for view in views]), share)
