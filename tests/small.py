@@ -12,6 +12,7 @@ from monai_tta import (
     DUA,
     MEMO,
     MGG,
+    SAR,
     STAG,
     VPTTA,
     AdaptiveInferer,
@@ -19,6 +20,7 @@ from monai_tta import (
     Careful,
     ChoosePrompt,
     Consistency,
+    CoTTA,
     DyNA,
     GraTa,
     ImageEdit,
@@ -155,6 +157,8 @@ ROWS = {
     "BlendAverage": BlendAverage(),
     "InTEnt": InTEnt(),
     "DUA": DUA(momentum=0.5),
+    "SAR": SAR(select=Auto(), optimizer=FAST, reliable=1.0),
+    "CoTTA": CoTTA(select=Auto(), optimizer=FAST, decay=0.2, n_views=2, restyling=Restyling("mri")),
     "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
 }
 NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm

@@ -4,6 +4,7 @@ from monai_tta.methods.blend_average import BlendAverage
 from monai_tta.methods.careful import Careful
 from monai_tta.methods.choose_prompt import ChoosePrompt
 from monai_tta.methods.consistency import Consistency
+from monai_tta.methods.cotta import CoTTA
 from monai_tta.methods.dua import DUA
 from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.grata import GraTa
@@ -12,6 +13,7 @@ from monai_tta.methods.intent import InTEnt
 from monai_tta.methods.memo import MEMO
 from monai_tta.methods.mgg import MGG
 from monai_tta.methods.rehearsal import Rehearsal
+from monai_tta.methods.sar import SAR
 from monai_tta.methods.source import Source
 from monai_tta.methods.stag import STAG
 from monai_tta.methods.statistics import Statistics
@@ -23,6 +25,7 @@ __all__ = [
     "BlendAverage",
     "Careful",
     "ChoosePrompt",
+    "CoTTA",
     "Consistency",
     "DUA",
     "DyNA",
@@ -32,6 +35,7 @@ __all__ = [
     "MEMO",
     "MGG",
     "Rehearsal",
+    "SAR",
     "STAG",
     "Source",
     "Statistics",
