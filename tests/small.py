@@ -9,16 +9,22 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DUA,
+    MEMO,
     MGG,
+    SAR,
     STAG,
     VPTTA,
     AdaptiveInferer,
+    BlendAverage,
     Careful,
     ChoosePrompt,
     Consistency,
+    CoTTA,
     DyNA,
     GraTa,
     ImageEdit,
+    InTEnt,
     Rehearsal,
     Source,
     SourceLook,
@@ -34,6 +40,7 @@ from monai_tta.core.network_copy import network_digest
 from monai_tta.core.optimizers import Adam, Learned
 from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
+from monai_tta.core.selection import Auto
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.core.wrapper import Wrapper
@@ -150,8 +157,14 @@ ROWS = {
     "TowardSource": TowardSource(change="moments", look=SourceLook((0.0,), (1.0,), ((1.0,) * 6,))),
     "STAG": STAG(inner=TENT, weight=1.0, reading="row"),
     "VPTTA": VPTTA(optimizer=FAST, warm_up=50.0),
+    "BlendAverage": BlendAverage(),
+    "InTEnt": InTEnt(),
+    "DUA": DUA(momentum=0.5),
+    "SAR": SAR(select=Auto(), optimizer=FAST, reliable=1.0),
+    "CoTTA": CoTTA(select=Auto(), optimizer=FAST, decay=0.2, n_views=2, restyling=Restyling("mri")),
+    "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
 }
-NEEDS_RUNNING_STATS = {"VPTTA", "DyNA"}  # these refuse networks without BatchNorm
+NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
 
 
 def innermost(method):
@@ -175,6 +188,7 @@ def fitted(row, net, dims=3):
 
 
 LEARNERS = [name for name, method in ROWS.items() if isinstance(innermost(method), Descent)]
+REMEMBERING = [name for name, method in ROWS.items() if name in LEARNERS or method.is_continual]
 DESCENTS = [name for name in LEARNERS if isinstance(ROWS[name], Descent)]
 
 

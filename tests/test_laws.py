@@ -18,6 +18,7 @@ from tests.small import (
     LEARNERS,
     NEEDS_RUNNING_STATS,
     NORMS,
+    REMEMBERING,
     ROWS,
     changed,
     fitted,
@@ -87,7 +88,7 @@ def test_an_episodic_run_forgets_and_a_continual_one_remembers(row):
     assert torch.equal(episodic(second, net), alone)
     continual = inferer(ROWS[row], reset="never")
     continual(first, net)
-    assert torch.equal(continual(second, net), alone) == (row not in LEARNERS)
+    assert torch.equal(continual(second, net), alone) == (row not in REMEMBERING)
 
 
 @EACH_METHOD
@@ -99,6 +100,14 @@ def test_the_callers_grad_mode_changes_nothing(row):
             answer = inferer(ROWS[row])(x, net)
         assert torch.equal(answer, expected)
         assert torch.is_grad_enabled()
+
+
+def test_inference_mode_changes_nothing_where_all_weights_move():
+    net, x = network(), image()
+    method = changed(ROWS["Tent"], select=Everything())
+    with torch.inference_mode():
+        answer = inferer(method)(x, net)
+    assert torch.equal(answer, inferer(method)(x, net))
 
 
 @EACH_LEARNER

@@ -7,14 +7,20 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DUA,
+    MEMO,
     MGG,
+    SAR,
     STAG,
     VPTTA,
     AdaptiveInferer,
     Added,
+    BlendAverage,
     ChoosePrompt,
     Consistency,
+    CoTTA,
     GraTa,
+    InTEnt,
     MaskedContextTask,
     Prompt,
     Rehearsal,
@@ -36,10 +42,15 @@ from tests.promptable import TaskPrompted
 from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
+from tests.reference.cotta import confidence, cotta_stream
+from tests.reference.dua import dua_answers
 from tests.reference.grata import grata_step
+from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
+from tests.reference.memo import memo_step
 from tests.reference.mgg import mgg_loss, mgg_steps
 from tests.reference.rehearsal import rehearsal_steps
+from tests.reference.sar import reliable_entropy, sar_step
 from tests.reference.stag import stag_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
@@ -286,6 +297,107 @@ def test_stag(reading, equal_classes):
     loss = stag_step(adapted_net, affine, window(), LR, 0.7, reading, equal_classes)
     torch.testing.assert_close(answer, adapted_net(window()).detach(), rtol=1e-7, atol=1e-7)
     assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9)
+
+
+@pytest.mark.parametrize("statistics", ["volume", "window"])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_intent_and_its_control(balanced, statistics):
+    expected, weights, plain = intent_answer(network(), window(), balanced)
+    answer, case = adapted(InTEnt(balanced=balanced, statistics=statistics))
+    torch.testing.assert_close(answer.sigmoid(), expected.detach(), rtol=1e-7, atol=1e-7)
+    assert list(case.steps[0].notes.values()) == pytest.approx(weights.tolist(), rel=1e-6)
+    assert max(weights) - min(weights) > 0.1
+    answer, _ = adapted(BlendAverage(statistics=statistics))
+    torch.testing.assert_close(answer.sigmoid(), plain.detach(), rtol=1e-7, atol=1e-7)
+
+
+def images(count=3):
+    """A stream of images ``(1, 2, 12, 12)``."""
+    return torch.randn(count, 1, 2, 12, 12, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 1
+
+
+def test_dua():
+    run = AdaptiveInferer(12, method=DUA(), head="sigmoid", reset="never")
+    net = network()
+    for x, expected in zip(images(), dua_answers(network(), images()), strict=True):
+        torch.testing.assert_close(run(x, net), expected, rtol=1e-9, atol=1e-9)
+    assert run.cases[-1].steps[0].notes["share of this image"] == pytest.approx(0.1 * 0.94**3 + 0.005)
+
+
+def test_memo():
+    net = network()
+    loss = memo_step(net, window(), restyled, LR, 1 / 17)
+    answer, case = adapted(MEMO(optimizer=SGD(lr=LR, momentum=0.0), n_views=3, restyling=restyled))
+    torch.testing.assert_close(answer, blended_answer(net, window(), 1 / 17).detach(), rtol=1e-6, atol=1e-7)
+    assert case.steps[0].losses["loss"] == pytest.approx(loss, rel=1e-9) and case.n_moving == 407
+
+
+def test_sar():
+    net, affine = with_window_statistics(sharp := louder(network()))
+    velocity = [torch.zeros_like(tensor) for tensor in affine]
+    run = AdaptiveInferer(12, method=SAR(optimizer=SGD(lr=0.5, momentum=0.9, nesterov=False)), head="sigmoid", reset="never")
+    for x in images():
+        _, kept = reliable_entropy(net, x)
+        losses = sar_step(net, affine, x, velocity, 0.5)
+        torch.testing.assert_close(run(x, sharp), net(x).detach(), rtol=1e-6, atol=1e-7)
+        assert list(run.cases[-1].steps[0].losses.values()) == pytest.approx(losses, rel=1e-7)
+        assert 0.1 < kept.double().mean() < 0.9 and not run.cases[-1].steps[0].notes["recovered"]
+
+
+def louder(net):
+    """A network of larger logits, with sure and unsure answers."""
+    with torch.no_grad():
+        net[6].weight.mul_(8)
+    return net
+
+
+def test_sar_recovers_once_where_its_average_falls_and_takes_no_step_where_nothing_is_reliable():
+    net = louder(network())
+    method = SAR(optimizer=SGD(lr=20.0, momentum=0.0), reset_below=0.8)
+    shadow = method.begin(net, "sigmoid")
+    noted = []
+    for _ in range(12):
+        (step,) = method.adapt(shadow, window(), method.loss)
+        noted.append(step.notes["recovered"])
+        assert shadow.weight_distance == 0 or not noted[-1]
+        assert (shadow.average is None) == bool(noted[-1])
+    assert noted == [0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+    unsure = SAR(reliable=1e-9)
+    shadow = unsure.begin(net, "sigmoid")
+    unsure.adapt(shadow, window(), unsure.loss)
+    assert shadow.weight_distance == 0 and shadow.average is None
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.9])
+def test_cotta(threshold):
+    source = louder(network())
+    stream = images()
+    blended = BlendedBy(source)
+    shapes = [tensor.shape for tensor in source.parameters()]
+    restored = []
+    for number, x in enumerate(stream):
+        views = 2 if confidence(blended, x) < threshold else 0
+        draw = torch.Generator().manual_seed(number * 1_000_003 + views + 1)
+        restored.append([torch.rand(shape, generator=draw) < 0.3 for shape in shapes])
+    expected = cotta_stream(blended, stream, restyled, threshold, 0.8, restored, 0.5)
+    method = CoTTA(
+        optimizer=SGD(lr=0.5, momentum=0.0), decay=0.8, restore=0.3, confidence=threshold, n_views=2, restyling=restyled
+    )
+    run = AdaptiveInferer(12, method=method, head="sigmoid", reset="never")
+    for x, answer in zip(stream, expected, strict=True):
+        torch.testing.assert_close(run(x, source), answer, rtol=1e-6, atol=1e-7)
+    assert (run.cases[-1].weight_distance > 0.05) == (threshold > 0)  # where it is sure, the student has nothing to learn
+
+
+class BlendedBy(nn.Module):
+    """A network that normalises each image by its own statistics."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return blended_answer(self.net, x, 1.0)
 
 
 def test_view_average():

@@ -30,7 +30,7 @@ def checkpoint_blocks(module: nn.Module) -> int:
     """
     blocks = list(_blocks(module))
     for block in blocks:
-        block.forward = partial(_checkpointed, block.forward)
+        block.forward = partial(checkpointed, block.forward)
     return len(blocks)
 
 
@@ -43,7 +43,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run a block's own forward pass, keeping only its inputs for the backward pass."""
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)

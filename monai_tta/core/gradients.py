@@ -87,6 +87,19 @@ def displaced(moving: Sequence[Tensor], direction: Gradient, distance: float) ->
                 tensor.copy_(old)
 
 
+@contextmanager
+def holding(moving: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let tensors have other values inside a ``with`` block. Nothing is copied, and their own values are untouched meanwhile."""
+    own = [tensor.data for tensor in moving]
+    try:
+        for tensor, value in zip(moving, values, strict=True):
+            tensor.data = value.data
+        yield
+    finally:
+        for tensor, value in zip(moving, own, strict=True):
+            tensor.data = value
+
+
 def step_along(optimizer: torch.optim.Optimizer, gradient: Gradient, scale: float = 1.0) -> None:
     """One optimiser step along a gradient, with every group's learning rate multiplied by ``scale`` for this step."""
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]

@@ -81,6 +81,17 @@ class CountsUses:
         return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
 
+def running_statistics(layer: nn.Module) -> MeanAndVariance:
+    """The source's running mean and variance ``(C,)`` of a layer that has them."""
+    mean = layer.get_buffer("running_mean")
+    return mean, layer.get_buffer("running_var")
+
+
+def mixed(a: MeanAndVariance, b: MeanAndVariance, share: float) -> MeanAndVariance:
+    """``(1 - share) * a + share * b``, for means and for variances."""
+    return (1 - share) * a[0] + share * b[0], (1 - share) * a[1] + share * b[1]
+
+
 def begin_pass(module: nn.Module) -> None:
     """Start counting the uses of a network's layers anew. A shadow does so at each pass; whoever calls its parts does it here."""
     for layer in module.modules():

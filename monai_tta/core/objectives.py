@@ -7,8 +7,10 @@ size have equal weight however they are batched.
 
 from __future__ import annotations
 
+from math import log
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -48,6 +50,43 @@ def labels(logits: Tensor, head: Head) -> Tensor:
         head: what the channels stand for, "softmax" or "sigmoid".
     """
     return logits.argmax(1, keepdim=True) if head == "softmax" else logits > 0
+
+
+def class_log_probabilities(logits: Tensor, head: Head) -> Tensor:
+    """Log-probabilities ``(N, Q, C, *spatial)`` of the C answers to each of Q questions, in one form for both heads.
+
+    Softmax asks one question, with a class for each channel. Sigmoid asks one question per channel, with the answers no and yes.
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
+    """
+    if head == "softmax":
+        return logits.log_softmax(1).unsqueeze(1)
+    return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 2)
+
+
+def voxel_entropy(logits: Tensor, head: Head) -> Tensor:
+    """Entropy ``(N, Q, *spatial)`` of each question at each voxel, in nats, between 0 and `largest_entropy`.
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
+    """
+    log_p = class_log_probabilities(logits, head)
+    return -(log_p.exp() * log_p).sum(2)
+
+
+def largest_entropy(logits: Tensor, head: Head) -> float:
+    """The largest entropy that one question can have, in nats: log K for softmax, log 2 for sigmoid.
+
+    Thresholds of papers that classify images are shares of this, such as 0.4 in EATA and SAR.
+
+    Args:
+        logits: ``(N, K, *spatial)``.
+        head: what the channels stand for, "softmax" or "sigmoid".
+    """
+    return log(logits.shape[1] if head == "softmax" else 2)
 
 
 def half_entropy(logits: Tensor, head: Head) -> Tensor:

@@ -23,6 +23,7 @@ __all__ = [
     "LastBiases",
     "PromptParameters",
     "Auto",
+    "ExceptLast",
 ]
 
 
@@ -163,3 +164,47 @@ class Auto(Selection):
     def alternatives(self) -> tuple[Selection, ...]:
         """First what the papers move, then what comes nearest to it."""
         return NormAffine(), AttachedAffine(), LastBiases()
+
+
+@dataclass(frozen=True)
+class ExceptLast(Selection):
+    """What another selection finds, but for the last layers: in most networks the end of the decoder.
+
+    SAR spares the last block of a classifier in this way (Niu et al., ICLR 2023, arXiv 2302.12400).
+
+    Args:
+        inner: the other selection.
+        share: of the layers that it finds, how many to leave out, in [0, 1); rounded down.
+
+    Raises:
+        ValueError: for a share out of range.
+    """
+
+    inner: Selection = Auto()
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ValueError(f"share is in [0, 1), found {self.share}")
+
+    def __call__(self, network: nn.Module) -> list[str]:
+        """Names of the parameters of all but the last layers."""
+        names = self.inner(network)
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        spared = set(layers[len(layers) - int(self.share * len(layers)) :])
+        return [name for name in names if name.rpartition(".")[0] not in spared]
+
+    @property
+    def alternatives(self) -> tuple[Selection, ...]:
+        """Those of the other selection, each but for the last layers."""
+        return tuple(ExceptLast(one, self.share) for one in self.inner.alternatives)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The other selection's."""
+        return self.inner.files
+
+    @property
+    def record_name(self) -> str:
+        """With the other selection as records call it."""
+        return repr(self).replace(repr(self.inner), self.inner.record_name)

@@ -9,7 +9,7 @@ tensors are then its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from monai_tta.compute.fast_kernels import use_fast_kernels
 from monai_tta.compute.precision import Precision, at_least_float32, autocast_for
 from monai_tta.core.answer_form import AnswerReader
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.gradients import Gradient, displaced, finite, gradient, step_along
+from monai_tta.core.gradients import Gradient, displaced, finite, gradient, holding, step_along
 from monai_tta.core.network_copy import copy_sharing_parameters, in_fast_layout, set_eval_mode, widen_half_tensors
 from monai_tta.core.norm_uses import begin_pass
 from monai_tta.core.normalization import StatisticsFrom, with_statistics
@@ -50,8 +50,8 @@ class Shadow(HasNorms):
     memory layout) and ``optimizer``.
 
     Arguments of its functions: ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a scalar function of shadow and windows;
-    ``direction``, one gradient or None per moving tensor; ``distance``, a factor on it; ``seed``, a whole number; ``other``, a
-    shadow; ``state``, what `state` returned.
+    ``direction``, one gradient or None per moving tensor; ``distance``, a factor on it; ``values``, one tensor per moving tensor;
+    ``seed``, a whole number; ``other``, a shadow; ``state``, what `state` returned.
 
     Raises:
         CannotAdapt: when the selection finds nothing, or the network cannot be copied.
@@ -143,6 +143,10 @@ class Shadow(HasNorms):
     def displaced(self, direction: Gradient, distance: float) -> AbstractContextManager[None]:
         """A ``with`` block in which the moving tensors stand ``distance * direction`` away from where they are."""
         return displaced(self.moving, direction, distance)
+
+    def holding(self, values: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """A ``with`` block in which the moving tensors have other values, such as ``start``, the source's; for passes alone."""
+        return holding(self.moving, values)
 
     def step_along(self, direction: Gradient, scale: float = 1.0) -> None:
         """One optimiser step down a gradient, at ``scale`` times the learning rate.

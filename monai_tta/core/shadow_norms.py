@@ -22,13 +22,26 @@ class HasNorms:
         """How many normalisation layers kept the source's statistics because one voxel per channel has no variance."""
         return sum(m.kept_source for m in self.module.modules() if isinstance(m, AdaptiveNorm))
 
-    def pool_statistics(self, windows: Tensor) -> None:
-        """Pool normalisation statistics over these windows and keep them (only in layers with statistics="volume")."""
+    def pool_statistics(self, windows: Tensor, unbiased: bool = False) -> None:
+        """Pool normalisation statistics over these windows and keep them (only in layers with statistics="volume").
+
+        With ``unbiased``, layers normalise by biased variances meanwhile and keep unbiased ones, as BatchNorm does in training.
+        """
         layers = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.statistics == "volume"]
         if not layers:
             return
-        with _pooling(layers), torch.no_grad():
+        counts: dict[tuple[AdaptiveNorm, int], int] = {}
+
+        def count(layer: AdaptiveNorm, inputs: tuple[Tensor, ...]) -> None:
+            counts[layer, max(layer.use, 0)] = inputs[0].numel() // inputs[0].shape[1]
+
+        with _pooling(layers), self.before_norms(count), torch.no_grad():
             self(windows)
+        for layer in layers if unbiased else ():
+            layer.pooled = tuple(
+                None if one is None else (one[0], one[1] * (counts[layer, use] / (counts[layer, use] - 1)))
+                for use, one in enumerate(layer.pooled)
+            )
 
     def distances(self, windows: Tensor) -> list[float]:
         """How far the pooled statistics of these windows are from the source's.

@@ -26,7 +26,7 @@ from monai_tta.core.objectives import cross_entropy, full_entropy, half_entropy,
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
-from monai_tta.core.window_inputs import has_per_window_inputs
+from monai_tta.core.window_inputs import refuse_views_of_window_inputs
 
 __all__ = [
     "Task",
@@ -207,11 +207,8 @@ def _logits_of_views(shadow: Shadow, views: list[Tensor]) -> Iterator[Tensor]:
     Small windows do not keep a processor busy. Batching changes no result, because normalisation statistics are fixed or each
     window's own. Where the network takes more than windows, this belongs to windows in the order they have: one view at a time.
     """
-    if len(views) > 1 and has_per_window_inputs(*shadow.extra):
-        raise CannotAdapt(
-            "the network is given clicks, coordinates or a condition of each window's own, which a mirrored view would need "
-            "mirrored; choose a method without views"
-        )
+    if len(views) > 1:
+        refuse_views_of_window_inputs(*shadow.extra)
     n_windows = len(views[0])
     at_once = max(1, windows_at_once(views[0], shadow.voxels_at_once) // n_windows)
     if at_once > 1 and not any(shadow.extra) and len({view.shape for view in views}) == 1:

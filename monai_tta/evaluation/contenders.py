@@ -22,6 +22,10 @@ PAPER_LR = 1e-4  # beta, the learning rate of the GraTa paper
 CONTINUAL: dict[str, Any] = {"reset": "never"}
 BY_WINDOW: dict[str, Any] = {"learn": "window"}
 
+# The methods, besides those of `FAMILIES`, that are in each comparison with their defaults. All others run when they are named,
+# so that a new method does not make each comparison longer.
+ALWAYS_COMPARED = ("ImageEdit", "MGG", "Rehearsal", "STAG", "VPTTA")
+
 # GraTa without its gradients; without its look-ahead, also at the rate of a cosine of 0; without the sign of its cosine.
 ABLATIONS = ("Statistics, window, blend 1.0", "Consistency, beta", "Consistency, beta/4", "GraTa, random sign")
 
@@ -48,23 +52,23 @@ def chosen_contenders(protocol: Protocol, names: Sequence[str] = (), ablations: 
 
 
 def contenders(protocol: Protocol) -> list[Contender]:
-    """All rows of a comparison, family by family in the order of `FAMILIES`, then every other method with its defaults.
+    """All rows of a comparison, family by family in the order of `FAMILIES`, then those of `ALWAYS_COMPARED`.
 
-    One that is meant for streams is there twice, episodic and continual. One that needs to be told more is left out.
+    One that is meant for streams is there twice, episodic and continual.
     """
     rows = [row for family in FAMILIES for row in family(protocol)]
-    covered = {type(row.method).__name__ for row in rows}
-    for name in _with_defaults():
-        if name not in covered:
-            method = getattr(methods, name)()
-            rows.append(Contender(name, method))
-            if method.is_continual:
-                rows.append(Contender(f"{name}, continual", method, CONTINUAL))
-    return rows
+    return [*rows, *(row for name in ALWAYS_COMPARED for row in _defaults_of(name))]
+
+
+def _defaults_of(name: str) -> list[Contender]:
+    """A method with its defaults; twice if it is meant for streams, episodic and continual."""
+    method = getattr(methods, name)()
+    continual = [Contender(f"{name}, continual", method, CONTINUAL)] if method.is_continual else []
+    return [Contender(name, method), *continual]
 
 
 def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Contender]:
-    """The rows of a comparison over streams: Source and the named ones, or all.
+    """The rows of a comparison over streams: Source and the named ones, or all that are always compared.
 
     GraTa and its baselines are continual, and so is each further method that is meant for streams. GraTa is also run episodic,
     and Tent at a learning rate that ruins it, with and without restarts after a collapse. GraTa, and Tent at a learning rate at
@@ -96,7 +100,8 @@ def stream_contenders(protocol: Protocol, only: Sequence[str] = ()) -> list[Cont
     rows += [Contender(name, method, CONTINUAL) for name, method in made.items() if method.is_continual]
     known = {row.label: row for row in rows}
     refuse_unknown("contender", only, known)
-    return [row for label, row in known.items() if not only or label in ("Source", *only)]
+    wanted = ("Source", *only) if only else [label for label in known if label not in made or label in ALWAYS_COMPARED]
+    return [row for label, row in known.items() if label in wanted]
 
 
 def _with_defaults() -> list[str]:
@@ -170,13 +175,17 @@ def _trained_mirrors(protocol: Protocol) -> list[Contender]:
 
 
 def _only_when_named(protocol: Protocol) -> list[Contender]:
-    """GraTa that does not know whether its gradients agree or oppose each other, and parts that go with any method."""
+    """GraTa that does not know whether its gradients agree or oppose each other, parts that go with any method, and the methods
+    that have no row else, with their defaults. One that needs to be told more is left out.
+    """
     masked = Consistency(objective=MaskedContextTask(), optimizer=Adam(lr=PAPER_LR))
+    covered = {type(row.method).__name__ for row in contenders(protocol)}
     added = Consistency(objective=_task(protocol), select=Added(), optimizer=Adam(lr=10 * PAPER_LR))
     return [
         Contender("GraTa, random sign", GraTa(pseudo=_task(protocol), trust=RandomSign())),
         Contender("Consistency, masked context", masked),
         Contender("Consistency, added parameters", added),
+        *(row for name in _with_defaults() if name not in covered for row in _defaults_of(name)),
     ]
 
 

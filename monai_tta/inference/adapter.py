@@ -93,6 +93,7 @@ class Adapter:
         shadow.extra = self.extra
         self.has_learnt = True  # from here on the shadow is no longer as it was
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(windows.device.type, enabled=False):
+            windows = windows.clone() if windows.is_inference() else windows  # or no gradient could pass by them
             shadow.pool_statistics(windows)
             if self.method.learns:
                 self.steps += self.method.adapt(shadow, windows, self.method.loss)

@@ -1,7 +1,8 @@
 """The rows of a comparison: their names and order, which tables and commands rely on."""
 
+from monai_tta import methods
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.evaluation.contenders import chosen_contenders, contenders, stream_contenders
+from monai_tta.evaluation.contenders import ALWAYS_COMPARED, chosen_contenders, contenders, stream_contenders
 from monai_tta.evaluation.protocol import protocol_of
 
 LABELS = [
@@ -83,3 +84,15 @@ def test_some_rows_run_only_when_they_are_named():
     named = ["GraTa, random sign", "Consistency, masked context", "Consistency, added parameters"]
     assert [row.label for row in chosen_contenders(protocol, named)] == ["Source", *named]
     assert not {row.label for row in contenders(protocol)} & set(named)
+
+
+def test_every_method_that_runs_with_its_defaults_has_a_row_when_it_is_named():
+    protocol = protocol_of(BUNDLE)
+    always = {type(row.method).__name__ for row in contenders(protocol)}
+    rare = sorted(set(methods.__all__) - always - {"DyNA", "ChoosePrompt"})
+    assert not set(ALWAYS_COMPARED) & set(rare)
+    rows = chosen_contenders(protocol, rare)
+    assert [row.label for row in rows] == ["Source", *rare]
+    continual = ["MGG", *(row.label for row in rows if row.method.is_continual)]
+    streams = stream_contenders(protocol, continual)
+    assert {row.label for row in streams} == {"Source", *continual} and all(row.choices for row in streams[1:])

@@ -9,10 +9,10 @@ from monai_tta import Learned, Source, Tent
 from monai_tta.core.learned_optimizer import untrained_weights
 from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.inference.stream_files import StreamFileError, load_stream, save_stream
-from tests.small import LEARNERS, ROWS, image, inferer, network
+from tests.small import REMEMBERING, ROWS, image, inferer, network
 
 
-@pytest.mark.parametrize("row", LEARNERS)
+@pytest.mark.parametrize("row", REMEMBERING)
 def test_a_loaded_stream_answers_as_the_saved_one(row, tmp_path):
     net = network()
     first = inferer(ROWS[row], reset="never")
