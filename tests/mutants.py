@@ -5,11 +5,14 @@ Each mutant is a replacement in one file of a copy of the package; the working t
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 MUTANTS = {
@@ -264,6 +267,7 @@ MUTANTS = {
 TESTS = [
     "test_golden", "test_reference", "test_laws", "core", "compute", "inference", "guards",
 ]  # fmt: skip
+PROCESSES = "inference/test_processes"  # asked last: it starts many processes
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
     "compute/number_files.py": ["quality/test_gain_predictor", "core/test_learned_optimizer"],
@@ -353,7 +357,14 @@ OWN = {
     "compute/containers.py": ["inference/test_outputs"],
     "compute/watch_endings.py": ["inference/test_probabilities"],
 }
-NO_TESTS = 5  # pytest's exit code
+CAUGHT = 10  # exit codes of a mutant's process
+SURVIVED = 11
+# What is not of this project and takes seconds to import, once for all mutants.
+PRELOADED = (
+    "torch", "monai.bundle", "monai.engines", "monai.handlers", "monai.inferers", "monai.losses", "monai.metrics",
+    "monai.networks.nets", "monai.transforms", "nibabel", "SimpleITK", "scipy.ndimage", "sklearn.ensemble", "matplotlib.pyplot",
+    "typer.testing", "hypothesis", "jsonschema",
+)  # fmt: skip
 SLOW = "not profile and not cohort and not bundle_over"  # and about no mutant
 
 
@@ -384,34 +395,78 @@ def _stages(file: str) -> list[list[str]]:
     package, module = Path(file).parts[0], Path(file).stem
     namesake = [f"{package}/test_{module}"] if (ROOT / "tests" / package / f"test_{module}.py").exists() else []
     nearest = [[test] for test in (*namesake, package) if test in (*namesake, *TESTS)]
-    return [*nearest, [test for test in TESTS if test != package]]
+    return [*nearest, [test for test in TESTS if test != package], [PROCESSES]]
 
 
 def _all_tests() -> list[str]:
-    return [*TESTS, *sorted({test for tests in OWN.values() for test in tests})]
+    return [*TESTS, PROCESSES, *sorted({test for tests in OWN.values() for test in tests})]
 
 
 def _pass(copy: Path, tests: list[str]) -> bool:
-    """Whether these tests pass in this copy."""
+    """Whether these tests pass in this copy. They run in a fork of this process, which has torch and MONAI loaded."""
     files = [str(copy / "tests" / (f"{test}.py" if "test_" in test else test)) for test in tests]
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, "--rootdir", str(copy), *files]
-    done = subprocess.run(words, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True)
-    if done.returncode == NO_TESTS:
+    child = os.fork()
+    if not child:
+        os._exit(_run_pytest(copy, files))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise SystemExit(f"no test was run of {', '.join(tests)}: a mutant would seem to be caught")
-    return done.returncode == 0
+    return code == pytest.ExitCode.OK
+
+
+def _run_pytest(copy: Path, files: list[str]) -> int:
+    """Run these test files in this process, on the copy of the package; what they print is dropped."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)
+    sys.path.insert(0, str(copy))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("monai_tta", "tests")]:
+        del sys.modules[name]
+    file = str(copy / "tests" / f"{PROCESSES}.py")
+    last = [] if file in files else ["--ignore", file]
+    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, "--rootdir", str(copy), *last, *files]))
+
+
+def _survivors(names: list[str], workers: int) -> Iterator[tuple[str, bool]]:
+    """Each mutant, as it is done, and whether it survives. One process for each mutant, so many at once."""
+    waiting = list(reversed(names))
+    running: dict[int, str] = {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            name = waiting.pop()
+            child = os.fork()
+            if not child:
+                os._exit(_answer(name))
+            running[child] = name
+        child, status = os.wait()
+        code = os.waitstatus_to_exitcode(status)
+        if code not in (CAUGHT, SURVIVED):
+            raise SystemExit(f"mutant {running[child]!r}: it could not be told whether it survives")
+        yield running.pop(child), code == SURVIVED
+
+
+def _answer(name: str) -> int:
+    try:
+        return SURVIVED if survives(name) else CAUGHT
+    except BaseException:  # nothing may leave this process but an exit code: above is the code of the one that forked it
+        traceback.print_exc()
+        return 1
 
 
 def main() -> None:
     """Report every mutant; end with 1 when one survives."""
+    chosen = [name for name in MUTANTS if " ".join(sys.argv[1:]) in name]
+    for module in PRELOADED:
+        import_module(module)
     if not survives(None):
         raise SystemExit("the tests fail without any mutant: nothing could be learnt from them")
-    chosen = [name for name in MUTANTS if " ".join(sys.argv[1:]) in name]
     alive = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, lives in zip(chosen, pool.map(survives, chosen), strict=True):
-            alive += [name] if lives else []
-            sys.stdout.write(f"{'SURVIVED' if lives else 'caught  '}  {name}\n")
-            sys.stdout.flush()
+    for name, lives in _survivors(chosen, os.cpu_count() or 1):
+        alive += [name] if lives else []
+        sys.stdout.write(f"{'SURVIVED' if lives else 'caught  '}  {name}\n")
+        sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - len(alive)} of {len(chosen)} caught\n")
     raise SystemExit(1 if alive else 0)
 
