@@ -19,8 +19,10 @@ from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.labelled_data import LabelledDomain, labelled_cases
 from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain
+from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.nnunet_inferer import FoldsInferer
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.source_files import weights_file
 
@@ -107,7 +109,7 @@ def _answer(
     contender: Contender,
     number: int,
     domain: LabelledDomain,
-    inferer: Any,
+    inferer: AdaptiveInferer | FoldsInferer,
     bundle: SourceBundle,
     data: dict[str, Any],
 ) -> Answer:

@@ -49,9 +49,14 @@ def test_fast_is_exact_on_a_machine_without_half_width_arithmetic(row, monkeypat
     assert torch.equal(*answers)
 
 
-@pytest.mark.skipif(not NATIVE, reason="this machine has no native bfloat16")
+@pytest.fixture
+def with_bfloat16(monkeypatch):
+    """A machine that computes in bfloat16. Where it does not natively, torch emulates it."""
+    monkeypatch.setattr(arithmetics, "native_half_dtype", lambda device: torch.bfloat16)
+
+
 @pytest.mark.parametrize("backward", [False, True])
-def test_a_network_without_half_width_kernels_adapts_exactly(backward):
+def test_a_network_without_half_width_kernels_adapts_exactly(with_bfloat16, backward):
     def work(self, x):
         y = self.net(x)
         if y.dtype == torch.bfloat16 and (y.requires_grad or not backward):
@@ -73,7 +78,7 @@ def test_no_gradient_is_taken_through_float16(monkeypatch):
 
 
 @pytest.mark.parametrize("method", [ViewAverage(), Statistics(blend=0.3), TENT])
-def test_fast_answers_reach_the_stitcher_in_float32(method):
+def test_fast_answers_reach_the_stitcher_in_float32(with_bfloat16, method):
     seen = []
 
     class DtypeRecorder(SlidingWindowInferer):
