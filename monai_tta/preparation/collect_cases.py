@@ -20,6 +20,7 @@ from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_enough_cases
 from monai_tta.preparation.labelled_images import HeadOrAuto, check_fit, label_structures, paired_images, plain_tensor
+from monai_tta.preparation.temperature import scores_by_temperature
 from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.candidates import CandidatePool
 
@@ -132,14 +133,17 @@ def run_candidates(
     with torch.enable_grad():
         results = method.run_candidates(pool, windows)
     unadapted = results.unadapted.cpu()
+    structures = label_structures(label.cpu(), unadapted.shape[1], head)
     return calibration.add(
         group,
         results.source_features.cpu(),
         results.features.cpu(),
         torch.stack([trial.answer.probabilities.cpu() for trial in results.trials]),
         unadapted,
-        label_structures(label.cpu(), unadapted.shape[1], head),
+        structures,
         head,
+        results.structure_features,
+        scores_by_temperature(unadapted, structures, head),
     )
 
 

@@ -25,8 +25,9 @@ from monai_tta.preparation.examples import CalibrationCase
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("source_features", "features", "gains", "_probabilities", "_label", "_label_sizes")
+_ARRAYS += ("structure_features", "structure_dice", "temperature_scores")
 _NAME = re.compile(r"trial_(\d{5})\.npz")
 
 

@@ -144,8 +144,8 @@ class GainPredictor:
                 Forest(**{name: arrays[prefix + name] for name in Forest.__annotations__}) for prefix in ("", "prefilter_")
             )
             features = tuple(said["features"])
-            _check_forest(forest, len(features))
-            _check_forest(prefilter, 2 * len(features))
+            check_forest(forest, len(features))
+            check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
             return cls(forest, features, margin, prefilter, threshold, temperature, said["about"])
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
@@ -176,7 +176,7 @@ def exceeds_min_gain(weights: Floats, gain: Floats, min_gain: float = MIN_GAIN) 
     return bool(weights @ gain > min_gain)
 
 
-def _check_forest(forest: Forest, features: int) -> None:
+def check_forest(forest: Forest, features: int) -> None:
     """Refuse a forest in which some way does not lead down to a leaf."""
     n = len(forest.feature)
     inner = forest.feature >= 0
