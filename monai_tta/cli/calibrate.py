@@ -1,4 +1,4 @@
-"""`monai-tta calibrate`: make a bundle's gain predictor where the labels are."""
+"""`monai-tta calibrate`: make a bundle's gain predictor and its quality predictor where the labels are."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from monai_tta.cli.options import (
     help_end,
 )
 from monai_tta.cli.progress import show_progress
+from monai_tta.cli.quality_options import print_quality
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.quality.gain_predictor import GainPredictor
+    from monai_tta.quality.quality_predictor import QualityPredictor
 
 HELP_END = help_end("monai-tta calibrate BUNDLE --dataset-dir DATA --set split=source_val", codes=(0, 2, 3, 130))
 
@@ -52,7 +54,10 @@ def calibrate(
     bundle: CalibrationBundle,
     dataset_dir: Annotated[Path, typer.Option(help="the source's labelled data, as the bundle's evaluate config reads them")],
     out: Annotated[
-        Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
+        Path | None,
+        typer.Option(
+            help="the gain predictor's file, with the quality predictor beside it; models/gain_predictor.npz if not given"
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
@@ -69,6 +74,9 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Calibrate the gain predictor of `--method careful` on labelled, distorted source images.
+
+    The quality predictor comes with it: `monai-tta run` then says of every
+    mask, by any method, which Dice is to be expected, and how surely.
 
     Use images that the network was not trained on, at least five with
     something in their labels. The file holds numbers alone, no image and no
@@ -91,16 +99,20 @@ def calibrate(
             if not find_spec("sklearn"):  # told now, not after an hour of work
                 raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
             how = {"device": device, "config_files": config, "restart": restart}
-            predictor, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+            predictor, quality, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
+    from monai_tta.quality.predictor_files import quality_beside
+
     useless = predictor.useless_because()
     if as_json:
         found = {**predictor.about, "margin": predictor.margin}
-        print_json({"found": found, "written": str(file), "of no use because": useless, "left out": left_out})
+        written = {"written": str(file), "quality written": str(quality_beside(file))}
+        print_json({"found": found, "quality": quality.about, **written, "of no use because": useless, "left out": left_out})
     else:
         _print_predictor(predictor, file, useless)
+        print_quality(quality, quality_beside(file))
     if useless or left_out:
         raise typer.Exit(3)
 
@@ -114,34 +126,36 @@ def _calibrate(
     out: Path | None,
     trials: Path | None,
     **how: Any,
-) -> tuple[GainPredictor, Path, list[str]]:
-    """Calibrate and write; the predictor, its file, and a line for each image that was left out."""
+) -> tuple[GainPredictor, QualityPredictor, Path, list[str]]:
+    """Calibrate and write; both predictors, the gain predictor's file, and a line for each image that was left out."""
     from monai_tta.pipeline.checkpoint import checkpoint_name
     from monai_tta.pipeline.config_changes import ConfigChanges
     from monai_tta.preparation.calibrate import parse_keys
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
-    from monai_tta.quality.predictor_files import predictor_file
+    from monai_tta.quality.predictor_files import predictor_file, quality_beside
 
     chosen = CalibrationSettings(**settings)
     keys = parse_keys(entries)
     weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), ("evaluate",))
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
+    check_new_file(quality_beside(file))
     how |= {"keys": keys, "trials": trials or trials_folder(file)}
-    predictor, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
+    predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
     predictor.save(file)
-    return predictor, file, left_out
+    quality.save(quality_beside(file))
+    return predictor, quality, file, left_out
 
 
 def _show_progress(root: Path, dataset_dir: Path, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
-    """Calibrate and show how far it is; the predictor, and a line for each image that was left out."""
+    """Calibrate and show how far it is; both predictors, and a line for each image that was left out."""
     from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
     from monai_tta.preparation.collect_cases import Kept
 
     left_out = []
-    predictor = None
+    predictors: list[Any] = []
     with show_progress("calibrating", settings.size, "distorted images") as progress:
         for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, **how):
             if isinstance(done, Kept):
@@ -152,8 +166,9 @@ def _show_progress(root: Path, dataset_dir: Path, checkpoint: str, settings: Cal
                 left_out.append(done)
                 say(done, "red")
             else:
-                predictor = done
-    return predictor, left_out
+                predictors.append(done)
+    quality, predictor = predictors
+    return predictor, quality, left_out
 
 
 def _print_predictor(predictor: GainPredictor, file: Path, useless: str | None) -> None:

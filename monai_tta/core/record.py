@@ -31,7 +31,7 @@ def peak_memory() -> float | None:
 def reasons_on_record_alone() -> Iterator[None]:
     """A ``with`` block in which the inferer does not warn of what is on each case's record, because the caller reports that."""
     with warnings.catch_warnings():
-        for what in ("answered without adaptation", "the stream restarted"):
+        for what in ("answered without adaptation", "the stream restarted", "what the answer is worth"):
             warnings.filterwarnings("ignore", what)
         yield
 
@@ -72,12 +72,14 @@ class StructureQuality:
         dice: the expected Dice, in [0, 1].
         low: the lower end of the interval that holds the true Dice at the predictor's rate, in [0, 1].
         high: its upper end.
+        spread: how far the prediction is expected to be off, in Dice, above 0.
     """
 
     structure: int
     dice: float
     low: float
     high: float
+    spread: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import torch
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
+from monai_tta.core.network_copy import network_digest
 from monai_tta.pipeline.bundle_config import inference_digest
 from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
 from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
@@ -17,10 +18,12 @@ from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
+from monai_tta.preparation.fit_quality import fit_quality
 from monai_tta.preparation.labelled_images import check_enough_images
 from monai_tta.preparation.source_data import load_source
 from monai_tta.preparation.trials import KeptTrials, identity_of
 from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 
 def calibrate(
@@ -33,8 +36,10 @@ def calibrate(
     config_files: Sequence[str] = (),
     trials: Path | None = None,
     restart: bool = False,
-) -> Iterator[int | str | GainPredictor]:
-    """Calibrate a bundle's gain predictor on its labelled source data, read by its evaluate config (with ``keys`` set).
+) -> Iterator[int | str | QualityPredictor | GainPredictor]:
+    """Calibrate a bundle's gain predictor and its quality predictor on its labelled source data.
+
+    The data are read by the bundle's evaluate config (with ``keys`` set).
 
     The same as `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
 
@@ -52,7 +57,7 @@ def calibrate(
 
     Yields:
         after each distorted image, how many are done (as `Kept` where an earlier calibration did it); a line of text for each
-        image that cannot be read and is left out; at last the gain predictor.
+        image that cannot be read and is left out; at last the quality predictor, and then the gain predictor.
 
     Raises:
         BundleError: for a bundle without labelled cases.
@@ -64,8 +69,11 @@ def calibrate(
     how: dict[str, Any] = {"keys": keys, "device": device, "config_files": config_files, "trials": trials, "restart": restart}
     yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
     predictor = fit_predictor(calibration, settings.harm)
+    quality = fit_quality(calibration, settings.method.views, settings.budget)
     if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
         predictor.about[CHANGED_CONFIG] = digest
+        quality.about[CHANGED_CONFIG] = digest
+    yield quality
     yield predictor
 
 
@@ -92,6 +100,7 @@ def collect_bundle_cases(
     found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
     if found and all(is_there for is_there, _ in found):  # nothing is left to try, so no image need be read
         calibration.cases += [case for _, case in found if case is not None]
+        calibration.network = network_digest(source.bundle.network)
         yield Kept(settings.size)
         return
     images: list[Tensor] = []

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.core.answer_form import logits_of
-from monai_tta.core.network_copy import in_eval_mode
+from monai_tta.core.network_copy import in_eval_mode, network_digest
 from monai_tta.core.objectives import Head
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
@@ -82,6 +82,7 @@ def collect_cases(
         after each distorted image, how many are done; as `Kept` where an earlier calibration did it.
     """
     source = in_eval_mode(unwrap(network))
+    calibration.network = network_digest(source)
     pairs = [(plain_tensor(image).float(), plain_tensor(label).float()) for image, label in paired_images(images, labels)]
     resolved_head, pairs = check_fit(source, inferer, head, pairs)
     distort = Distortion(preserve=preserved_by([image for image, _ in pairs]))

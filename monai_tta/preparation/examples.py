@@ -59,10 +59,11 @@ class CalibrationCase:
 
 @dataclass
 class CalibrationSet:
-    """The calibration cases of one source network, which is called ``name``."""
+    """The calibration cases of one source network, which is called ``name``; ``network`` is its digest."""
 
     name: str
     cases: list[CalibrationCase] = field(default_factory=list)
+    network: str = ""
 
     def add(
         self,

@@ -19,16 +19,9 @@ from monai_tta.core.views import Views
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_scikit_learn, check_usable, flattened
 from monai_tta.preparation.temperature import best_temperature
+from monai_tta.quality.conformal import conformal_tails, interval_of
 from monai_tta.quality.gain_predictor import Floats, Forest
-from monai_tta.quality.quality_predictor import (
-    RATE,
-    QualityCurve,
-    QualityPredictor,
-    StructureModel,
-    conformal_tails,
-    interval_of,
-    spreads_of,
-)
+from monai_tta.quality.quality_predictor import LEVELS, RATE, QualityCurve, QualityPredictor, StructureModel, spreads_of
 from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, is_empty
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the forest's prediction, of which one is chosen
@@ -73,14 +66,11 @@ class Point:
         return _added(self.curve(table), self.residual.each(table).mean(0), self.share)
 
 
-def fit_quality(
-    calibration: CalibrationSet, network: str, views: Views, budget: int, rate: float = RATE
-) -> QualityPredictor:
+def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: float = RATE) -> QualityPredictor:
     """Fit the quality predictor of one network.
 
     Args:
         calibration: the network's calibration cases, described by structure.
-        network: the network's digest.
         views: in which answers were compared.
         budget: how many windows of an image were looked at.
         rate: the share of cases whose true Dice is to lie in the interval.
@@ -112,7 +102,7 @@ def fit_quality(
         "calibration error before": error_before,
         "calibration error after": error_after,
     }
-    return QualityPredictor(tuple(models), network, views, budget, rate, temperature, STRUCTURE_FEATURES, about)
+    return QualityPredictor(tuple(models), calibration.network, views, budget, rate, temperature, STRUCTURE_FEATURES, about)
 
 
 def _rows(calibration: CalibrationSet, folds: Sequence[int], structure: int) -> Rows:
@@ -141,10 +131,11 @@ def _fit_structure(rows: Rows, rate: float, n_cases: int) -> tuple[StructureMode
         forest = fit_forest(rows.table[~inside], np.abs(off[~inside]), rows.weight[~inside])
         spread[inside] = spreads_of(forest, rows.table[inside])
     point = fit_point(rows)
-    tails = _tails(off / spread, rows.adapted, rate, n_cases)
-    model = StructureModel(
-        point.curve, point.residual, point.share, fit_forest(rows.table, np.abs(off), rows.weight), tails
-    )
+    scores = off / spread
+    tails = _tails(scores, rows.adapted, rate, n_cases)
+    quantiles = np.stack([np.quantile(scores[rows.adapted == kind], LEVELS) for kind in (False, True)])
+    final_spread = fit_forest(rows.table, np.abs(off), rows.weight)
+    model = StructureModel(point.curve, point.residual, point.share, final_spread, tails, quantiles)
     return model, _held_out(rows, expected, spread, point, rate, n_cases)
 
 

@@ -35,15 +35,15 @@ def scores_by_temperature(unadapted: Tensor, label: Tensor, head: Head) -> Float
     """
     some = unadapted.float().transpose(0, 1).flatten(1)
     step = -(-some.shape[1] // MOST_VOXELS)
-    some = some[None, :, ::step]
-    truth = label.transpose(0, 1).flatten(1)[None, :, ::step]
+    some = some[None, :, ::step].contiguous()
+    truth = label.transpose(0, 1).flatten(1)[None, :, ::step].contiguous()
     rows = []
     for temperature in TEMPERATURES:
         p = foreground_channels(with_temperature(some, head, temperature), head)
         of_truth = torch.where(truth, p, 1 - p).clamp_min(LEAST_PROBABILITY)
         metric = CalibrationErrorMetric(calibration_reduction=CalibrationReduction.EXPECTED)
         metric(y_pred=p, y=truth.float())
-        rows.append((float(-of_truth.log().mean()), float(metric.aggregate())))
+        rows.append((float(-of_truth.log().mean()), float(torch.as_tensor(metric.aggregate()))))
     return np.array(rows)
 
 

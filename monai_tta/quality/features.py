@@ -109,7 +109,7 @@ def candidate_answers(
     agreements = [agreement(one, mean, shadow.head) for one in of_views]
     average = sum(agreements) / len(agreements)
     least = min(agreements)
-    first, second = (own_figures(p, of_views, shadow.head) if by_structure else None for p in (of_views[0], mean))
+    first, second = own_figures((of_views[0], mean), of_views, shadow.head) if by_structure else (None, None)
     unaugmented = CandidateAnswer(of_views[0], False, candidate_features, average, least, first)
     return unaugmented, CandidateAnswer(mean, True, candidate_features, average, least, second)
 

@@ -1,9 +1,9 @@
 """The quality predictor: from what an answer shows of each structure to the Dice it is expected to have, with an interval.
 
-For each structure it starts from the one signal that says most by itself, such as the Dice between answers in views, through a curve
-that only rises or only falls. A forest adds what the other figures know, as far as that held on images that were held out. The
-interval is conformal (Vovk et al. 2005; normalised residuals: Papadopoulos et al. 2008): on distorted source images that were held
-out, it held the true Dice in the stated share of cases. `monai-tta calibrate` fits it. Its file holds numbers only, and no pickle.
+For each structure it starts from the one signal that says most by itself, such as the Dice between answers in views, through a
+curve that only rises or only falls. A forest adds what the other figures know, as far as that held on images that were held out.
+The interval is conformal: on distorted source images that were held out, it held the true Dice in the stated share of cases.
+`monai-tta calibrate` fits it. Its file holds numbers only, and no pickle.
 
 Where a structure is not in the label, the Dice is 1 for an empty mask and 0 for any other.
 """
@@ -11,7 +11,6 @@ Where a structure is not in the label, the Dice is 1 for an empty mask and 0 for
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ import numpy as np
 from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.record import StructureQuality
 from monai_tta.core.views import Views
+from monai_tta.quality.conformal import interval_of
 from monai_tta.quality.gain_predictor import Floats, Forest, PredictorError, check_forest
 from monai_tta.quality.structure_features import STRUCTURE_FEATURES, is_empty
 
 FORMAT = 1
 RATE = 0.9  # of the cases, the share whose true Dice lies in the interval
 LEAST_SPREAD = 0.01  # in Dice: no prediction is more certain than that
-ROUNDING = 1e-6  # forests are kept in float32
+LEVELS = tuple(k / 100 for k in range(1, 100))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,7 @@ class StructureModel:
         spread: a forest that predicts how far the prediction is off, in Dice.
         tails: how many spreads below and above the prediction the interval ends: ``(2, 2)``, a row for the unadapted answer and
             one for all others.
+        scores: for the same two kinds, the `LEVELS` quantiles of (truth - prediction) / spread on held-out images, ``(2, 99)``.
     """
 
     curve: QualityCurve
@@ -69,6 +70,7 @@ class StructureModel:
     share: float
     spread: Forest
     tails: Floats
+    scores: Floats
 
     def expected(self, table: Floats) -> Floats:
         """Expected Dice of each row ``(rows, features)``, in [0, 1]."""
@@ -125,8 +127,20 @@ class QualityPredictor:
         found = []
         for number, (model, row) in enumerate(zip(self.structures, table, strict=True)):
             expected, low, high = (float(value[0]) for value in model.interval(row[None], adapted))
-            found.append(StructureQuality(structure=number + 1, dice=expected, low=low, high=high))
+            spread = float(spreads_of(model.spread, row[None])[0])
+            found.append(StructureQuality(structure=number + 1, dice=expected, low=low, high=high, spread=spread))
         return tuple(found)
+
+    def chance_below(self, quality: StructureQuality, adapted: bool, dice: float) -> float:
+        """How likely the true Dice of a structure is below some other, from 0 to 1, in steps of a hundredth.
+
+        Args:
+            quality: what was predicted.
+            adapted: whether of an answer that is not the source's own.
+            dice: the other Dice.
+        """
+        scores = self.structures[quality.structure - 1].scores[int(adapted)]
+        return float(np.mean(np.clip(quality.dice + scores * quality.spread, 0, 1) < dice))
 
     def save(self, path: Path) -> None:
         """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move."""
@@ -144,7 +158,12 @@ class QualityPredictor:
         arrays: dict[str, Any] = {}
         for k, model in enumerate(self.structures):
             arrays[f"{k}_numbers"] = np.array([model.curve.signal, model.curve.if_empty, model.share])
-            arrays |= {f"{k}_at": model.curve.at, f"{k}_dice": model.curve.dice, f"{k}_tails": model.tails}
+            arrays |= {
+                f"{k}_at": model.curve.at,
+                f"{k}_dice": model.curve.dice,
+                f"{k}_tails": model.tails,
+                f"{k}_scores": model.scores,
+            }
             for name, forest in (("residual", model.residual), ("spread", model.spread)):
                 arrays |= {f"{k}_{name}_{part}": array for part, array in vars(forest).items()}
         save_numbers(path, description, arrays)
@@ -178,40 +197,6 @@ def spreads_of(forest: Forest, table: Floats) -> Floats:
     return np.maximum(forest.each(table).mean(0), LEAST_SPREAD)
 
 
-def interval_of(expected: Floats, spread: Floats, tails: Floats) -> tuple[Floats, Floats]:
-    """The ends of the interval of each row, which holds the prediction itself and lies in [0, 1].
-
-    Args:
-        expected: Dice of each row.
-        spread: of each row, in Dice.
-        tails: where the interval ends, in spreads ``(rows, 2)``.
-    """
-    low = np.clip(np.minimum(expected + tails[:, 0] * spread, expected) - ROUNDING, 0, 1)
-    high = np.clip(np.maximum(expected + tails[:, 1] * spread, expected) + ROUNDING, 0, 1)
-    return low, high
-
-
-def conformal_tails(scores: Floats, rate: float, n: int) -> tuple[float, float]:
-    """Between which scores those of new cases lie at the stated rate: the conformal quantiles of both sides.
-
-    Of n exchangeable scores the ``floor((n + 1) a / 2)``-th smallest and the ``ceil((n + 1) (1 - a / 2))``-th, with a = 1 - rate; an
-    infinity where there are too few scores to say (Vovk et al. 2005). Where there are several scores to a case, n is the number of
-    cases, and the quantiles are at the same levels.
-
-    Args:
-        scores: truth less prediction, in spreads, in any order.
-        rate: in (0, 1).
-        n: how many of them are independent of each other.
-    """
-    ordered = np.sort(scores)
-    alpha = 1 - rate
-    below = floor((n + 1) * alpha / 2 + 1e-9)
-    above = ceil((n + 1) * (1 - alpha / 2) - 1e-9)
-    low = -np.inf if below < 1 else ordered[max(0, floor(below / n * len(ordered) + 1e-9) - 1)]
-    high = np.inf if above > n else ordered[min(len(ordered), ceil(above / n * len(ordered) - 1e-9)) - 1]
-    return float(low), float(high)
-
-
 def _model(arrays: dict[str, Any], k: int, n_features: int) -> StructureModel:
     """The model of one structure in a file."""
     signal, if_empty, share = arrays[f"{k}_numbers"].tolist()
@@ -223,4 +208,7 @@ def _model(arrays: dict[str, Any], k: int, n_features: int) -> StructureModel:
         forest = Forest(**{part: arrays[f"{k}_{name}_{part}"] for part in Forest.__annotations__})
         check_forest(forest, n_features)
         forests.append(forest)
-    return StructureModel(curve, forests[0], share, forests[1], arrays[f"{k}_tails"].reshape(2, 2))
+    tails, scores = arrays[f"{k}_tails"], arrays[f"{k}_scores"]
+    if tails.shape != (2, 2) or scores.shape != (2, len(LEVELS)) or np.isnan(tails).any():
+        raise ValueError("its intervals are of another form")
+    return StructureModel(curve, forests[0], share, forests[1], tails, scores)

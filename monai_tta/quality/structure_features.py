@@ -1,7 +1,7 @@
 """What an unlabelled answer shows of each of its structures: plain numbers, from which the worth of its mask is predicted.
 
-They need the answer itself and answers of the same network to mirrored and turned views of the same windows, so that they are there
-for every method and every kind of normalisation.
+They need the answer itself and answers of the same network to mirrored and turned views of the same windows, so that they are
+there for every method and every kind of normalisation.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from math import log
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_tta.core.label_free_metrics import foreground_fraction, hard_masks, mean_by_third, mean_entropy, structures
 from monai_tta.core.objectives import Head
 
-# Of the answers in views: Dice of the masks of each two of them, on average and at least; soft Dice with their mean, likewise; and
-# of the answer with their mean. The Dice between answers is the strongest simple signal of failure in Zenk et al. 2024, arXiv
+# Of the answers in views: Dice of the masks of each two of them, on average and at least; soft Dice with their mean, likewise;
+# and of the answer with their mean. The Dice between answers is the strongest simple signal of failure in Zenk et al. 2024, arXiv
 # 2406.03323.
 VIEW_FEATURES = (
     "pairwise Dice of views",
@@ -28,8 +27,9 @@ VIEW_FEATURES = (
     "least view agreement",
     "agreement with the mean of views",
 )
-# Of the answer: volumes as shares of all voxels and of foreground, and probability per voxel of mask, all as logarithms; mean binary
-# entropy at the mask's border and in the mask, and in all per voxel of mask, in nats; mean probability in the mask; the largest.
+# Of the answer: volumes as shares of all voxels and of foreground, and probability per voxel of mask, all as logarithms; mean
+# binary entropy at the mask's border and in the mask, and in all per voxel of mask, in nats; mean probability in the mask; the
+# largest.
 MASK_FEATURES = (
     "log volume",
     "log share of foreground",
@@ -74,19 +74,25 @@ def is_empty(table: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 @torch.no_grad()
-def own_figures(answer: Tensor, of_views: Sequence[Tensor], head: Head) -> Tensor:
-    """`VIEW_FEATURES` and `MASK_FEATURES` of an answer.
+def own_figures(answers: Sequence[Tensor], of_views: Sequence[Tensor], head: Head) -> list[Tensor]:
+    """`VIEW_FEATURES` and `MASK_FEATURES` of answers of one network.
 
     Args:
-        answer: probabilities ``(N, K, *spatial)``.
+        answers: probabilities ``(N, K, *spatial)``, e.g. the un-augmented answer, and the one averaged over views.
         of_views: at least two of the same shape, each from one view, brought back to the windows' own pose.
         head: what the probabilities stand for.
 
     Returns:
-        ``(structures, figures)``, float64, on the CPU.
+        for each answer ``(structures, figures)``, float64, on the CPU.
     """
-    columns = [*_figures_of_views(answer, of_views, head), *_figures_of_mask(answer, head)]
-    return torch.stack(columns, 1).double().cpu()
+    of_each = torch.stack([_voxels_last(structures(one, head)) for one in of_views])
+    mean = of_each.mean(0)
+    shared = _agreement_of_views(torch.stack([_voxels_last(hard_masks(one, head)) for one in of_views], 1), of_each, mean)
+    found = []
+    for answer in answers:
+        with_mean = _soft_dice(_voxels_last(structures(answer, head)), mean)
+        found.append(torch.stack([*shared, with_mean, *_figures_of_mask(answer, head)], 1).double().cpu())
+    return found
 
 
 @torch.no_grad()
@@ -114,19 +120,23 @@ def structure_table(own: Tensor, answer: Tensor, unadapted: Tensor, head: Head, 
     return torch.cat([own, change, torch.tensor(whole, dtype=torch.float64).expand(len(own), -1)], 1)
 
 
-def _figures_of_views(answer: Tensor, of_views: Sequence[Tensor], head: Head) -> list[Tensor]:
-    """`VIEW_FEATURES`, each ``(structures,)``."""
-    masks = torch.stack([_voxels_last(hard_masks(one, head)) for one in of_views], 1).float()
+def _agreement_of_views(masks: Tensor, of_each: Tensor, mean: Tensor) -> list[Tensor]:
+    """`VIEW_FEATURES` but the last, each ``(structures,)``.
+
+    Args:
+        masks: of each view, ``(structures, views, voxels)``.
+        of_each: probabilities ``(views, structures, voxels)``.
+        mean: their mean over views.
+    """
+    masks = masks.float()
     overlap = masks @ masks.transpose(1, 2)
     sizes = masks.sum(2)
     total = sizes[:, :, None] + sizes[:, None]
     dice = torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones_like(total))
-    first, second = torch.triu_indices(len(of_views), len(of_views), 1)
+    first, second = torch.triu_indices(masks.shape[1], masks.shape[1], 1)
     of_pairs = dice[:, first, second]
-    mean = torch.stack([_voxels_last(structures(one, head)) for one in of_views]).mean(0)
-    with_mean = torch.stack([_soft_dice(_voxels_last(structures(one, head)), mean) for one in of_views], 1)
-    of_answer = _soft_dice(_voxels_last(structures(answer, head)), mean)
-    return [of_pairs.mean(1), of_pairs.amin(1), with_mean.mean(1), with_mean.amin(1), of_answer]
+    with_mean = torch.stack([_soft_dice(one, mean) for one in of_each], 1)
+    return [of_pairs.mean(1), of_pairs.amin(1), with_mean.mean(1), with_mean.amin(1)]
 
 
 def _figures_of_mask(answer: Tensor, head: Head) -> list[Tensor]:
@@ -151,10 +161,14 @@ def _figures_of_mask(answer: Tensor, head: Head) -> list[Tensor]:
 
 
 def _border(masks: Tensor) -> Tensor:
-    """The voxels on either side of each mask's border, where ``(N, K', *spatial)`` has one, two or three spatial axes."""
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[masks.ndim - 3]
-    m = masks.float()
-    return (pool(m, 3, 1, 1) + pool(-m, 3, 1, 1)) > 0.5
+    """The voxels with a neighbour on the other side of the mask's border, along any axis of ``(N, K', *spatial)``."""
+    border = torch.zeros_like(masks)
+    for axis in range(2, masks.ndim):
+        n = masks.shape[axis] - 1
+        differs = masks.narrow(axis, 0, n) != masks.narrow(axis, 1, n)
+        border.narrow(axis, 0, n).logical_or_(differs)
+        border.narrow(axis, 1, n).logical_or_(differs)
+    return border
 
 
 def _log(masks: Tensor) -> Tensor:
