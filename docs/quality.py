@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai_tta.pipeline.triage import LOOK, REFUSE, USE, triage
 
 from monai_tta import AdaptiveInferer, Source, Statistics
 from monai_tta.core.label_free_metrics import hard_masks
@@ -27,6 +26,7 @@ from monai_tta.evaluation.protocol import Domain, protocol_of
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.night import head_of_bundle
 from monai_tta.pipeline.shipped_bundles import find_bundle
+from monai_tta.pipeline.triage import LOOK, REFUSE, USE, triage
 from monai_tta.preparation.calibrate import label_on_image_grid
 from monai_tta.preparation.examples import structure_dice
 from monai_tta.preparation.labelled_images import label_structures

@@ -295,7 +295,6 @@ OWN = {
     "quality/quality_predictor.py": ["quality/test_quality_predictor"],
     "quality/conformal.py": ["quality/test_quality_predictor"],
     "quality/structure_features.py": ["quality/test_quality_predictor"],
-    "quality/uncertainty.py": ["quality/test_quality_predictor"],
     "preparation/fit_quality.py": ["preparation/test_fit_quality"],
     "inference/predict_quality.py": ["inference/test_quality"],
     "quality/gain_predictor.py": ["quality/test_gain_predictor"],

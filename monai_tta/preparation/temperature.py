@@ -15,7 +15,7 @@ from torch import Tensor
 from monai_tta.core.label_free_metrics import structures as foreground_channels
 from monai_tta.core.objectives import Head
 from monai_tta.quality.gain_predictor import Floats
-from monai_tta.quality.uncertainty import with_temperature
+from monai_tta.quality.temperature import with_temperature
 
 TEMPERATURES = tuple(round(float(2 ** (k / 4)), 4) for k in range(-6, 13))  # from 0.35 to 8, a fourth root of two apart
 LEAST_PROBABILITY = 1e-7

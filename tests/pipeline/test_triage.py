@@ -13,7 +13,15 @@ NAMES = LabelNames({0: "background", 1: "anterior", 2: "posterior"})
 
 def case_of(*structures, **changes):
     """A case whose structures are expected to have these Dice, with the ends of their intervals."""
-    said = {"number": 0, "network": "Net", "method": "Source()", "head": "softmax", "learn": "volume", "reset": "volume", "seed": 0}
+    said = {
+        "number": 0,
+        "network": "Net",
+        "method": "Source()",
+        "head": "softmax",
+        "learn": "volume",
+        "reset": "volume",
+        "seed": 0,
+    }
     quality = tuple(
         StructureQuality(structure=k + 1, dice=dice, low=low, high=high, spread=0.1)
         for k, (dice, low, high) in enumerate(structures)

@@ -19,7 +19,7 @@ from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.predictor_files import as_quality_predictor
 from monai_tta.quality.quality_predictor import QualityPredictor
 from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, is_empty, own_figures, structure_table
-from monai_tta.quality.uncertainty import mutual_information, with_temperature
+from monai_tta.quality.temperature import with_temperature
 from tests.small import network, quality_stub
 
 COLUMN = STRUCTURE_FEATURES.index
@@ -175,15 +175,7 @@ class TestFigures:
         assert table[0, -3:].tolist() == [1, 2, 3] and is_empty(table).tolist() == [False, True]
 
 
-class TestUncertainty:
-    def test_mutual_information_is_that_computed_by_hand(self):
-        a, b = torch.tensor([0.9, 0.1]).view(1, 2, 1), torch.tensor([0.3, 0.7]).view(1, 2, 1)
-        expected = entropy([0.6, 0.4]) - (entropy([0.9, 0.1]) + entropy([0.3, 0.7])) / 2
-        assert float(mutual_information([a, b], "softmax")) == pytest.approx(expected, abs=1e-6)
-        assert float(mutual_information([a, a], "softmax")) == 0
-        both = expected + entropy([0.4, 0.6]) - (entropy([0.1, 0.9]) + entropy([0.7, 0.3])) / 2
-        assert float(mutual_information([a, b], "sigmoid")) == pytest.approx(both, abs=1e-6)
-
+class TestTemperature:
     def test_a_temperature_divides_logits(self):
         logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
         assert torch.allclose(with_temperature(logits.softmax(1), "softmax", 2.0), (logits / 2).softmax(1), atol=1e-6)
