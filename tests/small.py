@@ -224,7 +224,7 @@ def run(net, method=TENT, x=None, **options):
 
 
 def quality_stub(net, structures=2, dice=0.8, low=-1.0, high=0.8, spread=0.1, **choices):
-    """A quality predictor of a network that expects the same of every mask: ``dice``, from ``low`` to ``high`` spreads around it."""
+    """A quality predictor of a network that expects ``dice`` of every mask, from ``low`` to ``high`` spreads around it."""
     leaf = ([0], [-1], [0], [0], [0])
     kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
     zero, wide = (Forest(*[np.array(a, k) for a, k in zip((*leaf, [v]), kinds, strict=True)]) for v in (0.0, spread))
