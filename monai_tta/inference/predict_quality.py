@@ -21,6 +21,7 @@ from monai_tta.inference.first_pass import WindowScan, scan_windows
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
 from monai_tta.inference.window_selection import WindowSelector
+from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.quality_predictor import QualityPredictor
 from monai_tta.quality.structure_features import own_figures, structure_table
 
@@ -68,7 +69,7 @@ def quality_of(
             return _CaseFigures(request, settings, precision, settings.quality).predict(adapted, windows)
     except Exception as failure:  # the answer is there, and is worth having without this
         _log.debug("the quality could not be predicted", exc_info=failure)
-        kept = isinstance(failure, CannotAdapt | ValueError)
+        kept = isinstance(failure, CannotAdapt | PredictorError)  # others may name files
         return CaseQuality(note=str(failure) if kept else f"predicting the quality failed with {type(failure).__name__}")
 
 

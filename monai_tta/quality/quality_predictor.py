@@ -143,7 +143,11 @@ class QualityPredictor:
         return float(np.mean(np.clip(quality.dice + scores * quality.spread, 0, 1) < dice))
 
     def save(self, path: Path) -> None:
-        """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move."""
+        """Write the predictor as arrays and JSON (.npz), to a temporary name first and then in one move.
+
+        Args:
+            path: the file; one that is there is replaced.
+        """
         description = {
             "format": FORMAT,
             "features": self.features,
@@ -171,6 +175,9 @@ class QualityPredictor:
     @classmethod
     def load(cls, path: Path) -> QualityPredictor:
         """Read `save` back.
+
+        Args:
+            path: the file.
 
         Raises:
             PredictorError: for a file that is not there, cannot be read, or was written for other features.
