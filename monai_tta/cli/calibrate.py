@@ -1,4 +1,4 @@
-"""`monai-tta calibrate`: make a bundle's gain predictor where the source's images are, labelled or not."""
+"""`monai-tta calibrate`: make a bundle's gain and quality predictors where the source's images are, labelled or not."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from monai_tta.cli.options import (
     help_end,
 )
 from monai_tta.cli.progress import show_progress
+from monai_tta.cli.quality_options import print_quality
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.quality.gain_predictor import GainPredictor
+    from monai_tta.quality.quality_predictor import QualityPredictor
 
 HELP = """Calibrate the gain predictor of `--method careful` on distorted images of the source.
 
@@ -44,6 +46,10 @@ The results of all trials are kept. After Ctrl-C or a kill the same
 command goes on, and another --harm or a larger --size takes no trial
 again. They hold no image, name or shape; remove their folder when the
 predictor is done.
+
+With a label for each image the quality predictor comes with it:
+`monai-tta run` then says of every mask, by any method, which Dice is to
+be expected, and how surely.
 
 A predictor that gained nothing on held-out cases, or harmed too many, is
 of no use. The command says so and ends with 3. The file is written, and
@@ -85,7 +91,10 @@ def calibrate(
     images: Unlabelled = None,
     dataset_dir: DataOrNone = None,
     out: Annotated[
-        Path | None, typer.Option(help="the gain predictor's file; models/gain_predictor.npz in the bundle if not given")
+        Path | None,
+        typer.Option(
+            help="the gain predictor's file, with the quality predictor beside it; models/gain_predictor.npz if not given"
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     set_: Keys = [],  # noqa: B006
@@ -113,16 +122,24 @@ def calibrate(
                 raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
             how: dict[str, Any] = {"device": device, "config_files": config, "restart": restart}
             with as_images(images or [], CaseOptions(group, sequences)) as how["images"]:
-                predictor, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+                predictor, quality, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
+    from monai_tta.quality.predictor_files import quality_beside
+
     useless = predictor.useless_because()
     if as_json:
-        figures = {**predictor.about, "margin": predictor.margin}
-        print_json({"found": figures, "written": str(file), "of no use because": useless, "left out": left_out})
+        found = {**predictor.about, "margin": predictor.margin}
+        written = {"written": str(file), "quality written": str(quality_beside(file)) if quality else None}
+        about = quality.about if quality else None
+        print_json({"found": found, "quality": about, **written, "of no use because": useless, "left out": left_out})
     else:
         _print_predictor(predictor, file, useless)
+        if quality:
+            print_quality(quality, quality_beside(file))
+        else:
+            print_line("no quality predictor is made: without true labels nothing tells how good a mask is")
     if useless or left_out:
         raise typer.Exit(3)
 
@@ -144,8 +161,8 @@ def _calibrate(
     out: Path | None,
     trials: Path | None,
     **how: Any,
-) -> tuple[GainPredictor, Path, list[str]]:
-    """Calibrate and write; the predictor, its file, and a line for each image that was left out."""
+) -> tuple[GainPredictor, QualityPredictor | None, Path, list[str]]:
+    """Calibrate and write; both predictors, the gain predictor's file, and a line for each image that was left out."""
     from monai_tta.pipeline.checkpoint import checkpoint_name
     from monai_tta.pipeline.config_changes import ConfigChanges
     from monai_tta.pipeline.find_images import lines_on_skipped, search_images
@@ -153,7 +170,7 @@ def _calibrate(
     from monai_tta.preparation.calibrate import parse_keys
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
-    from monai_tta.quality.predictor_files import predictor_file
+    from monai_tta.quality.predictor_files import predictor_file, quality_beside
 
     chosen = CalibrationSettings(**settings)
     keys = parse_keys(entries)
@@ -161,24 +178,27 @@ def _calibrate(
     weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), elsewhere)
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
+    check_new_file(quality_beside(file))
     found = search_images(how["images"])
     for line in lines_on_skipped(found):
         say(line)
     names = image_names(found.images, found.roots, file.parent)
     how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": names}
-    predictor, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
+    predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
     predictor.save(file)
-    return predictor, file, left_out
+    if quality:
+        quality.save(quality_beside(file))
+    return predictor, quality, file, left_out
 
 
 def _show_progress(root: Path, dataset_dir: Path | None, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
-    """Calibrate and show how far it is; the predictor, and a line for each image that was left out."""
+    """Calibrate and show how far it is; both predictors, and a line for each image that was left out."""
     from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
     from monai_tta.preparation.collect_cases import Kept
 
     left_out = []
-    predictor = None
+    predictors: list[Any] = []
     with show_progress("calibrating", settings.size, "distorted images") as progress:
         for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, **how):
             if isinstance(done, Kept):
@@ -189,8 +209,9 @@ def _show_progress(root: Path, dataset_dir: Path | None, checkpoint: str, settin
                 left_out.append(done)
                 say(done, "red")
             else:
-                predictor = done
-    return predictor, left_out
+                predictors.append(done)
+    *quality, predictor = predictors
+    return predictor, quality[0] if quality else None, left_out
 
 
 def _print_predictor(predictor: GainPredictor, file: Path, useless: str | None) -> None:

@@ -31,8 +31,9 @@ from monai_tta.cli.options import (
     parse_changes,
 )
 from monai_tta.cli.progress import show_progress
+from monai_tta.cli.quality_options import Accept, NoQuality, QualityFile, QualityOptions, load_quality
 from monai_tta.cli.run_facts import RunRequest, facts_of
-from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes
+from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes, report_triage
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import find_method_name, named_method
 from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
@@ -57,6 +58,10 @@ records.json and records.csv say of each image what became of it, how much
 of each label its mask holds (in ml, where the image says how large a voxel
 is), and what went wrong where it failed. They name masks, never paths;
 --anonymous leaves the names out.
+
+Where the checkpoint has a quality predictor (see `monai-tta calibrate`), each
+mask comes with the Dice that is to be expected of it, and an interval.
+--accept 0.8 sorts the masks by it: use, look at, do not use.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -129,10 +134,15 @@ def run_images(
     anonymous: Anonymous = False,
     fix: Fix = False,
     check: CheckInputs = True,
+    quality: QualityFile = None,
+    no_quality: NoQuality = False,
+    accept: Accept = None,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
     options |= {"budget": parse_budget(budget), "main_output": main_output}
+    with report_errors():
+        worth = QualityOptions(quality, no_quality, accept)
     request = RunRequest(
         bundle=bundle,
         images=images,
@@ -149,6 +159,7 @@ def run_images(
         checks=Checks(reference, check, fix),
         options=options,
         cases=CaseOptions(group, sequences, prompts),
+        quality=worth,
     )
     with stop_in_order():
         with report_errors():
@@ -184,9 +195,12 @@ def _run(request: RunRequest, given: list[Path]) -> int:
             check_output_folder(request.out, [*given, *files])
             settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
             checked, depends = checked_inputs(source, weights_file(bundle, checkpoint), files, names, request.checks)
-            settings |= depends
+            predictor, depends_too = load_quality(source, bundle, checkpoint, changes, request.quality)
+            settings |= {**depends, **depends_too}
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
-            records = Records(request.out, facts_of(request, changes, source, method, checkpoint, settings), len(files))
+            facts = facts_of(request, changes, source, method, checkpoint, settings)
+            records = Records(request.out, facts, len(files))
+            options["quality"] = predictor
             todo = segment(source, files, request.out, method, names=names, run_log=log, checked=checked, **options)
             with (
                 closing(todo),
@@ -197,9 +211,10 @@ def _run(request: RunRequest, given: list[Path]) -> int:
                 for outcome in todo:
                     outcomes.append(outcome)
                     records.add(outcome)
-                    progress.advance(describe_outcome(outcome), counts=not outcome.earlier_run)
+                    progress.advance(describe_outcome(outcome, facts.names), counts=not outcome.earlier_run)
             records.write(finished=True)
-            code = report_outcomes(outcomes, request.out)
+            code = report_outcomes(outcomes, request.out, facts.names)
+            report_triage(outcomes, predictor, request.quality.accept)
             for line in lines_on_skipped(found):
                 say(line)
             log.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tta.cli.case_options import CaseOptions
+from monai_tta.cli.quality_options import QualityOptions
 
 if TYPE_CHECKING:
     from monai_tta.cli.check import Checks
@@ -48,6 +49,7 @@ class RunRequest:
     checks: Checks
     options: dict[str, Any]
     cases: CaseOptions
+    quality: QualityOptions = QualityOptions()
 
 
 def facts_of(
@@ -85,7 +87,7 @@ def facts_of(
         anonymous=request.anonymous,
         changes=changes.words(),
         cases=request.cases,
-        checks=request.checks.words(),
+        checks=[*request.checks.words(), *request.quality.words()],
     )
     settings = settings_on_record(bundle, checkpoint, method.record_name, source.device, request.guards, request.options, hashes)
     names = LabelNames.of_metadata(source.metadata())
@@ -124,7 +126,7 @@ def command_on_record(
         anonymous: whether the records name no case.
         changes: of the bundle's config, as words of the command line.
         cases: how files are grouped, and what is asked for.
-        checks: of the inputs, as words of the command line.
+        checks: of the inputs and of the masks' worth, as words of the command line.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]
@@ -173,6 +175,7 @@ def settings_on_record(
         "set_hash": hashes.get("--set", ""),
         "input_reference_hash": hashes.get("input reference", ""),
         "fix": hashes.get("fix", False),
+        "quality_predictor_hash": hashes.get("quality", ""),
         **{name: options.get(name, default) for name, default in DEFAULTS.items()},
     }
 

@@ -5,26 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monai_tta.cli.console import say
+from monai_tta.cli.console import print_line, print_table, say
+from monai_tta.pipeline.quality_words import quality_in_words
 
 if TYPE_CHECKING:
+    from monai_tta.pipeline.mask_labels import LabelNames
     from monai_tta.pipeline.records import Records
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.segment import Outcome
+    from monai_tta.quality.quality_predictor import QualityPredictor
 
 
-def describe_outcome(outcome: Outcome) -> str:
-    """One image's outcome in a few words."""
+def describe_outcome(outcome: Outcome, names: LabelNames | None = None) -> str:
+    """One image's outcome in a few words, with the names of the labels where they are known."""
     if outcome.earlier_run:
         return f"{outcome.label} was done before"
     if outcome.case is None:
         return f"{outcome.label} failed"
-    return f"{outcome.label} {'adapted' if outcome.case.adapted else 'unadapted'}, {outcome.case.seconds:.1f} s"
+    worth = quality_in_words(outcome.case, names)
+    how = "adapted" if outcome.case.adapted else "unadapted"
+    return f"{outcome.label} {how}, {outcome.case.seconds:.1f} s" + (f", {worth}" if worth else "")
 
 
-def report_outcomes(outcomes: list[Outcome], out: Path) -> int:
+def report_outcomes(outcomes: list[Outcome], out: Path, names: LabelNames | None = None) -> int:
     """Say how it went; 3 when an image failed, else 0."""
     report_reasons(outcomes)
+    report_quality(outcomes, names)
     failed = [outcome for outcome in outcomes if outcome.error]
     earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
@@ -47,6 +53,24 @@ def report_reasons(outcomes: list[Outcome]) -> None:
             say(f"{outcome.label}: unadapted answer: {outcome.case.reason}")
         if outcome.case and outcome.case.restarted:
             say(f"{outcome.label}: the stream was restarted: {outcome.case.restarted}")
+
+
+def report_quality(outcomes: list[Outcome], names: LabelNames | None) -> None:
+    """Say what each mask is expected to be worth, where a quality predictor says so, or why it could not."""
+    for outcome in outcomes:
+        if outcome.case and (words := quality_in_words(outcome.case, names)):
+            say(f"{outcome.label}: {words}")
+
+
+def report_triage(outcomes: list[Outcome], predictor: QualityPredictor | None, accept: float | None) -> None:
+    """Say which masks can be used, which to look at and which not to use, where the user named the Dice that they must have."""
+    if predictor is None or accept is None:
+        return
+    from monai_tta.pipeline.triage import triage, words_on_accepted
+
+    found = triage([(outcome.label, outcome.case) for outcome in outcomes if outcome.case], predictor, accept)
+    print_table(["mask of", f"Dice of {accept:g} or more", "worst structure: expected Dice"], [one.row() for one in found])
+    print_line(words_on_accepted(found, accept))
 
 
 def report_failures(outcomes: list[Outcome]) -> None:

@@ -14,12 +14,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.normalization import StatisticsFrom
-from monai_tta.core.objectives import Head
+from monai_tta.core.objectives import Head, probabilities
 from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
+from monai_tta.core.tasks import answers_of_views
+from monai_tta.core.views import Views
 
 Loss = Callable[[Shadow, Tensor], Tensor]
 
@@ -120,6 +123,28 @@ class AdaptationMethod(ABC):
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
         """Answer windows ``(N, C, *spatial)`` in the network's own container, and change nothing."""
         return shadow.outputs(windows)
+
+    def answer_in_views(self, shadow: Shadow, windows: Tensor, views: Views) -> tuple[Tensor, list[Tensor]]:
+        """Probabilities ``(N, K, *spatial)`` of what `predict` answers, and of the answers in single views (undone).
+
+        The quality of an answer is predicted from these. A method that averages over views itself gives the answers before they
+        are averaged, because averages over views hardly differ from each other. Changes nothing.
+
+        Args:
+            shadow: after it has adapted.
+            windows: the windows.
+            views: which mirrors and turns.
+        """
+        if self.answers_by_the_network:
+            of_views = answers_of_views(shadow, windows, views)
+        else:
+            poses = views.of(windows.shape[2:])
+            of_views = [pose.undo(self._probabilities(shadow, pose.apply(windows))) for pose in poses]
+        return of_views[0], of_views
+
+    def _probabilities(self, shadow: Shadow, windows: Tensor) -> Tensor:
+        """Probabilities of what `predict` answers."""
+        return probabilities(at_least_float32(shadow.reader.logits(self.predict(shadow, windows), shadow.head)), shadow.head)
 
     def consolidate(self, source: nn.Module, head: Head) -> dict[str, Tensor]:
         """Work between sessions, at night: new values for some of the source's state, which a new checkpoint gets.

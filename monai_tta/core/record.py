@@ -31,7 +31,7 @@ def peak_memory() -> float | None:
 def reasons_on_record_alone() -> Iterator[None]:
     """A ``with`` block in which the inferer does not warn of what is on each case's record, because the caller reports that."""
     with warnings.catch_warnings():
-        for what in ("answered without adaptation", "the stream restarted"):
+        for what in ("answered without adaptation", "the stream restarted", "what the answer is worth"):
             warnings.filterwarnings("ignore", what)
         yield
 
@@ -64,6 +64,25 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StructureQuality:
+    """What the mask of one structure is expected to be worth.
+
+    Args:
+        structure: its number among the network's structures, from 1.
+        dice: the expected Dice, in [0, 1].
+        low: the lower end of the interval that holds the true Dice at the predictor's rate, in [0, 1].
+        high: its upper end.
+        spread: how far the prediction is expected to be off, in Dice, above 0.
+    """
+
+    structure: int
+    dice: float
+    low: float
+    high: float
+    spread: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One image, what was done for it, and whether the answer is the adapted one.
 
@@ -93,6 +112,9 @@ class Case:
         reason: why the answer is the unadapted one; None where it is the adapted one.
         restarted: why a continual stream restarted with this image; None where it did not.
         input_check: what a check of the input found, and whether it was corrected; None where nothing is unusual or unchecked.
+        quality: what the answer is expected to be worth, for each structure; None where no quality predictor said so.
+        quality_unadapted: the same of the unadapted answer where the answer is an adapted one; else None.
+        quality_note: why a quality predictor could say nothing; None where it could, or there is none.
     """
 
     number: int
@@ -119,6 +141,9 @@ class Case:
     reason: str | None = None
     restarted: str | None = None
     input_check: str | None = None
+    quality: tuple[StructureQuality, ...] | None = None
+    quality_unadapted: tuple[StructureQuality, ...] | None = None
+    quality_note: str | None = None
 
     @property
     def adapted(self) -> bool:
@@ -143,6 +168,9 @@ class Case:
             raw: dict[str, Any] = json.loads(text)
             raw["shape"] = tuple(raw["shape"])
             raw["steps"] = tuple(Step(**step) for step in raw["steps"])
+            for name in ("quality", "quality_unadapted"):
+                if raw.get(name) is not None:
+                    raw[name] = tuple(StructureQuality(**one) for one in raw[name])
             return cls(**raw)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the record of a case: {error}") from error

@@ -47,6 +47,7 @@ class Adapter:
         self.scan = scan
         self.steps: list[Step] = []
         self.n_windows = 0
+        self.windows: Tensor | None = None  # those of the volume, where it was learnt from at once
         self.extra: Extra = scan.extra
         self.has_learnt = False
         self.shadow = self._prepared(shadow or self._fresh_shadow())
@@ -98,6 +99,8 @@ class Adapter:
             if self.method.learns:
                 self.steps += self.method.adapt(shadow, windows, self.method.loss)
         self.n_windows += len(windows)
+        if self.settings.learn == "volume":
+            self.windows = windows
 
     def answer_image(self) -> Any:
         """The inner inferer's answer, with each window answered by the shadow."""

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +15,16 @@ from monai_tta.compute.distributed import all_agree
 from monai_tta.compute.precision import Precision, lacks_half_kernel
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.core.objectives import Head
-from monai_tta.core.record import NOTHING_ADAPTS, Case, Step, peak_memory
+from monai_tta.core.record import NOTHING_ADAPTS, Case
 from monai_tta.core.shadow import Shadow
 from monai_tta.guards.evidence import MAX_GUARD_WINDOWS, spread_evenly
 from monai_tta.inference.adapter import NOTHING_USABLE, Adapter
+from monai_tta.inference.attempt import Attempt, record_of, seed_of
 from monai_tta.inference.case_evidence import evidence_of
 from monai_tta.inference.decision import changed_fraction, reason_to_refuse, reason_to_restart, reason_unchanged
 from monai_tta.inference.first_pass import WindowScan, scan_windows
 from monai_tta.inference.network import describe_failure
+from monai_tta.inference.predict_quality import quality_of
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
 from monai_tta.inference.unadapted import UnadaptedAnswer
@@ -39,26 +40,6 @@ class Answered:
     answer: Any
     case: Case
     shadow: Shadow | None = None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Attempt:
-    """What came of one attempt to adapt.
-
-    ``reason`` says why its answer is not kept (None: it is), ``restart`` why the continual stream should restart, and
-    ``lacks_kernel`` that the network has an operation without a half-width form.
-    """
-
-    answer: Any = None
-    reason: str | None = None
-    restart: str | None = None
-    lacks_kernel: bool = False
-    head: Head | Literal["auto"] = "auto"
-    shadow: Shadow | None = None
-    has_learnt: bool = False
-    n_windows: int = 0
-    steps: tuple[Step, ...] = ()
-    changed_fraction: float | None = None
 
 
 class Vote:
@@ -87,7 +68,8 @@ def answer_unadapted(request: Request, settings: Settings, reason: str | None) -
     unadapted = UnadaptedAnswer(request, settings.head)
     answer = unadapted.get()
     made = Attempt(reason=reason, head=settings.head)
-    return Answered(answer, _record(request, settings, made, unadapted, settings.precision, began))
+    quality = quality_of(request, settings, settings.precision, None, None)
+    return Answered(answer, record_of(request, settings, made, unadapted, settings.precision, began, quality=quality))
 
 
 def answer_adapted(request: Request, settings: Settings, carried: Shadow | None) -> Answered:
@@ -122,7 +104,9 @@ def answer_adapted(request: Request, settings: Settings, carried: Shadow | None)
     if made.reason is not None and (made.has_learnt or carried is None):
         shadow = None
     answer = made.answer if made.reason is None else unadapted.get()
-    return Answered(answer, _record(request, settings, made, unadapted, precision, began, shadow, restarted), shadow)
+    quality = quality_of(request, settings, precision, made.shadow if made.reason is None else None, made.windows)
+    case = record_of(request, settings, made, unadapted, precision, began, shadow, restarted, quality)
+    return Answered(answer, case, shadow)
 
 
 def attempt(
@@ -139,7 +123,7 @@ def attempt(
     try:
         selector = _selector(settings)
         scan = scan_windows(request, settings.head, precision, selector.offer if selector else None)
-        adapter = Adapter(request, settings, precision, _seed(request, settings), scan, carried)
+        adapter = Adapter(request, settings, precision, seed_of(request, settings), scan, carried)
         windows = _learn_from_volume(adapter, selector, vote) if selector else ()
         answer = adapter.answer_image()
         evidence = evidence_of(adapter, answer, unadapted, windows)
@@ -166,6 +150,7 @@ def _attempt_of(
         has_learnt=adapter.has_learnt,
         n_windows=adapter.n_windows,
         steps=tuple(adapter.steps),
+        windows=adapter.windows,
         **outcome,
     )
 
@@ -196,46 +181,3 @@ def _learn_from_volume(adapter: Adapter, selector: WindowSelector, vote: Vote) -
     guard_windows = spread_evenly(windows if pools else selector.at_least(windows, MAX_GUARD_WINDOWS))
     adapter.learn(torch.cat(windows))
     return guard_windows
-
-
-def _seed(request: Request, settings: Settings) -> int:
-    """The seed of the case's random draws: the same for each case, unless a continual stream goes over several."""
-    return settings.seed + request.number if settings.continual else settings.seed
-
-
-def _record(
-    request: Request,
-    settings: Settings,
-    made: Attempt,
-    unadapted: UnadaptedAnswer,
-    precision: Precision,
-    began: float,
-    shadow: Shadow | None = None,
-    restarted: str | None = None,
-) -> Case:
-    """The record of a case, which ends now."""
-    return Case(
-        number=request.number,
-        network=request.network_name,
-        method=settings.method.record_name,
-        head=unadapted.head or made.head,
-        learn=settings.learn,
-        reset=settings.reset,
-        seed=_seed(request, settings),
-        precision=precision,
-        shape=tuple(request.image.shape),
-        budget=settings.n_adaptation_windows,
-        n_windows=made.n_windows,
-        n_moving=sum(t.numel() for t in shadow.moving) if shadow else 0,
-        selected=shadow.selected if shadow else None,
-        steps=made.steps,
-        weight_distance=shadow.weight_distance if shadow else 0.0,
-        changed_fraction=made.changed_fraction,
-        seconds=time.perf_counter() - began,
-        seconds_unadapted=unadapted.seconds,
-        peak_memory=peak_memory(),
-        answers=request.reader.kind,
-        n_kept_source=shadow.n_kept_source if shadow else 0,
-        reason=made.reason,
-        restarted=restarted,
-    )

@@ -5,7 +5,6 @@ Every trap of MONAI and torch (docs/architecture.md) is handled in this package,
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,19 +20,20 @@ from torch import Tensor, nn
 
 from monai_tta.compute.precision import Precision
 from monai_tta.core.answer_form import AnswersAre
-from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case
 from monai_tta.guards.collapse import Collapse
 from monai_tta.inference.batches import batched, of_image
 from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted, nothing_adapts
-from monai_tta.inference.network import Network, check_input, fingerprint, unwrap
+from monai_tta.inference.network import Network, check_input, fingerprint, seen_inside
+from monai_tta.inference.news import news_of
 from monai_tta.inference.request import Request, reader_for
 from monai_tta.inference.settings import GuardLike, Settings
 from monai_tta.inference.streams import Stream, lock, streams
 from monai_tta.methods import GraTa
+from monai_tta.quality.predictor_files import as_quality_predictor
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 __all__ = ["AdaptiveInferer"]
 
@@ -84,13 +84,14 @@ class AdaptiveInferer(SlidingWindowInferer):
         together: adapt one continual stream in all processes of `torch.distributed`. Each learns from a case of its own at the
             same time, gradients are averaged, and all take the same step. All must answer equally many cases.
         inferer: a MONAI inferer to put around, instead of sliding windows ourselves.
+        quality: a `QualityPredictor` or its file, to have each answer's expected Dice on its record. It changes no answer.
         records: a file to which each case's record is added as a line of JSON, without names or pixels.
 
     The records of the last 1,000 cases are in ``cases``, too. An image that cannot be adapted gets the unadapted answer, with the
     reason on its record and one warning.
 
     Raises:
-        ValueError: for choices that exclude each other.
+        ValueError: for choices that exclude each other, or a quality predictor that cannot be read.
     """
 
     def __init__(
@@ -126,14 +127,15 @@ class AdaptiveInferer(SlidingWindowInferer):
         main_only: bool = False,
         answers: AnswersAre = "auto",
         inferer: Callable[..., Any] | None = None,
+        quality: QualityPredictor | str | PathLike[str] | None = None,
         records: str | PathLike[str] | None = None,
     ) -> None:
         monai_arguments: tuple[Any, ...] = (roi_size, sw_batch_size, overlap, mode, sigma_scale, padding_mode, cval, sw_device)
         monai_arguments += (device, progress, cache_roi_weight_map, cpu_thresh, buffer_steps, buffer_dim, with_coord)
         super().__init__(*monai_arguments)
         chosen: dict[str, Any] = dict(head=head, learn=learn, reset=reset, budget=budget, collapse=collapse, guard=guard)
-        chosen |= dict(seed=seed, precision=precision, recompute=recompute, together=together)
-        chosen |= dict(main_output=main_output, main_only=main_only, answers=answers)
+        chosen |= dict(seed=seed, precision=precision, recompute=recompute, together=together, main_output=main_output)
+        chosen |= dict(main_only=main_only, answers=answers, quality=as_quality_predictor(quality))
         self.settings = Settings(method=GraTa() if method is None else method, **chosen)
         self.inferer = inferer
         self.records = records
@@ -186,15 +188,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         def ask(image: Tensor, asked: Network) -> Any:
             return self.run_inner(image, asked, args, kwargs)
 
-        source: nn.Module | None = None
-        reason: str | None = None
-        try:
-            source = unwrap(network)
-            quiet = in_eval_mode(source)
-            network = network if quiet is source else quiet
-        except CannotAdapt as error:
-            source = None
-            reason = str(error)
+        network, source, reason = seen_inside(network)
         is_monais = type(self.inferer) in (type(None), SlidingWindowInferer)
         buffered = bool(getattr(self if self.inferer is None else self.inferer, "buffer_steps", None))
         request = Request(
@@ -242,9 +236,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         if self.records is not None:
             with lock, Path(self.records).open("a", encoding="utf-8") as file:
                 file.write(case.to_json() + "\n")
-        for what, why in (("answered without adaptation", case.reason), ("the stream restarted", case.restarted)):
-            kind = f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why or "")  # other figures make no new kind
-            is_asked_for = why == case.reason and not self.settings.method.adapts  # no adaptation is what the caller wants
-            if why is not None and kind not in self._warned and not is_asked_for:
+        for kind, words in news_of(case, self.settings.method.adapts):
+            if kind not in self._warned:
                 self._warned.add(kind)
-                warnings.warn(f"{what}: {why}", stacklevel=4)
+                warnings.warn(words, stacklevel=4)

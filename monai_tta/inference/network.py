@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.normalization import TooFewVoxels
 
 Network = Callable[..., Any]  # windows, maybe more -> logits, maybe in a container
@@ -56,6 +57,20 @@ def fingerprint(network: nn.Module) -> Fingerprint:
         sums = [float(t.sum() if t.dtype == torch.float64 else t.float().sum()).hex() for t in tensors]
     places = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
     return tuple((*place, total) for place, total in zip(places, sums, strict=True))
+
+
+def seen_inside(network: Network) -> tuple[Network, nn.Module | None, str | None]:
+    """What answers windows: the network, or a copy of it in eval mode; the module inside; and why there is none to be seen.
+
+    Args:
+        network: what an inferer was handed.
+    """
+    try:
+        source = unwrap(network)
+        quiet = in_eval_mode(source)
+    except CannotAdapt as error:
+        return network, None, str(error)
+    return (network if quiet is source else quiet), source, None
 
 
 def check_input(inputs: Tensor, network: Network, roi_size: Any) -> None:

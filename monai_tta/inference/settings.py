@@ -15,6 +15,7 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import Head
 from monai_tta.guards.base import Guard, as_guard
 from monai_tta.guards.collapse import Collapse
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 GuardLike = Guard | Callable[[Tensor, Tensor, str], str | None]
 
@@ -41,6 +42,7 @@ class Settings:
     main_output: Name | None = None
     main_only: bool = False
     answers: AnswersAre = "auto"
+    quality: QualityPredictor | None = None
 
     def __post_init__(self) -> None:
         self._check_values()

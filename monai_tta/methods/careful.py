@@ -19,14 +19,21 @@ from monai_tta.core.optimizers import Adam
 from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.source_look import SourceLook
-from monai_tta.core.tasks import view_average
+from monai_tta.core.tasks import answers_of_views, view_average
 from monai_tta.core.views import Views
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.statistics import Statistics
 from monai_tta.methods.toward_source import CHANGES, TowardSource
 from monai_tta.quality.candidates import CandidatePool, Contribution, TrialResults, try_candidate
-from monai_tta.quality.features import as_logits, candidate_row, feature_table, mixture, unaugmented_answer
+from monai_tta.quality.features import (
+    as_logits,
+    candidate_row,
+    feature_table,
+    mixture,
+    structure_tables,
+    unaugmented_answer,
+)
 from monai_tta.quality.gain_predictor import MIN_GAIN, GainPredictor
 from monai_tta.quality.predictor_files import UNIVERSAL, load_predictor, predictor_file, read_predictor
 
@@ -165,7 +172,7 @@ class Careful(AdaptationMethod):
         Args:
             pool: a shadow that this method began.
             windows: the adaptation windows.
-            predictor: its prefilter may say that candidates need not run; None runs them all.
+            predictor: its prefilter may say that candidates need not run; None runs them all, and describes each structure.
             look: of the source's images, for `usual_candidates`; the predictor's own where there is one.
 
         Raises:
@@ -173,7 +180,8 @@ class Careful(AdaptationMethod):
         """
         look = predictor.look if predictor else look
         source, *others = self.candidates or usual_candidates(pool.source, len(windows), look)
-        trials = try_candidate(source, pool, windows, self.views)
+        in_full = predictor is None
+        trials = try_candidate(source, pool, windows, self.views, in_full)
         unadapted = unaugmented_answer(pool, windows)
         distances = pool.distances(windows)
         source_features = feature_table([t.answer for t in trials], unadapted, pool.head, distances)
@@ -181,9 +189,10 @@ class Careful(AdaptationMethod):
             raise CannotAdapt("the gain predictor's prefilter expects no gain, from the source's own answers")
         for candidate in others:
             with suppress(CannotAdapt, FloatingPointError, TooFewVoxels):  # one candidate may fail on this image; others may not
-                trials += try_candidate(candidate, pool, windows, self.views)
+                trials += try_candidate(candidate, pool, windows, self.views, in_full)
         features = feature_table([t.answer for t in trials], unadapted, pool.head, distances)
-        return TrialResults(tuple(trials), unadapted, features, source_features)
+        by_structure = structure_tables([t.answer for t in trials], unadapted, pool.head, distances) if in_full else None
+        return TrialResults(tuple(trials), unadapted, features, source_features, by_structure)
 
     def predict(self, shadow: Shadow, windows: Tensor) -> Any:
         """The weighted mean, in the network's own form. Its other outputs, if it has any, are the weightiest candidate's."""
@@ -191,6 +200,24 @@ class Careful(AdaptationMethod):
         weightiest = max(pool.contributions, key=lambda contribution: contribution.weight).shadow
         logits = as_logits(self._mean_answer(pool, windows), pool.head)
         return pool.reader.answer_of(logits, pool.head, lambda: weightiest.outputs(windows))
+
+    def answer_in_views(self, shadow: Shadow, windows: Tensor, views: Views) -> tuple[Tensor, list[Tensor]]:
+        """The mixture, and mixtures of the contributing candidates' answers in single views.
+
+        Args:
+            shadow: of this method.
+            windows: ``(N, C, *spatial)``.
+            views: which mirrors and turns.
+        """
+        pool = _pool(shadow)
+        total = sum(c.weight for c in pool.contributions)
+        of_views: list[Tensor] = []
+        for contribution in pool.contributions:
+            contribution.shadow.extra = pool.extra
+            own = answers_of_views(contribution.shadow, windows, views)
+            parts = [contribution.weight / total * p for p in own]
+            of_views = [a + b for a, b in zip(of_views, parts, strict=True)] if of_views else parts
+        return self._mean_answer(pool, windows), of_views
 
     def _mean_answer(self, pool: CandidatePool, windows: Tensor) -> Tensor:
         """The weighted mean of the candidates' probabilities ``(N, K, *spatial)``."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from monai_tta.core.method import NoLearning
 from monai_tta.core.shadow import Shadow
-from monai_tta.core.tasks import view_average
+from monai_tta.core.tasks import answers_of_views, view_average
 from monai_tta.core.views import Views
 from monai_tta.quality.features import as_logits
 
@@ -35,3 +35,13 @@ class ViewAverage(NoLearning):
         """Logits ``(N, K, *spatial)`` of the views' mean probabilities, or these where the network answers probabilities."""
         logits = as_logits(view_average(shadow, windows, self.views), shadow.head)
         return shadow.reader.answer_of(logits, shadow.head, lambda: shadow.outputs(windows))
+
+    def answer_in_views(self, shadow: Shadow, windows: Tensor, views: Views) -> tuple[Tensor, list[Tensor]]:
+        """The views' mean, and the network's own answers in single views.
+
+        Args:
+            shadow: of this method.
+            windows: ``(N, C, *spatial)``.
+            views: which mirrors and turns the single answers are of.
+        """
+        return view_average(shadow, windows, self.views), answers_of_views(shadow, windows, views)

@@ -1,4 +1,4 @@
-"""Which method suits a bundle's checkpoint: with the gain predictor that belongs to it, where there is one."""
+"""Which method suits a bundle's checkpoint, and what says what its masks are worth: by the predictors that belong to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 from torch import nn
 
 from monai_tta.core.method import AdaptationMethod
+from monai_tta.core.network_copy import in_eval_mode, network_digest
 from monai_tta.core.normalization import has_running_stats
+from monai_tta.inference.network import unwrap
 from monai_tta.methods import Careful, Source, Statistics
 from monai_tta.pipeline.bundle_config import BundleError, inference_digest
 from monai_tta.pipeline.config_changes import ConfigChanges
-from monai_tta.quality.predictor_files import predictor_file, read_predictor
+from monai_tta.quality.gain_predictor import PredictorError
+from monai_tta.quality.predictor_files import as_quality_predictor, predictor_file, quality_file, read_predictor
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 CHANGED_CONFIG = "config changed to"  # what a predictor's `about` calls the hash of a config with --set and --config
 BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
@@ -82,3 +86,36 @@ def check_predictor_config(weights: Path, method: AdaptationMethod, root: Path, 
             f"{file.name} was calibrated with other changes of the config (--set, --config) than are given now: give the same, "
             "calibrate again, or choose another method"
         )
+
+
+def find_quality(
+    network: nn.Module, weights: Path, root: Path, changes: ConfigChanges, named: Path | None = None
+) -> tuple[QualityPredictor | None, str | None]:
+    """The quality predictor for a bundle's checkpoint.
+
+    Args:
+        network: the source network, with these weights.
+        weights: the checkpoint's file.
+        root: the bundle's folder.
+        changes: what is laid over the bundle's config.
+        named: the predictor's file; None for the one beside the checkpoint.
+
+    Returns:
+        the predictor, and None; or None, and why there is none.
+
+    Raises:
+        PredictorError: for a file that cannot be read, or a named one that does not fit the network or the config.
+    """
+    file = quality_file(weights) if named is None else named
+    if named is None and not file.is_file():
+        return None, f"{weights.name} has no quality predictor; `monai-tta calibrate` makes one"
+    predictor = as_quality_predictor(file)
+    assert predictor is not None
+    lack = None
+    if predictor.network != network_digest(in_eval_mode(unwrap(network))):
+        lack = f"{file.name} was fitted to another network or other weights than {weights.name}; calibrate again"
+    elif predictor.about.get(CHANGED_CONFIG, "") != inference_digest(root, changes):
+        lack = f"{file.name} was fitted with other changes of the config (--set, --config) than are given now; calibrate again"
+    if lack is not None and named is not None:
+        raise PredictorError(lack)
+    return (predictor, None) if lack is None else (None, lack)

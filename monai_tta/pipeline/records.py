@@ -25,6 +25,7 @@ from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelAmount, LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.private_text import without_paths
+from monai_tta.pipeline.quality_words import quality_columns, quality_in_words, quality_on_record
 from monai_tta.pipeline.segment import Outcome
 
 SCHEMA = "monai_tta.records"
@@ -135,14 +136,14 @@ class Records:
             "number": outcome.number,
             **names,
             "status": "failed" if case is None else "adapted" if case.adapted else "unadapted",
-            "in_words": _in_words(case, reason, error),
+            "in_words": _in_words(case, reason, error, self.facts.names),
             "reason": reason,
             "error": error,
             "notes": [private(note) for note in outcome.notes],
             "labels": labels,
             "labels_note": note,
             "seconds": case.seconds if case else outcome.seconds,
-            **(_details(case, private(case.restarted)) if case else {}),
+            **({**_details(case, private(case.restarted)), **quality_on_record(case, self.facts.names)} if case else {}),
         }
 
     def _labels(self, outcome: Outcome) -> tuple[list[dict[str, Any]], str | None]:
@@ -180,21 +181,22 @@ def as_csv(document: Mapping[str, Any]) -> str:
     """
     cases = document["cases"]
     columns = ["number", *([] if document["run"]["anonymous"] else ["name", "masks"]), "status", "in_words", "seconds"]
-    labels = list(dict.fromkeys(name for case in cases for name in _amounts(case["labels"])))
+    labels = list(dict.fromkeys(name for case in cases for name in {**_amounts(case["labels"]), **quality_columns(case)}))
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow([_cell(name) for name in (*columns, *labels)])
     for case in cases:
-        amounts = _amounts(case["labels"])
+        amounts = {**_amounts(case["labels"]), **quality_columns(case)}
         own = [case[name] if name != "masks" else "; ".join(case[name]) for name in columns]
         table.writerow([_cell(value) for value in (*own, *(amounts.get(name) for name in labels))])
     return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _in_words(case: Case | None, reason: str | None, error: str | None) -> str:
+def _in_words(case: Case | None, reason: str | None, error: str | None, names: LabelNames) -> str:
     if case is None:
         return f"failed: {error}"
     found = f"; its input is {case.input_check}" if case.input_check else ""
+    found += f"; {worth}" if (worth := quality_in_words(case, names)) else ""
     if reason is not None:
         return f"unadapted answer: {reason}{found}"
     on = f" on {case.n_windows} window{'s' if case.n_windows != 1 else ''}" if case.n_windows else ""

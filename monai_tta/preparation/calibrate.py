@@ -8,17 +8,20 @@ from typing import Any
 
 from torch import Tensor
 
+from monai_tta.core.network_copy import network_digest
 from monai_tta.pipeline.bundle_config import inference_digest
 from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
 from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
-from monai_tta.preparation.examples import CalibrationSet
+from monai_tta.preparation.examples import GIVEN, CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
+from monai_tta.preparation.fit_quality import fit_quality
 from monai_tta.preparation.labelled_images import check_enough_images, where_labels_come_from
 from monai_tta.preparation.source_images import open_source_images
 from monai_tta.preparation.trials import KeptTrials, identity_of
 from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 
 def calibrate(
@@ -33,8 +36,8 @@ def calibrate(
     restart: bool = False,
     images: Sequence[Path] = (),
     names: Sequence[str] = (),
-) -> Iterator[int | str | GainPredictor]:
-    """Calibrate a bundle's gain predictor on images of its source.
+) -> Iterator[int | str | QualityPredictor | GainPredictor]:
+    """Calibrate a bundle's gain predictor and its quality predictor on images of its source.
 
     Unlabelled images are read by its inference config, and the network's own answers to them are their labels. Labelled ones are
     listed and read by its evaluate config. An image that is among both counts once, with its label. Otherwise the same as
@@ -56,7 +59,8 @@ def calibrate(
 
     Yields:
         after each distorted image, how many are done (as `Kept` where an earlier calibration did it); a line of text for each
-        image that cannot be read and is left out; at last the gain predictor.
+        image that cannot be read and is left out; at last the quality predictor, where every image has a
+        label, and then the gain predictor.
 
     Raises:
         BundleError: for a bundle without labelled cases where a ``dataset_dir`` is given.
@@ -69,8 +73,13 @@ def calibrate(
     how |= {"images": images, "names": names}
     yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
     predictor = fit_predictor(calibration, settings.harm)
+    quality = fit_quality(calibration, settings.method.views, settings.budget) if calibration.labels == GIVEN else None
     if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
         predictor.about[CHANGED_CONFIG] = digest
+        if quality:
+            quality.about[CHANGED_CONFIG] = digest
+    if quality:
+        yield quality
     yield predictor
 
 
@@ -103,6 +112,7 @@ def collect_bundle_cases(
         calibration.look = kept.read_look()
         if found and calibration.look and all(is_there for is_there, _ in found):  # nothing is left to try: no image need be read
             calibration.cases += [case for _, case in found if case is not None]
+            calibration.network = network_digest(source.bundle.network)
             yield Kept(settings.size)
             return
         pairs: list[tuple[Tensor, Tensor | None]] = []

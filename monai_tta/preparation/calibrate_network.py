@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from monai.inferers import SlidingWindowInferer
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
+from monai_tta.preparation.fit_quality import NEEDS_LABELS, fit_quality
 from monai_tta.preparation.labelled_images import HeadOrAuto
 from monai_tta.quality.gain_predictor import GainPredictor
 
@@ -29,6 +31,7 @@ def calibrate_network(
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    quality: Path | None = None,
 ) -> GainPredictor:
     """Calibrate a gain predictor for `Careful` on images of the network's source, labelled or not.
 
@@ -49,6 +52,8 @@ def calibrate_network(
         settings: how thorough, and how much harm.
         name: what the predictor's ``about`` calls the network; the name of its class unless told otherwise.
         progress: called with the number of distorted images that are done, and of all.
+        quality: a file to which the network's quality predictor is written, for ``AdaptiveInferer(quality=...)``; None for none. It needs a label
+            for each image.
 
     Returns:
         the gain predictor. ``predictor.about`` says how it did on held-out images. A warning says where it is of no use, see
@@ -60,12 +65,16 @@ def calibrate_network(
         ImportError: when scikit-learn is not installed.
     """
     check_scikit_learn()
+    if quality is not None and (labels is None or any(label is None for label in labels)):
+        raise ValueError(NEEDS_LABELS)  # told now, not after an hour of work
     calibration = CalibrationSet(name or type(network).__name__)
     cutter = SlidingWindowInferer(roi_size) if inferer is None else inferer
     for done in collect_cases(calibration, network, images, labels, head=head, inferer=cutter, settings=settings):
         if progress is not None:
             progress(done, settings.size)
     predictor = fit_predictor(calibration, settings.harm)
+    if quality is not None:
+        fit_quality(calibration, settings.method.views, settings.budget).save(quality)
     if useless := predictor.useless_because():
         warnings.warn(f"this gain predictor is of no use: {useless}", stacklevel=2)
     return predictor

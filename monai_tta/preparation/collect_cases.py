@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.core.answer_form import logits_of
-from monai_tta.core.network_copy import in_eval_mode
+from monai_tta.core.network_copy import in_eval_mode, network_digest
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean_look
 from monai_tta.inference.network import unwrap
@@ -29,6 +29,7 @@ from monai_tta.preparation.labelled_images import (
     plain_tensor,
     where_labels_come_from,
 )
+from monai_tta.preparation.temperature import scores_by_temperature
 from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.candidates import CandidatePool
 
@@ -91,6 +92,7 @@ def collect_cases(
         after each distorted image, how many are done; as `Kept` where an earlier calibration did it.
     """
     source = in_eval_mode(unwrap(network))
+    calibration.network = network_digest(source)
     given = [
         (plain_tensor(image).float(), None if label is None else plain_tensor(label).float())
         for image, label in paired_images(images, labels)
@@ -149,14 +151,17 @@ def run_candidates(
     with torch.enable_grad():
         results = method.run_candidates(pool, windows, look=calibration.look)
     unadapted = results.unadapted.cpu()
+    structures = label_structures(label.cpu(), unadapted.shape[1], head)
     return calibration.add(
         group,
         results.source_features.cpu(),
         results.features.cpu(),
         torch.stack([trial.answer.probabilities.cpu() for trial in results.trials]),
         unadapted,
-        label_structures(label.cpu(), unadapted.shape[1], head),
+        structures,
         head,
+        results.structure_features,
+        scores_by_temperature(unadapted, structures, head),
     )
 
 

@@ -13,6 +13,7 @@ from monai_tta.core.label_free_metrics import hard_masks
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook
 from monai_tta.quality.gain_predictor import Floats
+from monai_tta.quality.structure_features import STRUCTURE_FEATURES
 
 Masks = NDArray[np.bool_]
 GIVEN = "given"
@@ -29,6 +30,11 @@ class CalibrationCase:
         features: features of all candidate answers ``(answers, features)``.
         gains: gain in Dice of each answer over the unadapted one.
         unadapted_dice: Dice of the unadapted answer, the mean over the structures in the label.
+        structure_features: of each structure of each answer ``(answers, structures, STRUCTURE_FEATURES)``; no rows where nobody
+            asked.
+        structure_dice: Dice of each structure of each answer ``(answers, structures)``. Where a structure is not in the label it
+            is 1 for an empty mask and 0 for any other.
+        temperature_scores: NLL and calibration error of the unadapted answer at each of `TEMPERATURES`, ``(temperatures, 2)``.
     """
 
     group: int
@@ -42,6 +48,9 @@ class CalibrationCase:
     _label: Masks
     _label_sizes: NDArray[np.int64]
     _head: Head
+    structure_features: Floats = field(default_factory=lambda: np.empty((0, 0, len(STRUCTURE_FEATURES))))
+    structure_dice: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    temperature_scores: Floats = field(default_factory=lambda: np.empty((0, 2)))
 
     def gain_of(self, weights: Floats) -> float:
         """Gain in Dice of the answers mixed with these weights; 0 for weights of zero, which mean the unadapted answer."""
@@ -60,12 +69,14 @@ class CalibrationSet:
         cases: its cases.
         labels: what their gains are measured against, in words: labels that were `GIVEN`, or the source's `OWN_ANSWERS`.
         look: of the source's images.
+        network: the network's digest.
     """
 
     name: str
     cases: list[CalibrationCase] = field(default_factory=list)
     labels: str = GIVEN
     look: SourceLook | None = None
+    network: str = ""
 
     def add(
         self,
@@ -76,6 +87,8 @@ class CalibrationSet:
         unadapted: Tensor,
         label: Tensor,
         head: Head,
+        structure_features: Tensor | None = None,
+        temperature_scores: Floats | None = None,
     ) -> CalibrationCase | None:
         """Add a case. One whose label is empty has no Dice and is left out.
 
@@ -89,6 +102,8 @@ class CalibrationSet:
             unadapted: the source's probabilities ``(N, K, *spatial)``.
             label: structures ``(N, K', *spatial)``, boolean.
             head: what the probabilities stand for.
+            structure_features: of each answer's structures ``(answers, structures, STRUCTURE_FEATURES)``; None for none.
+            temperature_scores: what `scores_by_temperature` returned; None for none.
 
         Returns:
             the case; None where it is left out.
@@ -113,6 +128,13 @@ class CalibrationSet:
 
         unadapted_dice = dice_of(of_source[:, matters].double().numpy()[:, order])
         gains = np.array([dice_of(answer.astype(np.float64)) - unadapted_dice for answer in kept])
+        described: dict[str, Floats] = {}
+        if structure_features is not None:
+            masks = [_segmented(answer.astype(np.float64), head) for answer in kept]
+            described["structure_features"] = structure_features.numpy()
+            described["structure_dice"] = np.stack([structure_dice(mask, kept_label, label_sizes) for mask in masks])
+        if temperature_scores is not None:
+            described["temperature_scores"] = temperature_scores
         case = CalibrationCase(
             group=group,
             source_features=source_features.numpy(),
@@ -123,6 +145,7 @@ class CalibrationSet:
             _label=kept_label,
             _label_sizes=label_sizes,
             _head=head,
+            **described,
         )
         self.cases.append(case)
         return case
@@ -137,6 +160,19 @@ def _segmented(probabilities: Floats, head: Head) -> Masks:
     """Probabilities ``(K, voxels)`` -> structures ``(K', voxels)``."""
     masks: Masks = hard_masks(torch.from_numpy(probabilities)[None], head)[0].numpy()
     return masks
+
+
+def structure_dice(masks: Masks, label: Masks, label_sizes: NDArray[np.int64]) -> Floats:
+    """Dice of each structure; of one that is not in the label, 1 for an empty mask and 0 for any other.
+
+    Args:
+        masks: ``(structures, voxels)``, where all voxels of any mask are.
+        label: ``(structures, voxels)``.
+        label_sizes: voxels of each structure in the whole label.
+    """
+    total = masks.sum(1) + label_sizes
+    overlap = (masks & label).sum(1)
+    return np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
 
 
 def _dice(masks: Masks, label: Masks, label_sizes: NDArray[np.int64]) -> float:

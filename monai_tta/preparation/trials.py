@@ -1,7 +1,8 @@
 """The results of a calibration's trials, kept on disk: it goes on where it was stopped, and another harm rate is quick.
 
-A file for each trial holds figures, and for each voxel that matters the probabilities of all answers and its label. Voxels are
-sorted by these values (`CalibrationSet.add`), so that no shape can be seen in them. No file holds an image or a name.
+A file for each trial holds figures, also of single structures, and for each voxel that matters the probabilities of all answers
+and its label. Voxels are sorted by these values (`CalibrationSet.add`), so that no shape can be seen in them. No file holds an
+image or a name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
 
 FORMAT = 2
-_ARRAYS = ("source_features", "features", "gains", "_probabilities", "_label", "_label_sizes")
+_ARRAYS = (
+    "source_features",
+    "features",
+    "gains",
+    "_probabilities",
+    "_label",
+    "_label_sizes",
+    "structure_features",
+    "structure_dice",
+    "temperature_scores",
+)
 _LOOK = "source_look.npz"
 _NAME = re.compile(r"trial_(\d{5})\.npz")
 

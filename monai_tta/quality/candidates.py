@@ -62,16 +62,22 @@ class TrialResults:
         unadapted: the source's answer for the adaptation windows, probabilities ``(N, K, *spatial)``.
         features: the gain predictor's table ``(trials, features)``.
         source_features: the prefilter's ``(2, features)``, of the source's own answers alone.
+        structure_features: ``(trials, structures, STRUCTURE_FEATURES)``; None where nobody asked.
     """
 
     trials: tuple[Trial, ...]
     unadapted: Tensor
     features: Tensor
     source_features: Tensor
+    structure_features: Tensor | None = None
 
 
-def try_candidate(candidate: AdaptationMethod, pool: CandidatePool, windows: Tensor, views: Views) -> list[Trial]:
+def try_candidate(
+    candidate: AdaptationMethod, pool: CandidatePool, windows: Tensor, views: Views, by_structure: bool = False
+) -> list[Trial]:
     """A candidate's answers for the adaptation windows ``(N, C, *spatial)``: averaged over views, and un-augmented.
+
+    Figures of each structure are taken where they are wanted (``by_structure``).
 
     Raises:
         FloatingPointError: when its answer is not finite.
@@ -79,7 +85,7 @@ def try_candidate(candidate: AdaptationMethod, pool: CandidatePool, windows: Ten
     shadow = _adapted_shadow(candidate, pool, windows)
     row = candidate_row(candidate.candidate_features)
     name = candidate.record_name
-    unaugmented, averaged = candidate_answers(shadow, windows, views, row)
+    unaugmented, averaged = candidate_answers(shadow, windows, views, row, by_structure)
     if not bool(each_finite(averaged.probabilities).all()):
         raise FloatingPointError(f"the answer of {name} is not finite, so it cannot be compared")
     return [Trial(shadow, averaged, f"{name}, averaged over views"), Trial(shadow, unaugmented, name)]

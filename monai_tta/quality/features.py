@@ -27,6 +27,7 @@ from monai_tta.core.objectives import Head, probabilities
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import answers_of_views
 from monai_tta.core.views import Views
+from monai_tta.quality.structure_features import own_figures, structure_table
 
 # What a method says of itself, see `AdaptationMethod.candidate_features`: the blend of its statistics in [0, 1]; 1 for statistics
 # of each window; learning rate times steps; 1 for the image edit that it makes; how far it moves the image to the source's look.
@@ -68,6 +69,7 @@ class CandidateAnswer:
         candidate_features: the candidate's `CANDIDATE_FEATURES`, in their order.
         view_agreement: mean agreement of its views with their mean, in [0, 1].
         least_view_agreement: the least of these.
+        by_structure: what `own_figures` says of it; None where nobody asked.
     """
 
     probabilities: Tensor
@@ -75,6 +77,7 @@ class CandidateAnswer:
     candidate_features: tuple[float, ...]
     view_agreement: float
     least_view_agreement: float
+    by_structure: Tensor | None = None
 
 
 def candidate_row(features: Mapping[str, float]) -> tuple[float, ...]:
@@ -90,16 +93,25 @@ def candidate_row(features: Mapping[str, float]) -> tuple[float, ...]:
 
 @torch.no_grad()
 def candidate_answers(
-    shadow: Shadow, windows: Tensor, views: Views, candidate_features: tuple[float, ...]
+    shadow: Shadow, windows: Tensor, views: Views, candidate_features: tuple[float, ...], by_structure: bool = False
 ) -> tuple[CandidateAnswer, CandidateAnswer]:
-    """A candidate's answers for the adaptation windows ``(N, C, *spatial)``: un-augmented, and averaged over views."""
+    """A candidate's answers for the adaptation windows ``(N, C, *spatial)``: un-augmented, and averaged over views.
+
+    Args:
+        shadow: the candidate's, after it has adapted.
+        windows: the adaptation windows.
+        views: in which they are answered.
+        candidate_features: the candidate's `CANDIDATE_FEATURES`.
+        by_structure: whether figures of each structure are wanted, too.
+    """
     of_views = answers_of_views(shadow, windows, views)
     mean = torch.stack(of_views).mean(0)
     agreements = [agreement(one, mean, shadow.head) for one in of_views]
     average = sum(agreements) / len(agreements)
     least = min(agreements)
-    unaugmented = CandidateAnswer(of_views[0], False, candidate_features, average, least)
-    return unaugmented, CandidateAnswer(mean, True, candidate_features, average, least)
+    first, second = own_figures((of_views[0], mean), of_views, shadow.head) if by_structure else (None, None)
+    unaugmented = CandidateAnswer(of_views[0], False, candidate_features, average, least, first)
+    return unaugmented, CandidateAnswer(mean, True, candidate_features, average, least, second)
 
 
 @torch.no_grad()
@@ -149,6 +161,19 @@ def feature_table(answers: Sequence[CandidateAnswer], unadapted: Tensor, head: H
         own = [*answer.candidate_features, answer.averaged, *figures.values()]
         rows.append([*own, *relative_to_source, foreground, growth, *agreements, *layers])
     return torch.tensor(rows, dtype=torch.float64)
+
+
+def structure_tables(answers: Sequence[CandidateAnswer], unadapted: Tensor, head: Head, distances: Sequence[float]) -> Tensor:
+    """What a case shows of each structure of each answer: ``(answers, structures, STRUCTURE_FEATURES)``, float64.
+
+    Args:
+        answers: described by structure.
+        unadapted: the source's answer, probabilities ``(N, K, *spatial)``.
+        head: what the probabilities stand for.
+        distances: of the windows' statistics from the source's, layer by layer.
+    """
+    own = [(answer.by_structure, answer.probabilities) for answer in answers if answer.by_structure is not None]
+    return torch.stack([structure_table(figures, p, unadapted, head, distances) for figures, p in own])
 
 
 def mixture(answers: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -171,8 +171,8 @@ class GainPredictor:
                 Forest(**{name: arrays[prefix + name] for name in Forest.__annotations__}) for prefix in ("", "prefilter_")
             )
             features = tuple(said["features"])
-            _check_forest(forest, len(features))
-            _check_forest(prefilter, 2 * len(features))
+            check_forest(forest, len(features))
+            check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
             limit = said.get("loss_limit")
             limit = None if limit is None else float(limit)
@@ -217,7 +217,7 @@ def is_gamble(weights: Floats, gain: Floats, spread: Floats, loss_limit: float) 
     return bool(weights @ (gain - RISK_AVERSION * spread) < -loss_limit)
 
 
-def _check_forest(forest: Forest, features: int) -> None:
+def check_forest(forest: Forest, features: int) -> None:
     """Refuse a forest in which some way does not lead down to a leaf."""
     n = len(forest.feature)
     inner = forest.feature >= 0

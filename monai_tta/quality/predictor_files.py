@@ -1,13 +1,15 @@
-"""Where gain predictors are: one beside its bundle's checkpoint, a universal one in this package."""
+"""Where predictors are: those of a checkpoint beside its file of weights, a universal gain predictor in this package."""
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 from monai_tta.compute.number_files import beside_checkpoint, read_once
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor, PredictorError
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 UNIVERSAL = Path(__file__).parent / "predictors" / "universal.npz"
 
@@ -53,3 +55,41 @@ def read_predictor(path: Path) -> GainPredictor:
         PredictorError: as `GainPredictor.load`.
     """
     return read_once(GainPredictor.load, path)
+
+
+def quality_file(weights: Path) -> Path:
+    """Where the quality predictor of a checkpoint is kept: beside its file of weights.
+
+    Args:
+        weights: the checkpoint's file of weights.
+
+    >>> quality_file(Path("models/model.pt")).name, quality_file(Path("models/model_instance.pt")).name
+    ('quality_predictor.npz', 'quality_predictor_model_instance.npz')
+    """
+    return beside_checkpoint(weights, "quality_predictor")
+
+
+def quality_beside(predictor: Path) -> Path:
+    """Where the quality predictor goes that is fitted together with a gain predictor's file.
+
+    >>> quality_beside(Path("models/gain_predictor_a.npz")).name, quality_beside(Path("trial.npz")).name
+    ('quality_predictor_a.npz', 'trial_quality.npz')
+    """
+    name = predictor.name
+    if name.startswith("gain_predictor"):
+        return predictor.with_name("quality" + name.removeprefix("gain"))
+    return predictor.with_name(f"{predictor.stem}_quality{predictor.suffix}")
+
+
+def as_quality_predictor(given: QualityPredictor | str | PathLike[str] | None) -> QualityPredictor | None:
+    """A quality predictor, or the one in a file, read once for as long as the file stays as it is.
+
+    Args:
+        given: the predictor or its file; None for none.
+
+    Raises:
+        PredictorError: for a file that is not there, cannot be read, or was written for other features.
+    """
+    if given is None or isinstance(given, QualityPredictor):
+        return given
+    return read_once(QualityPredictor.load, Path(given))

@@ -1,0 +1,79 @@
+"""Sort the masks of a run by what is expected of them: use as it is, look at, do not use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monai_tta.core.record import Case, StructureQuality
+from monai_tta.pipeline.quality_words import two_digits
+from monai_tta.quality.quality_predictor import QualityPredictor
+
+USE = "use as it is"
+LOOK = "look at it"
+REFUSE = "do not use"
+UNKNOWN = "look at it: its worth is not known"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is to be done with one mask.
+
+    Args:
+        label: what the image is called.
+        what: one of `USE`, `LOOK`, `REFUSE` and `UNKNOWN`.
+        worst: what is expected of the structure that decided; None where nothing is known.
+        chance: how likely some structure of the mask is below the wanted Dice, at most.
+    """
+
+    label: str
+    what: str
+    worst: StructureQuality | None
+    chance: float
+
+    def row(self) -> tuple[str, str, str]:
+        """As a row of a table."""
+        worst = self.worst
+        words = "" if worst is None else f"{two_digits(worst.dice)} ({two_digits(worst.low)} to {two_digits(worst.high)})"
+        return self.label, self.what, words
+
+
+def triage(cases: Sequence[tuple[str, Case]], predictor: QualityPredictor, accept: float) -> list[Judged]:
+    """Judge each mask by its worst structure: the one with the lowest lower end of its interval.
+
+    A mask is used where every structure's interval begins at the wanted Dice or above it, and not used where some structure's
+    interval ends below it. The others are to be looked at.
+
+    Args:
+        cases: names of images with their records.
+        predictor: what predicted their quality.
+        accept: the wanted Dice.
+
+    Returns:
+        the masks to use, to look at and not to use, each with the best lower ends first.
+    """
+    order = [USE, LOOK, UNKNOWN, REFUSE]
+    found = [_judge(label, case, predictor, accept) for label, case in cases]
+    return sorted(found, key=lambda one: (order.index(one.what), -one.worst.low if one.worst else 0, one.label))
+
+
+def words_on_accepted(found: Sequence[Judged], accept: float) -> str:
+    """How many masks there are of each kind, and how many of those to use are expected to be bad."""
+    counts = {what: sum(one.what.startswith(what) for one in found) for what in (USE, LOOK, REFUSE)}
+    words = f"{counts[USE]} to use as they are, {counts[LOOK]} to look at, {counts[REFUSE]} not to use"
+    used = [one.chance for one in found if one.what == USE]
+    if not used:
+        return words
+    share = sum(used) / len(used)
+    return f"{words}; of those to use, {share:.1%} at most are expected to have a structure with a Dice below {accept:g}"
+
+
+def _judge(label: str, case: Case, predictor: QualityPredictor, accept: float) -> Judged:
+    if not case.quality:
+        return Judged(label, UNKNOWN, None, 1.0)
+    worst = min(case.quality, key=lambda one: (one.low, one.dice))
+    # The chances of several structures are added: at most so many masks have a bad one, however their errors hang together.
+    chance = min(1.0, sum(predictor.chance_below(one, case.adapted, accept) for one in case.quality))
+    if any(one.high < accept for one in case.quality):
+        return Judged(label, REFUSE, min(case.quality, key=lambda one: one.high), chance)
+    return Judged(label, USE if worst.low >= accept else LOOK, worst, chance)

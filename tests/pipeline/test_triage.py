@@ -1,0 +1,80 @@
+"""What is said of masks by their expected worth: use as it is, look at, do not use."""
+
+import pytest
+
+from monai_tta.core.record import Case, StructureQuality
+from monai_tta.pipeline.mask_labels import LabelNames
+from monai_tta.pipeline.quality_words import describe_quality, quality_columns, quality_in_words, quality_on_record
+from monai_tta.pipeline.triage import LOOK, REFUSE, UNKNOWN, USE, triage, words_on_accepted
+from tests.small import network, quality_stub
+
+NAMES = LabelNames({0: "background", 1: "anterior", 2: "posterior"})
+
+
+def case_of(*structures, **changes):
+    """A case whose structures are expected to have these Dice, with the ends of their intervals."""
+    said = {
+        "number": 0,
+        "network": "Net",
+        "method": "Source()",
+        "head": "softmax",
+        "learn": "volume",
+        "reset": "volume",
+        "seed": 0,
+    }
+    quality = tuple(
+        StructureQuality(structure=k + 1, dice=dice, low=low, high=high, spread=0.1)
+        for k, (dice, low, high) in enumerate(structures)
+    )
+    return Case(**{**said, "shape": (1, 1, 8, 8), "quality": quality or None, **changes})
+
+
+class TestTriage:
+    CASES = (
+        ("good", case_of((0.9, 0.85, 0.95), (0.88, 0.8, 0.93))),
+        ("better", case_of((0.95, 0.9, 0.99), (0.97, 0.92, 0.99))),
+        ("half", case_of((0.9, 0.85, 0.95), (0.82, 0.7, 0.9))),
+        ("bad", case_of((0.9, 0.85, 0.95), (0.5, 0.3, 0.79))),
+        ("unknown", case_of()),
+    )
+    PREDICTOR = quality_stub(network(dims=2), low=-1.0, high=1.0)
+
+    def test_each_mask_is_judged_by_its_worst_structure_and_the_best_come_first(self):
+        found = triage(self.CASES, self.PREDICTOR, 0.8)
+        assert [(one.label, one.what) for one in found] == [
+            ("better", USE),
+            ("good", USE),
+            ("half", LOOK),
+            ("unknown", UNKNOWN),
+            ("bad", REFUSE),
+        ]
+        assert found[1].row() == ("good", USE, ".88 (.80 to .93)") and found[3].row()[2] == ""
+
+    def test_the_expected_share_of_bad_masks_among_those_to_use(self):
+        """Scores go evenly from -1 to 1 spread of .1: .9 is never below .8, .88 is in a tenth of the cases."""
+        found = triage(self.CASES, self.PREDICTOR, 0.8)
+        assert found[0].chance == 0 and found[1].chance == pytest.approx(0.1, abs=0.011)
+        assert words_on_accepted(found, 0.8).startswith("2 to use as they are, 2 to look at, 1 not to use; of those to use, 5.")
+        assert "below 0.8" in words_on_accepted(found, 0.8)
+        assert words_on_accepted(found[2:], 0.8) == "0 to use as they are, 2 to look at, 1 not to use"
+
+
+class TestWords:
+    def test_one_structure_needs_no_name(self):
+        assert describe_quality(case_of((0.82, 0.71, 0.88)).quality) == "expected Dice .82 (.71 to .88)"
+
+    def test_several_structures_are_called_as_the_bundle_calls_them(self):
+        case = case_of((0.82, 0.71, 0.88), (1.0, 0.999, 1.0))
+        assert quality_in_words(case, NAMES) == "expected Dice anterior .82 (.71 to .88), posterior 1.00 (1.00 to 1.00)"
+        assert "structure 2 1.00" in quality_in_words(case, LabelNames({}))
+        assert quality_in_words(case_of(), NAMES) is None
+        assert quality_in_words(case_of(quality_note="so"), NAMES) == "what the mask is worth is not known: so"
+
+    def test_a_sigmoid_network_has_no_background(self):
+        entries = quality_on_record(case_of((0.5, 0.4, 0.6), head="sigmoid"), LabelNames({0: "disc", 1: "cup"}))
+        assert entries["quality"][0]["name"] == "disc" and entries["quality_unadapted"] is None
+
+    def test_columns(self):
+        entry = quality_on_record(case_of((0.5, 0.4, 0.6)), NAMES)
+        found = {"anterior (expected Dice)": 0.5, "anterior (Dice from)": 0.4, "anterior (Dice to)": 0.6}
+        assert quality_columns(entry) == found and quality_columns({}) == {}

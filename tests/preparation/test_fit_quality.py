@@ -1,0 +1,101 @@
+"""The fit of a quality predictor: it finds what there is to find, and says what held on images that were held out."""
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+
+from monai_tta import Careful, Statistics, Views
+from monai_tta.preparation import fit_quality as fitting
+from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
+from monai_tta.preparation.examples import CalibrationSet, structure_dice
+from monai_tta.preparation.fit_quality import Rows, fit_point, fit_quality
+from monai_tta.preparation.temperature import TEMPERATURES, best_temperature, scores_by_temperature
+from monai_tta.preparation.trials import KeptTrials
+from monai_tta.quality.structure_features import STRUCTURE_FEATURES
+from tests.preparation.calibration_cases import calibration_set
+from tests.small import image, network
+
+SIGNAL = STRUCTURE_FEATURES.index("view agreement")
+OTHER = STRUCTURE_FEATURES.index("log growth")
+QUICK = Careful(candidates=(Statistics(blend=0.0, statistics="volume"), Statistics(blend=1.0, statistics="volume")))
+
+
+@pytest.fixture(autouse=True)
+def small_forests(monkeypatch):
+    monkeypatch.setattr(fitting, "TREES", 5)
+
+
+def rows(n=400, known_by_forest=0.0, noise=0.05, seed=0):
+    """Dice that one signal says but for noise, and what another figure adds, which is no signal."""
+    rng = np.random.default_rng(seed)
+    table = rng.uniform(size=(n, len(STRUCTURE_FEATURES)))
+    dice = 0.2 + 0.6 * table[:, SIGNAL] ** 2 + known_by_forest * (table[:, OTHER] > 0.5) + rng.normal(0, noise, n)
+    return Rows(table, np.clip(dice, 0, 1), np.arange(n) % 5, np.arange(n) % 2 > 0, np.ones(n))
+
+
+class TestPoint:
+    def test_it_finds_the_signal_and_leaves_out_a_forest_that_knows_nothing(self):
+        point = fit_point(rows(n=120, noise=0.2))
+        assert STRUCTURE_FEATURES[point.curve.signal] == "view agreement" and point.share <= 0.25
+
+    def test_it_adds_what_the_forest_knows(self):
+        point = fit_point(rows(known_by_forest=0.2, noise=0.01))
+        fresh = rows(known_by_forest=0.2, noise=0.01, seed=1)
+        assert point.share >= 0.75
+        assert np.abs(point(fresh.table) - fresh.dice).mean() < 0.8 * np.abs(point.curve(fresh.table) - fresh.dice).mean()
+
+
+def test_the_interval_holds_as_often_as_stated_on_fresh_cases():
+    model, about = fitting._fit_structure(rows(), 0.9, 200)
+    fresh = rows(n=2000, seed=2)
+    for adapted in (False, True):
+        _, low, high = model.interval(fresh.table, adapted)
+        assert abs(np.mean((low <= fresh.dice) & (fresh.dice <= high)) - 0.9) < 0.05
+    assert abs(about["coverage held out"] - 0.9) < 0.05 and about["mean absolute error held out"] < 0.1
+
+
+def test_dice_of_a_structure_that_is_not_in_the_label():
+    masks = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0]], bool)
+    label = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
+    assert structure_dice(masks, label, label.sum(1)).tolist() == pytest.approx([2 / 3, 1, 0])
+
+
+class TestTemperature:
+    def test_it_undoes_what_made_the_probabilities_too_sure(self):
+        draw = torch.Generator().manual_seed(0)
+        logits = torch.randn(1, 1, 4000, generator=draw)
+        label = torch.rand(logits.shape, generator=draw) < logits.sigmoid()
+        scores = scores_by_temperature((4 * logits).sigmoid(), label, "sigmoid")
+        assert scores.shape == (len(TEMPERATURES), 2)
+        found, before, after = best_temperature([scores, scores], [0, 1])
+        assert found == pytest.approx(4, rel=0.2) and after < before / 3
+
+    def test_the_error_is_that_of_the_other_folds_temperature(self):
+        likes_low, likes_high = (np.ones((len(TEMPERATURES), 2)) for _ in range(2))
+        likes_low[0] = (0, 0.1)
+        likes_high[-1] = (0, 0.2)
+        _, before, after = best_temperature([likes_low, likes_high], [0, 1])
+        assert (before, after) == (1, 1), "what suits one fold does not suit the other"
+
+
+class TestCases:
+    def test_a_kept_trial_makes_the_same_predictor(self, tmp_path):
+        made = []
+        for _ in range(2):
+            calibration = CalibrationSet("a")
+            images = [image(2, 16, seed=k)[0] for k in range(6)]
+            labels = [(x > 1).float() + (x > 3).float() for x in images]
+            settings = CalibrationSettings(size=10, harm=0.1, budget=1, method=QUICK)
+            how = {"head": "softmax", "inferer": SlidingWindowInferer(8), "settings": settings}
+            list(collect_cases(calibration, network(dims=2), images, labels, trials=KeptTrials(tmp_path, "x"), **how))
+            made.append(fit_quality(calibration, Views(), 1))
+        first, again = made
+        assert first.about == again.about and first.network == again.network and first.budget == 1
+        table = calibration.cases[0].structure_features[1]
+        assert first.predict(table, True) == again.predict(table, True)
+        assert [one["structure"] for one in first.about["structures"]] == [1, 2]
+
+    def test_cases_that_say_nothing_of_structures_are_refused(self):
+        with pytest.raises(ValueError, match="say nothing of single structures"):
+            fit_quality(calibration_set(n=40), Views(), 4)
