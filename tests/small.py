@@ -10,6 +10,7 @@ from torch import nn
 
 from monai_tta import (
     DUA,
+    EATA,
     MEMO,
     MGG,
     SAR,
@@ -163,6 +164,7 @@ ROWS = {
     "DUA": DUA(momentum=0.5),
     "SAR": SAR(select=Auto(), optimizer=FAST, reliable=1.0),
     "CoTTA": CoTTA(select=Auto(), optimizer=FAST, decay=0.2, n_views=2, restyling=Restyling("mri")),
+    "EATA": EATA(optimizer=FAST, reliable=1.0, redundancy=1.0, fisher_weight=0.0),
     "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
 }
 NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
@@ -185,7 +187,7 @@ def changed(method, **choices):
 def fitted(row, net, dims=3):
     """A row's method with the file that belongs to a network; the rows' own files are for `network()`."""
     method = ROWS[row]
-    return replace(method, file=saved_features(net, dims)) if "file" in {f.name for f in fields(method)} else method
+    return replace(method, file=saved_features(net, dims)) if getattr(method, "file", "auto") != "auto" else method
 
 
 LEARNERS = [name for name, method in ROWS.items() if isinstance(innermost(method), Descent)]

@@ -8,6 +8,7 @@ from torch import nn
 
 from monai_tta import (
     DUA,
+    EATA,
     MEMO,
     MGG,
     SAR,
@@ -37,6 +38,7 @@ from monai_tta.core.objectives import weighted_cross_entropy
 from monai_tta.core.optimizers import SGD, Adam, Learned
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
+from monai_tta.preparation.fisher import fisher_information
 from monai_tta.transforms.scribbles import ScribbleToSoftLabel
 from tests.promptable import TaskPrompted
 from tests.reference.added import added_steps
@@ -44,6 +46,7 @@ from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.cotta import confidence, cotta_stream
 from tests.reference.dua import dua_answers
+from tests.reference.eata import eata_step, fisher_diagonal
 from tests.reference.grata import grata_step
 from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
@@ -398,6 +401,27 @@ class BlendedBy(nn.Module):
 
     def forward(self, x):
         return blended_answer(self.net, x, 1.0)
+
+
+@pytest.mark.parametrize("redundancy", [None, 0.99])
+def test_eata(redundancy, tmp_path):
+    source = louder(network())
+    net, affine = with_window_statistics(source)
+    fisher = fisher_diagonal(net, affine, images())
+    information = fisher_information(source, list(images()), "sigmoid")
+    for ours, expected in zip(information.values.values(), fisher, strict=True):
+        torch.testing.assert_close(ours, expected.float())
+    information.save(file := tmp_path / "fisher.npz")
+    start, usual = [tensor.detach().clone() for tensor in affine], None
+    optimizer = SGD(lr=0.5, momentum=0.0)
+    method = EATA(optimizer=optimizer, redundancy=redundancy, file=str(file), fisher_weight=20.0)
+    run = AdaptiveInferer(12, method=method, head="sigmoid", reset="never")
+    fisher = [part.float().double() for part in fisher]
+    for x in images():
+        seen = usual if redundancy else None
+        loss, usual = eata_step(net, affine, start, fisher, x, seen, 20.0, redundancy, 0.4, 0.5)
+        torch.testing.assert_close(run(x, source), net(x).detach(), rtol=1e-6, atol=1e-7)
+        assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-7)
 
 
 def test_view_average():

@@ -7,6 +7,7 @@ from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.cotta import CoTTA
 from monai_tta.methods.dua import DUA
 from monai_tta.methods.dyna import DyNA
+from monai_tta.methods.eata import EATA
 from monai_tta.methods.grata import GraTa
 from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.intent import InTEnt
@@ -30,6 +31,7 @@ __all__ = [
     "Consistency",
     "DUA",
     "DyNA",
+    "EATA",
     "GraTa",
     "ImageEdit",
     "InTEnt",

@@ -116,9 +116,9 @@ def rehearsal_of_bundle(
     windows: list[Tensor] = []
     for number in range(len(source.domain)):
         image = source.domain.case(number)["image"][None].as_tensor().to(bundle.device)
-        window = _window(network, bundle.inferer, image, source.head)
+        window = adaptation_window(network, bundle.inferer, image, source.head)
         if window is not None:
-            windows.append(window.cpu())
+            windows.append(window[0].cpu())
         yield number + 1
     if not windows:
         raise CannotAdapt("no image has a window that could be adapted on")
@@ -126,8 +126,10 @@ def rehearsal_of_bundle(
     yield choose_features(bundle.network, [w.to(bundle.device) for w in windows if w.shape == size], seed=seed)
 
 
-def _window(network: nn.Module, inferer: Callable[..., Any], image: Tensor, head: Head | Literal["auto"]) -> Tensor | None:
-    """The window of an image ``(1, C, *spatial)`` that would be adapted on; None where there is none."""
+def adaptation_window(
+    network: nn.Module, inferer: Callable[..., Any], image: Tensor, head: Head | Literal["auto"]
+) -> tuple[Tensor, Head] | None:
+    """The window of an image ``(1, C, *spatial)`` that would be adapted on, and the head; None where there is none."""
     selector = WindowSelector(1)
 
     def offer(windows: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -143,4 +145,4 @@ def _window(network: nn.Module, inferer: Callable[..., Any], image: Tensor, head
             reader = AnswerReader(type(network).__name__)
             first = selector.shortlist.kept[0].window
             head = reader.head_of(reader.main(reader.ask(partial(network, first), first)).shape[1])
-        return selector.select(partial(logits_of, network, head=head), head)[0]
+        return selector.select(partial(logits_of, network, head=head), head)[0], head
