@@ -174,7 +174,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     text = StringIO()
     writer: Any = None
     for row in rows:
-        rest = {k: v for k, v in asdict(row).items() if k not in ("key", "scores", "reason")}
+        rest = {k: v for k, v in asdict(row).items() if k not in ("key", "scores", "reason", "signals")}
         for label, score in enumerate(row.scores, 1):
             found = {m: ("" if isnan(getattr(score, m)) else f"{getattr(score, m):.6f}") for m in METRICS}
             line = asdict(row.key) | rest | {"label": label} | found | {"no_score": score.reason, "unadapted": row.reason}
