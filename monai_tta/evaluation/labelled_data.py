@@ -35,6 +35,7 @@ class LabelledDomain:
     Attributes:
         groups: each case's group (a scanner, a site), or None.
         digest: a hash of the list of cases. It tells lists apart and holds no name.
+        images: a hash of the list of images. It is the same for two simulated scanners that look at the same images.
 
     Raises:
         BundleError: for a missing evaluate config, an empty list of cases, or a group whose name is not a short word.
@@ -62,8 +63,8 @@ class LabelledDomain:
             raise BundleError(
                 f"{dataset_dir} has no case for {domain.label!r} ({keys}); give another --dataset-dir, or other keys"
             )
-        listed = json.dumps([self.items, domain.keys, domain.shift], default=str).replace(str(dataset_dir), "DATA")
-        self.digest = sha256(listed.encode()).hexdigest()[:16]
+        self.digest = _digest([self.items, domain.keys, domain.shift], dataset_dir)
+        self.images = _digest(self.items, dataset_dir)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -104,6 +105,11 @@ class LabelledDomain:
         if not callable(shift):
             raise BundleError(f"{self.domain.label!r} names the shift {self.domain.shift}, which does not exist")
         return [ScannerShiftd("image", shift(self.domain.severity, seed))]
+
+
+def _digest(value: Any, dataset_dir: Path) -> str:
+    """A hash of what a list of cases holds, wherever the data lie."""
+    return sha256(json.dumps(value, default=str).replace(str(dataset_dir), "DATA").encode()).hexdigest()[:16]
 
 
 def _keys_text(domain: Domain) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
@@ -52,6 +52,9 @@ class ComparisonPlan:
         ValueError: for an unknown metric, budget, precision, contender, domain, severity, device or limit, a change of what a
             domain sets, or a gain predictor of another config.
     """
+
+    COMMAND: ClassVar[str] = "compare"
+    ONLY: ClassVar[str] = "only"  # the option that names contenders
 
     root: Path
     dataset_dir: Path
@@ -134,17 +137,13 @@ class ComparisonPlan:
             "contenders": {c.label: f"{c.method!r} {c.choices}" for c in known},
         }
 
-    def first_words(self) -> list[str]:
-        """How the command of this plan begins."""
-        return ["monai-tta", "compare", self.root.resolve().name, "--dataset-dir", "DATA", "--out", "OUT"]
-
     def command(self) -> str:
         """The command line of this plan, with the options that differ from their defaults.
 
         Paths are left out, since they may name a patient: the data are DATA, the folder of the results is OUT.
         """
-        words = self.first_words()
-        options = {"checkpoints": "checkpoint", "only": "only", "domains": "domain", "severities": "severity"}
+        words = ["monai-tta", self.COMMAND, self.root.resolve().name, "--dataset-dir", "DATA", "--out", "OUT"]
+        options = {"checkpoints": "checkpoint", "only": self.ONLY, "domains": "domain", "severities": "severity"}
         options |= {"budgets": "budget", "seeds": "seed"}
         defaults = {field.name: field.default for field in fields(self)}
         for name, option in options.items():

@@ -1,5 +1,6 @@
 """Figures of failure detection: by hand, against other people's code, and where they say nothing."""
 
+from dataclasses import asdict
 from math import isnan
 
 import numpy as np
@@ -20,7 +21,8 @@ from monai_tta.quality.failure_detection import (
     risk_coverage_curve,
 )
 from monai_tta.quality.interval_coverage import coverage_by_prediction, interval_coverage
-from monai_tta.quality.ranking_figures import bootstrap_intervals, ranking_figures
+from monai_tta.quality.ranking_bootstrap import bootstrap_intervals, weighted_figures
+from monai_tta.quality.ranking_figures import ranking_figures
 
 RISK = (0.0, 0.5, 0.5, 1.0)
 CASES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10)), min_size=2, max_size=12)
@@ -106,6 +108,19 @@ def test_all_figures_take_the_quality_and_the_threshold():
     assert figures.excess_aurc == pytest.approx(0) and figures.spearman == pytest.approx(0.9**0.5)  # two cases tie in quality
     assert figures.failure_auroc == 1  # a Dice of .5 is accepted, 0 is not
     assert isnan(ranking_figures((4, 3, 2, 1), 1 - np.array(RISK), 0.0).failure_auroc)
+
+
+@settings(max_examples=50, deadline=None)
+@given(CASES, st.data())
+def test_weighted_cases_are_as_many_copies(cases, data):
+    confidence, quality = np.array(cases, float).T
+    quality = quality / 10
+    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(cases), max_size=len(cases))))
+    if not weights.any():
+        return
+    found = weighted_figures(confidence, quality, 0.5, weights[None])
+    copies = ranking_figures(np.repeat(confidence, weights), np.repeat(quality, weights), 0.5)
+    assert {name: pytest.approx(values[0], nan_ok=True) for name, values in found.items()} == asdict(copies)
 
 
 def test_cases_of_one_group_are_drawn_together():
