@@ -185,13 +185,16 @@ class SignalMeasure:
         file = reference_file(weights)
         self.reference = read_reference_ranges(file) if file.is_file() else None
 
-    def signals_of(self, answer: Tensor, case: Case, image: Any) -> tuple[dict[str, float], float]:
+    def signals_of(
+        self, answer: Tensor, case: Case, image: Any, predicted: Sequence[signals.PredictedDice] = ()
+    ) -> tuple[dict[str, float], float]:
         """The signals of the last answer, and the seconds that the guard took. What is not finite is left out.
 
         Args:
             answer: ``(1, K, *spatial)``, as the network's main output has it.
             case: its record.
             image: with its affine, where it has one; ``(C, *spatial)``.
+            predicted: what a quality predictor expects of each structure, where there is one.
 
         Raises:
             ValueError: where the head is not known.
@@ -204,4 +207,5 @@ class SignalMeasure:
         plain = at_least_float32(answer)
         p = plain if case.answers == "probabilities" else probabilities(plain, head)
         own = answer_signals(p, head, voxel_spacing(image, answer.ndim - 2), self.reference)
-        return {name: figure for name, figure in (own | of_windows).items() if isfinite(figure)}, seconds
+        own |= of_windows | signals.predicted_dice(predicted)
+        return {name: figure for name, figure in own.items() if isfinite(figure)}, seconds

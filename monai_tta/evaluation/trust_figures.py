@@ -12,11 +12,13 @@ from monai_tta.quality.failure_detection import risk_coverage_curve
 from monai_tta.quality.interval_coverage import coverage_by_prediction, interval_coverage
 from monai_tta.quality.ranking_bootstrap import RESAMPLES, bootstrap_intervals
 from monai_tta.quality.ranking_figures import ranking_figures
-from monai_tta.quality.signals import SIGNALS, Signal
+from monai_tta.quality.signals import SIGNALS, Signal, structure_columns
 from monai_tta.reporting.rows import Row
 from monai_tta.reporting.significance import mean_of_numbers
 from monai_tta.reporting.summary import SOURCE, quality
 from monai_tta.reporting.trust_tables import ALL, UNADAPTED, IntervalPart, SignalLine, TrustCase, TrustTable
+
+_COUNTED_AS = {"absent": 1.0, "invented": 0.0}
 
 
 def with_all_signals(rows: Sequence[Row]) -> list[Row]:
@@ -144,14 +146,19 @@ def _curve(confidence: Sequence[float], dice: Sequence[float]) -> tuple[tuple[fl
 
 
 def _intervals(signal: Signal, rows: Sequence[Row]) -> tuple[float, tuple[IntervalPart, ...]]:
-    """What the intervals that a signal predicts hold; NaN and nothing where it predicts none."""
-    if signal.interval is None:
+    """What predicted intervals hold, over all structures of all cases; NaN and nothing for a signal that predicts none.
+
+    A structure that is not in the label has Dice 1 where it was not found, else 0, as quality predictors count it.
+    """
+    found = []
+    for row in rows if signal.predicts_dice else ():
+        for structure, score in enumerate(row.scores, 1):
+            dice = _COUNTED_AS.get(score.reason or "", score.dice)
+            columns = structure_columns(signal.name, structure)
+            if not isnan(dice) and all(name in row.signals for name in columns):
+                found.append((dice, *(row.signals[name] for name in columns)))
+    if not found:
         return nan, ()
-    own = [row for row in rows if all(name in row.signals for name in signal.interval)]
-    if not own:
-        return nan, ()
-    dice = [quality(row) for row in own]
-    low, high = ([row.signals[name] for row in own] for name in signal.interval)
-    predicted = [row.signals[signal.name] for row in own]
+    dice, predicted, low, high = np.array(found).T
     parts = coverage_by_prediction(dice, predicted, low, high)
     return interval_coverage(dice, low, high), tuple(IntervalPart(**asdict(part)) for part in parts)

@@ -1,7 +1,7 @@
 """Signals: single figures that may tell good answers from bad ones without a label, each with the direction that should be good.
 
-A table of cases has a column for each signal that could be measured. `SIGNALS` is the list of what is known: another predictor of
-quality is one more entry, with the columns of its interval where it gives one.
+A table of cases has a column for each signal that could be measured. `SIGNALS` is the list of what is known. Another one is an
+entry there and a figure in `monai_tta.evaluation.case_signals`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,14 +28,14 @@ class Signal:
         about: what it is, in a few words.
         higher_is_better: whether a higher figure should mean a better answer.
         of_image: whether it belongs to the image and is the same for every answer, or else to one answer.
-        interval: the columns of the lower and upper end, where the signal predicts a quality with an interval; else None.
+        predicts_dice: whether it is an expected Dice, which has columns for each structure, too: see `structure_columns`.
     """
 
     name: str
     about: str
     higher_is_better: bool
     of_image: bool = False
-    interval: tuple[str, str] | None = None
+    predicts_dice: bool = False
 
     def confidence(self, figure: float) -> float:
         """The figure, turned so that higher should be better.
@@ -43,6 +44,26 @@ class Signal:
             figure: as measured.
         """
         return figure if self.higher_is_better else -figure
+
+
+class PredictedDice(Protocol):
+    """What is expected of one structure's mask: its number from 1, its Dice, and an interval for it, all in [0, 1]."""
+
+    @property
+    def structure(self) -> int:
+        """Its number."""
+
+    @property
+    def dice(self) -> float:
+        """The expected Dice."""
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
 
 
 ENTROPY = "entropy"
@@ -54,7 +75,9 @@ BLENDS = "pairwise Dice of blends"
 DISTANCE = "distance of layers"
 VOLUME = "volume"
 REFERENCE_VOLUME = "volume against reference"
+PREDICTED = "predicted Dice"
 SIGNALS = (
+    Signal(PREDICTED, "what the quality predictor expects, mean over structures", True, predicts_dice=True),
     Signal(ENTROPY, "mean over the image's voxels, in nats", False),
     Signal(ENTROPY_PER_FOREGROUND, "the same per voxel of foreground, in nats", False),
     Signal(MAX_PROBABILITY, "of the likeliest channel, mean over voxels", True),
@@ -65,6 +88,32 @@ SIGNALS = (
     Signal(VOLUME, "of all structures that are found", True),
     Signal(REFERENCE_VOLUME, "how far outside the source's own cases, in widths of their range", False),
 )
+
+
+def structure_columns(name: str, structure: int) -> tuple[str, str, str]:
+    """The columns of one structure's expected Dice, and of the lower and upper end of its interval.
+
+    Args:
+        name: of a signal that predicts Dice.
+        structure: its number, from 1.
+
+    >>> structure_columns("predicted Dice", 2)
+    ('predicted Dice 2', 'predicted Dice 2, low', 'predicted Dice 2, high')
+    """
+    own = f"{name} {structure}"
+    return own, f"{own}, low", f"{own}, high"
+
+
+def predicted_dice(predictions: Sequence[PredictedDice]) -> dict[str, float]:
+    """The columns of expected Dice with their intervals; empty without a prediction.
+
+    Args:
+        predictions: one for each structure.
+    """
+    found: dict[str, float] = {}
+    for one in predictions:
+        found |= zip(structure_columns(PREDICTED, one.structure), (one.dice, one.low, one.high), strict=True)
+    return {PREDICTED: sum(one.dice for one in predictions) / len(predictions), **found} if predictions else {}
 
 
 def max_probability(p: Tensor, head: Head) -> float:

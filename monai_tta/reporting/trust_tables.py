@@ -22,13 +22,15 @@ ABOUT = (
     "answer, the signal calls the failed one worse: 1 is ideal, 0.5 is chance. Spearman correlates the signal with the mean "
     "Dice. In brackets: 95 % bootstrap intervals over images."
 )
-INTERVALS = "Predicted against true: the cases in the order of what was predicted, in parts of about the same size."
+INTERVALS = (
+    "Predicted against true: all structures of all cases in the order of their predicted Dice, in parts of about one size."
+)
 
 
 @dataclass(frozen=True)
 class IntervalPart:
-    """Cases of about the same predicted Dice: how many, their mean predicted and true Dice, the share whose true Dice lies in its
-    interval, and the intervals' mean width. All but the first are in [0, 1]."""
+    """Structures of about the same predicted Dice: how many, their mean predicted and true Dice, the share whose true Dice lies
+    in its interval, and the intervals' mean width. All but the first are in [0, 1]."""
 
     cases: int
     predicted: float
@@ -129,7 +131,7 @@ def figure_cells(table: TrustTable) -> Grid:
 
 def interval_cells(table: TrustTable) -> Grid:
     """What predicted intervals hold; nothing where no signal predicts one."""
-    heads = ["prediction", "cases", "predicted Dice", "true Dice", "true Dice inside the interval", "width"]
+    heads = ["prediction", "structures", "predicted Dice", "true Dice", "true Dice inside the interval", "width"]
     rows = [
         [TableCell(f"{line.signal}, part {place}"), *_part_cells(part)]
         for line in table.lines
