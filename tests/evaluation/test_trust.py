@@ -145,23 +145,23 @@ def test_the_command_writes_its_report_resumes_and_ends_with_3_for_a_bad_case(ph
     monkeypatch.setattr("monai_tta.evaluation.compare.in_processes", here)
     (phantom_set / "images" / "c3.nii.gz").write_bytes(b"damaged")
     words = ["trust", str(BUNDLE), "--dataset-dir", str(phantom_set), "--out", str(tmp_path / "o"), "--method", "statistics"]
-    words += ["--domain", "source_val", "--domain", "target", "--limit", "2", "--budget", "1"]
+    words += ["--domain", "source_val", "--limit", "2", "--budget", "1"]
     done = CliRunner().invoke(app, words, env={"COLUMNS": "300"})
     assert done.exit_code == 3 and "failed: model.pt, source_val, case 1" in done.output and "Traceback" not in done.output
     said = json.loads((tmp_path / "o" / "trust.json").read_text(encoding="utf-8"))
     assert {(t["domain"], t["answer"], t["cases"]) for t in said["tables"]} == {
-        (d, a, n) for d, n in (("source_val", 1), ("target", 2), (ALL, 3)) for a in (UNADAPTED, "Statistics, volume, blend 0.3")
+        ("source_val", answer, 1) for answer in (UNADAPTED, "Statistics, volume, blend 0.3")
     }
     assert said["accept"] == 0.8 and len(said["conclusions"]) == 2
     with (tmp_path / "o" / "trust.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 6 and all(0 <= float(line["dice anterior"]) <= 1 and float(line["entropy"]) > 0 for line in lines)
+    assert len(lines) == 2 and all(0 <= float(line["dice anterior"]) <= 1 and float(line["entropy"]) > 0 for line in lines)
     page = (tmp_path / "o" / "trust.html").read_text(encoding="utf-8")
     assert "Trust on hippocampus_mri" in page and "monai-tta trust hippocampus_mri --dataset-dir DATA" in page
     assert (
         str(tmp_path) not in page
         and "c3" not in page
-        and (tmp_path / "o" / "plots" / "risk_coverage_model.pt_target.png").is_file()
+        and (tmp_path / "o" / "plots" / "risk_coverage_model.pt_source_val.png").is_file()
     )
     again = CliRunner().invoke(app, [*words, "--accept", "0.1"], env={"COLUMNS": "300"})  # the bad case alone is tried again
     assert again.exit_code == 3 and json.loads((tmp_path / "o" / "trust.json").read_text(encoding="utf-8"))["accept"] == 0.1
