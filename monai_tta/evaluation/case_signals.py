@@ -88,7 +88,7 @@ class MeasureWindows(Guard):
     """
 
     def __init__(self, network: Network, mirrors: tuple[int, ...] | None = None, of_image: bool = True) -> None:
-        self.source = in_eval_mode(unwrap(network))
+        self.network = network
         self.mirrors = mirrors
         self.of_image = of_image
         self._found: dict[str, float] = {}
@@ -127,10 +127,11 @@ class MeasureWindows(Guard):
         if not windows:
             return {}
         together = torch.cat(windows)
+        source = in_eval_mode(unwrap(self.network))
         with extra_forward_passes(together):
             found = dice_of_views(evidence.shadow, together, self.mirrors)
-            if self.of_image and has_running_stats(self.source):
-                found[signals.BLENDS] = _dice_of_blends(evidence, self.source, together)
+            if self.of_image and has_running_stats(source):
+                found[signals.BLENDS] = _dice_of_blends(evidence, source, together)
         if self.of_image and (distances := [distance for distance in evidence.distances if isfinite(distance)]):
             found[signals.DISTANCE] = sum(distances) / len(distances)
         return found
