@@ -117,8 +117,8 @@ class ComparisonPlan:
         )  # what cannot be read is told before anything is written
         configs = [config_file(self.root, name).read_bytes() for name in ("inference", "evaluate")]
         files = [self.root / "models" / name for name in self.checkpoints]
-        files += [beside(file) for file in files for beside in (predictor_file, optimizer_file, features_file)]
-        files += [reference_file(file) for file in files] if self.signals else []
+        places = (predictor_file, optimizer_file, features_file, *((reference_file,) if self.signals else ()))
+        files += [beside(file) for file in files for beside in places]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,
