@@ -293,6 +293,13 @@ MUTANTS = {
     "sequences that lie elsewhere": ("pipeline/case_file.py", "if not far <= TOLERANCE:", "if False:"),
     "points left where the file has them": ("pipeline/prompts.py", "coordinates @ move[:dims, :dims].T + move[:dims, -1]", "coordinates"),
     "prompts of another case": ("pipeline/prompts.py", "(*names, ALL)", "(ALL, *names)"),
+    "cases that tie accepted one by one": ("quality/failure_detection.py", "np.append(own[1:] != own[:-1], True)", "np.append(own[1:] == own[1:], True)"),
+    "excess as a share of the worst": ("quality/failure_detection.py", "room = float(risks.mean()) - ideal", "room = 1 - ideal"),
+    "copies of an image counted as images": ("quality/ranking_bootstrap.py", "names = list(range(len(own))) if groups is None else list(groups)", "names = list(range(len(own)))"),
+    "a signal the wrong way round": ("quality/signals.py", "return figure if self.higher_is_better else -figure", "return figure"),
+    "a refused answer without its signals": ("evaluation/trust_figures.py", "if row.reason is not None or n in of_image", "if n in of_image"),
+    "a failed measurement passes for a refusal": ("evaluation/case_signals.py", "            self._failure = error\n", "            raise\n"),
+    "signals of another network's views": ("evaluation/case_signals.py", "for part, weight in shadow.answering", "for part, weight in ((shadow, 1.0),)"),
 }  # fmt: skip
 
 TESTS = [
@@ -389,6 +396,13 @@ OWN = {
     "evaluation/answer_cases.py": ["evaluation/test_compare"],
     "evaluation/compare.py": ["evaluation/test_compare"],
     "evaluation/nnunet_labelled.py": ["evaluation/test_nnunet_labelled"],
+    "quality/failure_detection.py": ["quality/test_failure_detection"],
+    "quality/ranking_": ["quality/test_failure_detection"],
+    "quality/interval_coverage.py": ["quality/test_failure_detection"],
+    "quality/signals.py": ["quality/test_signals"],
+    "evaluation/case_signals.py": ["evaluation/test_case_signals"],
+    "evaluation/trust": ["evaluation/test_trust"],
+    "reporting/trust_": ["evaluation/test_trust"],
     "evaluation/plan.py": ["evaluation/test_compare"],
     "transforms/headneck": ["transforms/test_headneck"],
     "transforms/pictures.py": ["transforms/test_pictures"],

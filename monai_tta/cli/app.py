@@ -26,6 +26,7 @@ from monai_tta.cli import (
     run,
     stream,
     train_optimizer,
+    trust,
 )
 from monai_tta.cli.options import EVALUATE, INSPECT, PREPARE, PREPARE_TARGET, SEGMENT, help_end
 
@@ -50,6 +51,7 @@ app.command("pretrain-added", rich_help_panel=PREPARE, help=pretrain_added.HELP,
 app.command("compare", rich_help_panel=EVALUATE, epilog=compare.HELP_END)(compare.compare)
 app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(compare.tables)
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)
+app.command("trust", rich_help_panel=EVALUATE, help=trust.HELP, epilog=trust.HELP_END)(trust.trust)
 app.command("profile", rich_help_panel=EVALUATE, epilog=profile.HELP_END)(profile.profile)
 app.command("methods", rich_help_panel=INSPECT, epilog=methods.HELP_END)(methods.methods)
 app.command("overlay", rich_help_panel=INSPECT, epilog=overlay.HELP_END)(overlay.overlay)

@@ -179,9 +179,9 @@ def _check(
 
 
 def _bundle_file(weights: Path) -> Path:
-    from monai_tta.compute.number_files import beside_checkpoint
+    from monai_tta.guards.reference_ranges import reference_file
 
-    return beside_checkpoint(weights, "reference", ".json")
+    return reference_file(weights)
 
 
 def _read_reference(weights: Path, given: Path | None) -> tuple[InputReference | None, Path]:

@@ -16,6 +16,7 @@ from monai_tta.cli.options import (
     DatasetDir,
     Device,
     EvaluationBundle,
+    Limit,
     PrecisionOption,
     check_dataset_dir,
     check_new_folder,
@@ -48,6 +49,7 @@ def compare(
     set_: ConfigEntries = [],  # noqa: B006
     config: ConfigFiles = [],  # noqa: B006
     device: Device = None,
+    limit: Limit = 0,
     pictures: Annotated[bool, typer.Option("--pictures", help="draw example cases; they hold pixels of the images")] = False,
     workers: Annotated[int, typer.Option(help="processes; 0 for one per core", min=0)] = 0,
 ) -> None:
@@ -65,6 +67,7 @@ def compare(
         "metrics": tuple(name.strip().lower() for name in metrics.split(",")),
         "precision": precision,
         "pictures": pictures,
+        "limit": limit or None,
         "device": device,
     }
     failures: list[str] = []

@@ -71,6 +71,7 @@ EvaluationBundle = Annotated[
     ),
 ]
 DatasetDir = Annotated[Path, typer.Option(help="the folder of labelled data, called DATA in the bundle's configs/compare.yaml")]
+Limit = Annotated[int, typer.Option(min=0, help="cases of each domain at most, the first of its list; 0 for all")]
 Checkpoint = Annotated[
     str | None,
     typer.Option(help="a file in the bundle's models folder; the one that its config names, else model.pt, if not given"),

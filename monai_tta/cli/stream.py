@@ -13,6 +13,7 @@ from monai_tta.cli.options import (
     DatasetDir,
     Device,
     EvaluationBundle,
+    Limit,
     PrecisionOption,
     check_dataset_dir,
     check_new_folder,
@@ -36,7 +37,7 @@ def stream(
     domain: Domains = [],  # noqa: B006
     orders: Annotated[int, typer.Option(min=1, help="how many orders to draw")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="how often a stream goes over its cases")] = 3,
-    limit: Annotated[int, typer.Option(min=0, help="cases of each domain at most; 0 for all")] = 0,
+    limit: Limit = 0,
     budget: Annotated[int, typer.Option(min=0, help="on how many windows of a volume a method adapts; 0 for all")] = 4,
     precision: PrecisionOption = "exact",
     device: Device = None,

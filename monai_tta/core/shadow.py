@@ -207,6 +207,11 @@ class Shadow(HasNorms):
         self.suspicious_cases = int(state["suspicious_cases"])
 
     @property
+    def answering(self) -> tuple[tuple[Shadow, float], ...]:
+        """The shadows whose answers are mixed in this one's, each with its weight; weights sum to 1."""
+        return ((self, 1.0),)
+
+    @property
     def weight_distance(self) -> float:
         """Euclidean distance of the moving tensors from the source's."""
         return float(sum(((a.detach() - b) ** 2).sum() for a, b in zip(self.moving, self.start, strict=True))) ** 0.5

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from monai.data import MetaTensor
 
 from monai_tta.compute.memory import memory_rise
+from monai_tta.core.method import NoLearning
+from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case, reasons_on_record_alone
+from monai_tta.evaluation.case_signals import SignalMeasure
 from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.labelled_data import LabelledDomain, labelled_cases
 from monai_tta.evaluation.plan import ComparisonJob
-from monai_tta.evaluation.protocol import Domain
-from monai_tta.inference.inferer import AdaptiveInferer
+from monai_tta.evaluation.protocol import Domain, protocol_of
 from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.config_changes import ConfigChanges
-from monai_tta.pipeline.nnunet_inferer import FoldsInferer
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.source_files import weights_file
 
@@ -53,7 +54,8 @@ class Answer:
     """One contender's answer to one case.
 
     ``data`` is the case once the bundle's postprocessing is through: "image", "label" and "pred". ``case`` is the answer's
-    record, ``memory`` in MiB above what the process held before, and ``digest`` of the logits.
+    record, ``memory`` in MiB above what the process held before, and ``digest`` of the logits. ``signals`` are those that the
+    plan asks for; where an unadapted answer stands in for an adapted one, those of windows are left out.
     """
 
     contender: Contender
@@ -62,6 +64,7 @@ class Answer:
     case: Case
     memory: float | None
     digest: str
+    signals: dict[str, float] = field(default_factory=dict)
 
 
 def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T], list[str]]:
@@ -80,13 +83,7 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
     bundle = _bundle(job.plan.root, job.checkpoint, job.plan.device, job.plan.changes)
     domain = labelled_domain(job)
     head = head_of(domain.postprocessing())
-    given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}
-    weights = weights_file(job.plan.root, job.checkpoint)
-    methods = [contender.method.for_checkpoint(weights) for contender in job.contenders]
-    inferers = [
-        bundle.adapt_with(method, head=head, main_only=True, **given | contender.choices)
-        for method, contender in zip(methods, job.contenders, strict=True)
-    ]
+    contestants = [_Contestant(job, contender, bundle, head) for contender in job.contenders]
     results: list[T] = []
     failures: list[str] = []
     for number in job.numbers:
@@ -96,28 +93,49 @@ def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T]
         except Exception as error:  # one file that cannot be read must not cost hours of other cases
             failures.append(f"{where}: {describe_error(error)}")
             continue
-        for contender, inferer in zip(job.contenders, inferers, strict=True):
+        for contestant in contestants:
             try:
                 with reasons_on_record_alone():
-                    results.append(use(_answer(contender, number, domain, inferer, bundle, data)))
+                    results.append(use(contestant.answer(number, domain, data)))
             except Exception as error:  # nor must one method that fails
-                failures.append(f"{where}, {contender.label}: {describe_error(error)}")
+                failures.append(f"{where}, {contestant.contender.label}: {describe_error(error)}")
     return results, failures
 
 
-def _answer(
-    contender: Contender,
-    number: int,
-    domain: LabelledDomain,
-    inferer: AdaptiveInferer | FoldsInferer,
-    bundle: SourceBundle,
-    data: dict[str, Any],
-) -> Answer:
-    """Answer one case. The inferer is handed the image and nothing else."""
-    image = torch.as_tensor(data["image"].as_tensor() if isinstance(data["image"], MetaTensor) else data["image"])[None]
-    image = image.to(bundle.device)
-    with torch.no_grad(), memory_rise(bundle.device) as memory:
-        logits = inferer(image, bundle.network)[0].cpu()
-    digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]
-    found = domain.postprocessing()(dict(data) | {"pred": logits.clone()})
-    return Answer(contender, number, found, inferer.cases[-1], memory[0], digest)
+class _Contestant:
+    """One contender at its work: hands it images and nothing else, and measures what the plan asks for."""
+
+    def __init__(self, job: ComparisonJob, contender: Contender, bundle: SourceBundle, head: Head | Literal["auto"]) -> None:
+        self.contender = contender
+        self.bundle = bundle
+        weights = weights_file(job.plan.root, job.checkpoint)
+        method = contender.method.for_checkpoint(weights)
+        given: dict[str, Any] = {"budget": job.budget or None, "seed": job.seed, "precision": job.plan.precision}
+        given |= contender.choices
+        self.measure: SignalMeasure | None = None
+        if job.plan.signals:
+            self.measure = SignalMeasure(bundle.network, weights, protocol_of(job.plan.root).mirrors, not method.adapts)
+            given["guard"] = self.measure.windows
+        build = partial(bundle.adapt_with, head=head, main_only=True, **given)
+        self.inferer = build(method)
+        # A method that adapts nothing has no evidence for a guard. One that learns nothing gives the same answer, and has.
+        self.looks_again = None if self.measure is None or method.adapts else build(NoLearning())
+
+    def answer(self, number: int, domain: LabelledDomain, data: dict[str, Any]) -> Answer:
+        """Answer one case. The inferer is handed the image and nothing else."""
+        image = torch.as_tensor(data["image"].as_tensor() if isinstance(data["image"], MetaTensor) else data["image"])[None]
+        image = image.to(self.bundle.device)
+        with torch.no_grad(), memory_rise(self.bundle.device) as memory:
+            logits = self.inferer(image, self.bundle.network)[0].cpu()
+        case = self.inferer.cases[-1]
+        signals: dict[str, float] = {}
+        if self.measure is not None:
+            if self.looks_again is not None:
+                with torch.no_grad():
+                    self.looks_again(image, self.bundle.network)
+            signals, seconds = self.measure.signals_of(logits[None], case, data["image"])
+            case = replace(case, seconds=case.seconds - (0.0 if self.looks_again else seconds))
+        digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]
+        found = domain.postprocessing()(dict(data) | {"pred": logits.clone()})
+        own_memory = memory[0] if self.measure is None else None  # measuring takes memory of its own
+        return Answer(self.contender, number, found, case, own_memory, digest, signals)

@@ -45,6 +45,7 @@ def _row(job: ComparisonJob, answer: Answer) -> Row:
         memory=answer.memory,
         answer=answer.digest,
         reason=answer.case.reason,
+        signals=answer.signals,
     )
 
 
@@ -77,8 +78,8 @@ def compare(plan: ComparisonPlan, out: Path, workers: int | None = None) -> Iter
             except Exception as error:  # the data of the other domains may be there
                 yield 0, 0, [f"{domain.label}: {describe_error(error)}"]
                 continue
-            file.settle({"domains": {domain.label: [len(cases), cases.digest]}})
-            sizes[domain.label] = len(cases)
+            file.settle({"domains": {domain.label: [len(cases), cases.digest]}, "image_lists": {domain.label: cases.images}})
+            sizes[domain.label] = len(cases) if plan.limit is None else min(plan.limit, len(cases))
         jobs = list(jobs_of(plan, file.done(), sizes))
         if jobs:
             file.settle({"runs": {datetime.now().astimezone().isoformat(timespec="milliseconds"): plan.command()}})

@@ -36,6 +36,7 @@ class LabelledDomain:
     Attributes:
         groups: each case's group (a scanner, a site), or None.
         digest: a hash of the list of cases. It tells lists apart and holds no name.
+        images: a hash of the list of images. It is the same for two simulated scanners that look at the same images.
 
     Raises:
         BundleError: for a missing evaluate config, an empty list of cases, or a group whose name is not a short word.
@@ -63,8 +64,8 @@ class LabelledDomain:
             raise BundleError(
                 f"{dataset_dir} has no case for {domain.label!r} ({keys}); give another --dataset-dir, or other keys"
             )
-        listed = json.dumps([self.items, domain.keys, domain.shift], default=str).replace(str(dataset_dir), "DATA")
-        self.digest = sha256(listed.encode()).hexdigest()[:16]
+        self.digest = _digest([self.items, domain.keys, domain.shift], dataset_dir)
+        self.images = _digest(self.items, dataset_dir)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -124,6 +125,11 @@ def labelled_cases(root: Path, dataset_dir: Path, domain: Domain, changes: Confi
 
         return NnUNetLabelledDomain(root, dataset_dir, domain)
     return LabelledDomain(root, dataset_dir, domain, changes=changes)
+
+
+def _digest(value: Any, dataset_dir: Path) -> str:
+    """A hash of what a list of cases holds, wherever the data lie."""
+    return sha256(json.dumps(value, default=str).replace(str(dataset_dir), "DATA").encode()).hexdigest()[:16]
 
 
 def _keys_text(domain: Domain) -> str:

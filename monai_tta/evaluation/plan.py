@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
@@ -16,6 +16,7 @@ from monai_tta.core.learned_optimizer_file import optimizer_file
 from monai_tta.core.stored_features import features_file
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
 from monai_tta.evaluation.protocol import Domain, chosen_domains, protocol_of
+from monai_tta.guards.reference_ranges import reference_file
 from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, config_file, read_parser
 from monai_tta.pipeline.bundle_predictor import check_predictor_config
 from monai_tta.pipeline.config_changes import ConfigChanges
@@ -23,6 +24,7 @@ from monai_tta.pipeline.devices import usable_device
 from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.pipeline.source_files import description_files, weights_file, weights_files
 from monai_tta.quality.predictor_files import predictor_file
+from monai_tta.quality.signals import SIGNALS
 from monai_tta.reporting.rows import METRICS, Key
 
 
@@ -43,13 +45,18 @@ class ComparisonPlan:
         metrics: which of "dice", "nsd", "hd95", "assd" to compute; "dice" is needed.
         precision: of `AdaptiveInferer`: "exact" or "fast".
         pictures: whether to draw example cases at the end. The pictures hold pixels of the images.
+        limit: cases of each domain at most, the first of its list; None for all.
+        signals: whether to measure the signals of each answer, see `monai_tta.quality.signals`.
         device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
         changes: what is laid over the bundle's configs; a domain's own keys cannot be changed.
 
     Raises:
-        ValueError: for an unknown metric, budget, precision, contender, domain, severity or device, a change of what a domain
-            sets, or a gain predictor of another config.
+        ValueError: for an unknown metric, budget, precision, contender, domain, severity, device or limit, a change of what a
+            domain sets, or a gain predictor of another config.
     """
+
+    COMMAND: ClassVar[str] = "compare"
+    ONLY: ClassVar[str] = "only"  # the option that names contenders
 
     root: Path
     dataset_dir: Path
@@ -63,6 +70,8 @@ class ComparisonPlan:
     metrics: tuple[str, ...] = METRICS
     precision: Precision = "exact"
     pictures: bool = False
+    limit: int | None = None
+    signals: bool = False
     device: str | None = None
     changes: ConfigChanges = NO_CHANGES
 
@@ -74,6 +83,8 @@ class ComparisonPlan:
             raise ValueError(f"the tables show changes of Dice: add dice to {', '.join(self.metrics)}")
         if wrong := [b for b in self.budgets if b < 0]:
             raise ValueError(f"a budget is a number of windows, or 0 for all; found {wrong[0]}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"a limit is a number of cases, at least 1; found {self.limit}")
         if self.precision not in ("exact", "fast"):
             raise ValueError(f"precision must be one of ('exact', 'fast'), found {self.precision!r}")
         if self.device is not None:
@@ -106,7 +117,8 @@ class ComparisonPlan:
         configs = self._configs()
         files = [file for name in self.checkpoints for file in weights_files(self.root, name)]
         first = [weights_file(self.root, name) for name in self.checkpoints]
-        files += [beside(file) for file in first for beside in (predictor_file, optimizer_file, features_file)]
+        places = (predictor_file, optimizer_file, features_file, *((reference_file,) if self.signals else ()))
+        files += [beside(file) for file in first for beside in places]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,
@@ -118,6 +130,7 @@ class ComparisonPlan:
             "unit": protocol.unit,
             "metrics": [name for name in METRICS if name in self.metrics],
             "precision": self.precision,
+            "signals": [signal.name for signal in SIGNALS] if self.signals else [],
             **({} if self.device is None else {"device": self.device}),
             "versions": {"monai_tta": __version__, **{name: version(name) for name in self._packages()}},
             "checkpoints": {self._name(path): _digest(path) for path in files if path.is_file()},
@@ -143,8 +156,8 @@ class ComparisonPlan:
 
         Paths are left out, since they may name a patient: the data are DATA, the folder of the results is OUT.
         """
-        words = ["monai-tta", "compare", self.root.resolve().name, "--dataset-dir", "DATA", "--out", "OUT"]
-        options = {"checkpoints": "checkpoint", "only": "only", "domains": "domain", "severities": "severity"}
+        words = ["monai-tta", self.COMMAND, self.root.resolve().name, "--dataset-dir", "DATA", "--out", "OUT"]
+        options = {"checkpoints": "checkpoint", "only": self.ONLY, "domains": "domain", "severities": "severity"}
         options |= {"budgets": "budget", "seeds": "seed"}
         defaults = {field.name: field.default for field in fields(self)}
         for name, option in options.items():
@@ -152,6 +165,7 @@ class ComparisonPlan:
                 words += [word for value in values for word in (f"--{option}", str(value))]
         words += ["--metrics", ",".join(self.metrics)] if self.metrics != defaults["metrics"] else []
         words += ["--precision", self.precision] if self.precision != defaults["precision"] else []
+        words += [] if self.limit is None else ["--limit", str(self.limit)]
         words += [] if self.device is None else ["--device", self.device]
         words += self.changes.words()
         words += [f"--{flag}" for flag in ("ablations", "pictures") if getattr(self, flag)]

@@ -102,7 +102,7 @@ class Evidence:
         same_size = [w for w in self.windows if w.shape == self.windows[0].shape]
         if not same_size:
             return ()
-        with _extra_forward_passes(same_size[0]):
+        with extra_forward_passes(same_size[0]):
             try:
                 return tuple(self.source.distances(torch.cat(same_size)))
             except TooFewVoxels:
@@ -168,7 +168,7 @@ def _masks(logits: Tensor, head: Head) -> Tensor:
 
 
 @contextmanager
-def _extra_forward_passes(windows: Tensor) -> Iterator[None]:
+def extra_forward_passes(windows: Tensor) -> Iterator[None]:
     """A block for forward passes besides the answer: without gradient, and with the weights as they are now."""
     with torch.inference_mode(False), torch.no_grad(), without_weight_cache(windows.device):
         yield
@@ -176,7 +176,7 @@ def _extra_forward_passes(windows: Tensor) -> Iterator[None]:
 
 def _predict(shadow: Shadow, window: Tensor) -> Tensor:
     """Probabilities of a window in float32 at least."""
-    with _extra_forward_passes(window):
+    with extra_forward_passes(window):
         return _probabilities(shadow(window), shadow.head)
 
 
@@ -184,7 +184,7 @@ def _view_agreement(shadow: Shadow, windows: Sequence[Tensor], views: Views) -> 
     """Mean soft Dice between the answer of each window and those of its views; 1 where there is nothing to compare."""
     found: list[float] = []
     for window in windows:
-        with _extra_forward_passes(window):
+        with extra_forward_passes(window):
             unchanged, *viewed = answers_of_views(shadow, window, views)
         found += [agreement(unchanged, other, shadow.head) for other in viewed]
     return sum(found) / len(found) if found else 1.0

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from monai_tta.compute.number_files import beside_checkpoint
 from monai_tta.guards.shape_features import SMALL, ShapeFeatures
 
 
@@ -141,6 +142,15 @@ def ranges_of_cases(cases: Sequence[CaseFigures], labelled: bool, small: int = S
         distances=tuple(_known_quantiles(d) for d in zip(*(c.distances for c in cases), strict=True)),
         small=small,
     )
+
+
+def reference_file(weights: Path) -> Path:
+    """Where the reference ranges of a checkpoint are kept: beside its file of weights.
+
+    Args:
+        weights: the checkpoint's file of weights.
+    """
+    return beside_checkpoint(weights, "reference", ".json")
 
 
 def read_reference_ranges(path: str | PathLike[str]) -> ReferenceRanges:

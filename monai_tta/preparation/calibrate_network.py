@@ -52,8 +52,8 @@ def calibrate_network(
         settings: how thorough, and how much harm.
         name: what the predictor's ``about`` calls the network; the name of its class unless told otherwise.
         progress: called with the number of distorted images that are done, and of all.
-        quality: a file to which the network's quality predictor is written, for ``AdaptiveInferer(quality=...)``; None for none. It needs a label
-            for each image.
+        quality: a file to which the network's quality predictor is written, for ``AdaptiveInferer(quality=...)``; None for none.
+            It needs a label for each image.
 
     Returns:
         the gain predictor. ``predictor.about`` says how it did on held-out images. A warning says where it is of no use, see

@@ -34,6 +34,12 @@ class CandidatePool(Shadow):
         self.stored_answer: Tensor | None = None
 
     @property
+    def answering(self) -> tuple[tuple[Shadow, float], ...]:
+        """The candidates that have a part in the answer; this shadow, the source's, where none has."""
+        total = sum(c.weight for c in self.contributions)
+        return tuple((c.shadow, c.weight / total) for c in self.contributions) or ((self, 1.0),)
+
+    @property
     def weight_distance(self) -> float:
         """The largest distance of a contributing candidate's moving tensors from the source's."""
         return max((c.shadow.weight_distance for c in self.contributions), default=0.0)

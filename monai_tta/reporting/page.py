@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from monai_tta.reporting.conclusion import conclusions
 from monai_tta.reporting.example_cases import ExampleCase
 from monai_tta.reporting.summary import Table, budget_words, title
 from monai_tta.reporting.tables import ABOUT, detail_cells, group_cells, in_parts, key_cells, notes
+from monai_tta.reporting.templates import date_and_versions, embedded, fill_template
 
 
 @dataclass(frozen=True)
@@ -50,19 +47,16 @@ def page(
         pictures: of cases of the tables.
         seeds: of the rows.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("monai_tta.reporting").joinpath("tables.html").read_text(encoding="utf-8"))
-    return template.render(
+    return fill_template(
+        "tables.html",
+        settings,
+        _facts(tables, settings, seeds),
         heading=f"Comparison on {settings.get('bundle', 'a bundle')}",
         conclusions=conclusions(tables),
         about=ABOUT,
         sections=[_section(table, settings, plots, pictures) for table in tables],
         plots=[_plot(plot) for plot in plots if plot.table is None],
         holds_pixels=bool(pictures),
-        facts=_facts(tables, settings, seeds),
-        runs=settings.get("runs", {}),
-        data=settings.get("domains", {}),
-        checkpoints=settings.get("checkpoints", {}),
     )
 
 
@@ -84,12 +78,9 @@ def _section(table: Table, settings: Mapping[str, Any], plots: Sequence[Plot], p
 
 def _facts(tables: Sequence[Table], settings: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
     """How the rows were made, in the order of importance."""
-    dates = sorted({time[:10] for time in settings.get("runs", {})}) or ["not recorded"]
     budgets = [budget_words(budget) for budget in dict.fromkeys(table.budget for table in tables)]
-    versions = [f"{name} {number}" for name, number in settings.get("versions", {}).items()]
     return {
-        "date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
-        "version": ", ".join(versions) or "not recorded",
+        **date_and_versions(settings),
         f"seed{'s' * (len(seeds) > 1)}": ", ".join(map(str, seeds)) or "not recorded",
         "budget": ", ".join(budgets),
         "precision": str(settings.get("precision", "not recorded")),
@@ -97,13 +88,8 @@ def _facts(tables: Sequence[Table], settings: Mapping[str, Any], seeds: Sequence
 
 
 def _plot(plot: Plot) -> dict[str, str]:
-    return {"caption": plot.caption, "image": _embedded(plot.png)}
+    return {"caption": plot.caption, "image": embedded(plot.png)}
 
 
 def _example(picture: Picture) -> dict[str, str]:
-    return {"caption": picture.example.caption, "image": _embedded(picture.png)}
-
-
-def _embedded(png: bytes) -> str:
-    """A picture as the address of an ``img``."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return {"caption": picture.example.caption, "image": embedded(picture.png)}

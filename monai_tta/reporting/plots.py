@@ -62,7 +62,7 @@ def harm_and_gain(table: Table) -> Figure:
     figure, panel = _panel()
     panel.axhspan(-100 * HARM, 100 * HARM, color="#eeeeee", zorder=0)
     panel.axhline(0, color="black", linewidth=0.8)
-    for line, style in zip(_others(table), _styles(), strict=False):
+    for line, style in zip(_others(table), styles(), strict=False):
         changes = sorted(100 * (after - before) for before, after in line.pairs.values())
         places = [100 * (i + 0.5) / len(changes) for i in range(len(changes))]
         panel.plot(places, changes, label=line.contender, marker="o", markersize=2.5, linewidth=1.2, **style)
@@ -83,7 +83,7 @@ def budgets(tables: Sequence[Table]) -> Figure:
     ordered = sorted(tables, key=lambda t: (t.budget == 0, t.budget))
     names = dict.fromkeys(line.contender for t in ordered for line in _others(t))
     panel.axhline(0, color="black", linewidth=0.8)
-    for place, (name, style) in enumerate(zip(names, _styles(), strict=False)):
+    for place, (name, style) in enumerate(zip(names, styles(), strict=False)):
         aside = 0.3 * ((place + 0.5) / len(names) - 0.5)  # else the intervals would hide each other
         found = [(i + aside, line) for i, t in enumerate(ordered) for line in t.lines if line.contender == name and line.pairs]
         x = [i for i, _ in found]
@@ -114,7 +114,7 @@ def _finished(figure: Figure, panel: Axes) -> Figure:
     return figure
 
 
-def _styles() -> Iterator[dict[str, Any]]:
+def styles() -> Iterator[dict[str, Any]]:
     """Forty styles that differ in colour (matplotlib's tab10) or dashes; then the same again."""
     colours = matplotlib.color_sequences["tab10"]
     return cycle([{"color": colour, "linestyle": dash} for dash in ("-", "--", ":", "-.") for colour in colours])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS cases (
 CREATE TABLE IF NOT EXISTS scores (
     row INTEGER NOT NULL, label INTEGER NOT NULL, dice REAL, nsd REAL, hd95 REAL, assd REAL, reason TEXT,
     PRIMARY KEY (row, label)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS signals (row INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (row, name))
+    WITHOUT ROWID;
 """
 
 
@@ -84,6 +86,7 @@ class Row:
         memory: of the answer, in MiB.
         answer: a digest of the logits.
         reason: why the answer is the unadapted one; None for an adapted one.
+        signals: figures that were measured without the label, by name; see `monai-tta trust`.
     """
 
     key: Key
@@ -95,6 +98,7 @@ class Row:
     memory: float | None = None
     answer: str | None = None
     reason: str | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 def has_rows(path: Path) -> bool:
@@ -177,12 +181,14 @@ class RowFile:
             for row in rows:
                 key = astuple(row.key)
                 same = " AND ".join(f"{f.name} = ?" for f in fields(Key))
-                self._file.execute(f"DELETE FROM scores WHERE row = (SELECT id FROM cases WHERE {same})", key)
+                for table in ("scores", "signals"):
+                    self._file.execute(f"DELETE FROM {table} WHERE row = (SELECT id FROM cases WHERE {same})", key)
                 values = (None, *key, row.shift, row.severity, row.group, row.seconds, row.memory, row.answer, row.reason)
                 marks = ", ".join("?" * len(values))
                 at = self._file.execute(f"INSERT OR REPLACE INTO cases VALUES ({marks})", values).lastrowid
                 found = [(at, label, *map(_null, astuple(score))) for label, score in enumerate(row.scores, 1)]
                 self._file.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", found)
+                self._file.executemany("INSERT INTO signals VALUES (?, ?, ?)", [(at, *one) for one in row.signals.items()])
 
     def rows(self) -> list[Row]:
         """All rows, sorted by checkpoint, domain, budget, contender, seed and case, in the order of the settings."""
@@ -192,12 +198,15 @@ class RowFile:
         ):
             dice, nsd, hd95, assd = (nan if v is None else float(v) for v in values)
             scores.setdefault(at, []).append(Score(dice, nsd, hd95, assd, reason))
+        signals: dict[int, dict[str, float]] = {}
+        for at, name, value in self._file.execute("SELECT row, name, value FROM signals"):
+            signals.setdefault(at, {})[name] = value
         columns = ", ".join(f.name for f in fields(Key)) + ", shift, severity, case_group, seconds, memory, answer, reason"
         found = []
         for at, *values in self._file.execute(f"SELECT id, {columns} FROM cases"):
             key = Key(*values[: len(fields(Key))])
             rest = values[len(fields(Key)) :]
-            found.append(Row(key, tuple(scores.get(at, ())), *rest))
+            found.append(replace(Row(key, tuple(scores.get(at, ())), *rest), signals=signals.get(at, {})))
         known = self.settings()
         ranks = [{n: i for i, n in enumerate(known.get(kind, {}))} for kind in ("checkpoints", "domains", "contenders")]
         return sorted(found, key=lambda row: _place(row.key, ranks))

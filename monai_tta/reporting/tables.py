@@ -156,14 +156,14 @@ def markdown(tables: Sequence[Table], settings: Mapping[str, Any]) -> str:
     paragraphs.append(ABOUT)
     for table in tables:
         paragraphs.append(f"**{title(table)}**")
-        paragraphs.append(_lines(key_cells(table)))
-        paragraphs.append(_lines(detail_cells(table, settings)))
-        paragraphs += [_lines(groups)] if (groups := group_cells(table)) else []
+        paragraphs.append(markdown_table(key_cells(table)))
+        paragraphs.append(markdown_table(detail_cells(table, settings)))
+        paragraphs += [markdown_table(groups)] if (groups := group_cells(table)) else []
         paragraphs += notes(table)
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _lines(grid: Grid) -> str:
+def markdown_table(grid: Grid) -> str:
     """A table in Markdown."""
     lines = [f"| {' | '.join(cell.text.replace('|', chr(92) + '|') for cell in row)} |" for row in grid]
     return "\n".join([lines[0], "|" + "---|" * len(grid[0]), *lines[1:]])
@@ -174,7 +174,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     text = StringIO()
     writer: Any = None
     for row in rows:
-        rest = {k: v for k, v in asdict(row).items() if k not in ("key", "scores", "reason")}
+        rest = {k: v for k, v in asdict(row).items() if k not in ("key", "scores", "reason", "signals")}
         for label, score in enumerate(row.scores, 1):
             found = {m: ("" if isnan(getattr(score, m)) else f"{getattr(score, m):.6f}") for m in METRICS}
             line = asdict(row.key) | rest | {"label": label} | found | {"no_score": score.reason, "unadapted": row.reason}
