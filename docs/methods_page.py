@@ -16,10 +16,10 @@ image alone, or cannot be made again.
 * **SPEGC** (CVPR 2026, arXiv 2603.11492). Its released network is a detector (Mask R-CNN) whose checkpoint holds 32 centroids and
   prompts that were trained at the source. It learns from the whole target set first and predicts then, so its figures are not
   those of a method that sees one image at a time.
-* **TanGo** (CVPR 2026). It trains the source anew, with low-frequency priors of SAM and DINOv2. So it needs the source's data, and
-  there was no code when we looked (2026-11).
-* **A3-TTA** (TIP, arXiv 2602.03292). It decodes features of stored earlier cases in place of the image's own, from batches of ten 2D
-  slices. Positions of two patients' volumes do not correspond, and the weights of its loss differ between its data sets.
+* **TanGo** (CVPR 2026). It trains the source anew, with low-frequency priors of SAM and DINOv2. So it needs the source's data,
+  and there was no code when we looked (2026-11).
+* **A3-TTA** (TIP, arXiv 2602.03292). It decodes features of stored earlier cases in place of the image's own, from batches of ten
+  2D slices. Positions of two patients' volumes do not correspond, and the weights of its loss differ between its data sets.
 * **MedBN** (CVPR 2024, arXiv 2403.19326). It takes the median over a batch in place of the mean, against images in the batch that
   were made to do harm. For one image that is the image's own mean. We could not read how it pools space and variance.
 * **DIGA** (CVPR 2023). It blends statistics at a fixed share, as `Statistics` does, and averages the answer with a classifier by
