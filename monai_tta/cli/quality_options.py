@@ -74,11 +74,12 @@ def load_quality(
     """
     from monai_tta.pipeline.bundle_predictor import find_quality
     from monai_tta.pipeline.run_log import content_hash
+    from monai_tta.pipeline.source_files import weights_file
     from monai_tta.quality.predictor_files import quality_file
 
     if options.off:
         return None, {"quality": ""}
-    weights = root / "models" / checkpoint
+    weights = weights_file(root, checkpoint)
     predictor, lack = find_quality(source.network, weights, root, changes, options.file)
     if lack is not None:
         if options.accept is not None:

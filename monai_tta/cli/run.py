@@ -176,7 +176,6 @@ def _run(request: RunRequest, given: list[Path]) -> int:
     try:
         with report_errors():
             bundle = find_bundle(request.bundle, nnunet=True)
-
             from monai_tta.core.record import reasons_on_record_alone
             from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
             from monai_tta.pipeline.image_names import named_images

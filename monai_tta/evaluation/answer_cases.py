@@ -117,9 +117,9 @@ class _Contestant:
             self.measure = SignalMeasure(bundle.network, weights, protocol_of(job.plan.root).mirrors, not method.adapts)
             given["guard"] = self.measure.windows
         build = partial(bundle.adapt_with, head=head, main_only=True, **given)
-        self.inferer = build(method)
+        self.inferer = build(method=method)
         # A method that adapts nothing has no evidence for a guard. One that learns nothing gives the same answer, and has.
-        self.looks_again = None if self.measure is None or method.adapts else build(NoLearning())
+        self.looks_again = None if self.measure is None or method.adapts else build(method=NoLearning())
 
     def answer(self, number: int, domain: LabelledDomain, data: dict[str, Any]) -> Answer:
         """Answer one case. The inferer is handed the image and nothing else."""

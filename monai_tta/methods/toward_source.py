@@ -35,7 +35,7 @@ class MovedShadow(Shadow):
         self.own: SourceLook | None = None
         self.backgrounds: tuple[Background, ...] = ()
 
-    def pool_statistics(self, windows: Tensor) -> None:
+    def pool_statistics(self, windows: Tensor, unbiased: bool = False) -> None:
         """Note the look of these windows, which are of one image.
 
         Raises:
@@ -43,7 +43,7 @@ class MovedShadow(Shadow):
         """
         if windows.shape[1] != len(self.look.means):
             raise CannotAdapt(f"the source's images have {len(self.look.means)} channel(s), this one {windows.shape[1]}")
-        super().pool_statistics(windows)
+        super().pool_statistics(windows, unbiased)
         self.backgrounds = backgrounds_of(windows)
         self.own = look_of(windows, self.backgrounds)
 
