@@ -14,6 +14,7 @@ from monai_tta.inference.network import unwrap
 from monai_tta.methods import Careful, Source, Statistics
 from monai_tta.pipeline.bundle_config import BundleError, inference_digest
 from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.predictor_files import as_quality_predictor, predictor_file, quality_file, read_predictor
 from monai_tta.quality.quality_predictor import QualityPredictor
@@ -107,6 +108,8 @@ def find_quality(
         PredictorError: for a file that cannot be read, or a named one that does not fit the network or the config.
     """
     file = quality_file(weights) if named is None else named
+    if is_nnunet_folder(root):
+        return None, "an nnU-Net cannot be calibrated"
     if named is None and not file.is_file():
         return None, f"{weights.name} has no quality predictor; `monai-tta calibrate` makes one"
     predictor = as_quality_predictor(file)
