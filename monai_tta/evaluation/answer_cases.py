@@ -26,6 +26,7 @@ from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.pipeline.source_files import weights_file
+from monai_tta.quality.predictor_files import quality_file
 
 T = TypeVar("T")
 
@@ -116,6 +117,8 @@ class _Contestant:
         if job.plan.signals:
             self.measure = SignalMeasure(bundle.network, weights, protocol_of(job.plan.root).mirrors, not method.adapts)
             given["guard"] = self.measure.windows
+            file = quality_file(weights)
+            given["quality"] = file if file.is_file() else None
         build = partial(bundle.adapt_with, head=head, main_only=True, **given)
         self.inferer = build(method=method)
         # A method that adapts nothing has no evidence for a guard. One that learns nothing gives the same answer, and has.
@@ -133,7 +136,7 @@ class _Contestant:
             if self.looks_again is not None:
                 with torch.no_grad():
                     self.looks_again(image, self.bundle.network)
-            signals, seconds = self.measure.signals_of(logits[None], case, data["image"])
+            signals, seconds = self.measure.signals_of(logits[None], case, data["image"], case.quality or ())
             case = replace(case, seconds=case.seconds - (0.0 if self.looks_again else seconds))
         digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]
         found = domain.postprocessing()(dict(data) | {"pred": logits.clone()})

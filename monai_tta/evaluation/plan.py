@@ -23,7 +23,7 @@ from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.devices import usable_device
 from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.pipeline.source_files import description_files, weights_file, weights_files
-from monai_tta.quality.predictor_files import predictor_file
+from monai_tta.quality.predictor_files import predictor_file, quality_file
 from monai_tta.quality.signals import SIGNALS
 from monai_tta.reporting.rows import METRICS, Key
 
@@ -117,7 +117,7 @@ class ComparisonPlan:
         configs = self._configs()
         files = [file for name in self.checkpoints for file in weights_files(self.root, name)]
         first = [weights_file(self.root, name) for name in self.checkpoints]
-        places = (predictor_file, optimizer_file, features_file, *((reference_file,) if self.signals else ()))
+        places = (predictor_file, optimizer_file, features_file, *((reference_file, quality_file) if self.signals else ()))
         files += [beside(file) for file in first for beside in places]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
