@@ -82,7 +82,7 @@ class TowardSource(NoLearning):
         ValueError: for another change or share.
     """
 
-    change: str
+    change: str = "moments"
     share: float = 0.5
     figures: str = "auto"
     look: SourceLook | None = None

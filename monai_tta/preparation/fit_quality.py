@@ -22,7 +22,7 @@ from monai_tta.preparation.temperature import best_temperature
 from monai_tta.quality.conformal import conformal_tails, interval_of
 from monai_tta.quality.gain_predictor import Floats, Forest
 from monai_tta.quality.quality_predictor import LEVELS, RATE, QualityCurve, QualityPredictor, StructureModel, spreads_of
-from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, is_empty
+from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, found_nothing
 
 NEEDS_LABELS = "a quality predictor needs a true label for each image: the network's own answers say nothing of how good they are"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the forest's prediction, of which one is chosen
@@ -175,7 +175,7 @@ def fit_curve(rows: Rows, name: str) -> QualityCurve:
     from sklearn.isotonic import IsotonicRegression
 
     signal = STRUCTURE_FEATURES.index(name)
-    empty = is_empty(rows.table)
+    empty = found_nothing(rows.table)
     if_empty = float((0.5 + rows.dice[empty].sum()) / (1 + empty.sum()))
     if empty.all():
         return QualityCurve(signal, np.zeros(1), np.full(1, if_empty), if_empty)

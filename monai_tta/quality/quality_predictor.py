@@ -21,7 +21,7 @@ from monai_tta.core.record import StructureQuality
 from monai_tta.core.views import Views
 from monai_tta.quality.conformal import interval_of
 from monai_tta.quality.gain_predictor import Floats, Forest, PredictorError, check_forest
-from monai_tta.quality.structure_features import STRUCTURE_FEATURES, is_empty
+from monai_tta.quality.structure_features import STRUCTURE_FEATURES, found_nothing
 
 FORMAT = 1
 RATE = 0.9  # of the cases, the share whose true Dice lies in the interval
@@ -48,7 +48,7 @@ class QualityCurve:
     def __call__(self, table: Floats) -> Floats:
         """Dice for each row of a table ``(rows, features)``; that of the nearest knot outside of them."""
         curve = np.interp(table[:, self.signal], self.at, self.dice)
-        return np.where(is_empty(table), self.if_empty, curve)
+        return np.where(found_nothing(table), self.if_empty, curve)
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ EMPTY = STRUCTURE_FEATURES.index("log volume")
 TINY = 1e-4
 
 
-def is_empty(table: NDArray[np.float64]) -> NDArray[np.bool_]:
+def found_nothing(table: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which rows of a table ``(..., features)`` are of an empty mask."""
     empty: NDArray[np.bool_] = table[..., EMPTY] <= log(TINY) + 1e-5  # of float32
     return empty

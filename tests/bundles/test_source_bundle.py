@@ -95,7 +95,7 @@ def test_every_checkpoint_is_small_and_documented(bundle):
         elif file.name.startswith("learned_optimizer"):
             assert TrainedOptimizer.load(file).tensors and file.stat().st_size < 20_000
         elif file.suffix == ".npz":
-            assert GainPredictor.load(file).features == FEATURES
+            assert set(GainPredictor.load(file).features) <= set(FEATURES)
         elif file.name.startswith("reference"):
             assert read_input_reference(file) is not None and file.stat().st_size < 20_000
         else:

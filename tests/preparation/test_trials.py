@@ -211,11 +211,11 @@ class TestBundle:
         words += ["--size", 11, "--harm", 0.1, "--out", tmp_path / "p.npz"]
         tried, real = [], Careful.run_candidates
 
-        def stop_at_the_fourth(*given):
+        def stop_at_the_fourth(*given, **named):
             tried.append(1)
             if len(tried) == 4:
                 raise KeyboardInterrupt
-            return real(*given)
+            return real(*given, **named)
 
         monkeypatch.setattr(Careful, "run_candidates", stop_at_the_fourth)
         done = CliRunner().invoke(app, list(map(str, words)))

@@ -18,7 +18,7 @@ from monai_tta.quality.conformal import conformal_tails, interval_of
 from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.predictor_files import as_quality_predictor
 from monai_tta.quality.quality_predictor import QualityPredictor
-from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, is_empty, own_figures, structure_table
+from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, found_nothing, own_figures, structure_table
 from monai_tta.quality.temperature import with_temperature
 from tests.small import network, quality_stub
 
@@ -49,7 +49,7 @@ class TestCurve:
         rows = rows_of([0.5, 0.6, 0.7, 0.8], [1, 0.2, 0.3, 0])
         rows.table[[0, 3], COLUMN("log volume")] = log(1e-4)
         curve = fit_curve(rows, "pairwise Dice of views")
-        assert is_empty(rows.table).tolist() == [True, False, False, True]
+        assert found_nothing(rows.table).tolist() == [True, False, False, True]
         assert np.allclose(curve(rows.table), [1.5 / 3, 0.2, 0.3, 1.5 / 3])
 
 
@@ -172,7 +172,7 @@ class TestFigures:
         assert table.shape == (2, len(STRUCTURE_FEATURES)) and np.isfinite(table).all()
         assert table[:, COLUMN("agreement with the unadapted answer")] == pytest.approx([2 / 3, 0], abs=1e-3)
         assert table[0, COLUMN("log growth")] == pytest.approx(log(2), abs=1e-3)
-        assert table[0, -3:].tolist() == [1, 2, 3] and is_empty(table).tolist() == [False, True]
+        assert table[0, -3:].tolist() == [1, 2, 3] and found_nothing(table).tolist() == [False, True]
 
 
 class TestTemperature:
