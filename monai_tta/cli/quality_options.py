@@ -58,14 +58,14 @@ class QualityOptions:
 
 
 def load_quality(
-    source: SourceBundle, root: Path, checkpoint: str, changes: ConfigChanges, options: QualityOptions
+    source: SourceBundle, root: Path, weights: Path, changes: ConfigChanges, options: QualityOptions
 ) -> tuple[QualityPredictor | None, dict[str, Any]]:
     """The quality predictor of a run, and what the run depends on; says so where there is none.
 
     Args:
         source: the bundle.
         root: its folder.
-        checkpoint: a file in its ``models``.
+        weights: the checkpoint's file.
         changes: what is laid over its config.
         options: of the command line.
 
@@ -74,13 +74,11 @@ def load_quality(
     """
     from monai_tta.pipeline.bundle_predictor import find_quality
     from monai_tta.pipeline.run_log import content_hash
-    from monai_tta.pipeline.source_files import weights_file
     from monai_tta.quality.predictor_files import quality_file
 
     if options.off:
         return None, {"quality": ""}
-    weights = weights_file(root, checkpoint)
-    predictor, lack = find_quality(source.network, weights, root, changes, options.file)
+    predictor, lack = find_quality(source.network, weights, root, changes, options.file, source.can_calibrate)
     if lack is not None:
         if options.accept is not None:
             raise ValueError(f"--accept needs a quality predictor, and {lack}")

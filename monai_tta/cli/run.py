@@ -193,13 +193,14 @@ def _run(request: RunRequest, given: list[Path]) -> int:
             files, names = found.images, found.names
             check_output_folder(request.out, [*given, *files])
             settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
-            checked, depends = checked_inputs(source, weights_file(bundle, checkpoint), files, names, request.checks)
-            predictor, depends_too = load_quality(source, bundle, checkpoint, changes, request.quality)
+            weights = weights_file(bundle, checkpoint)
+            checked, depends = checked_inputs(source, weights, files, names, request.checks)
+            predictor, depends_too = load_quality(source, bundle, weights, changes, request.quality)
             settings |= {**depends, **depends_too}
+            options["quality"] = predictor
             log = RunLog(request.out, files, settings, names=names, restart=request.restart)
             facts = facts_of(request, changes, source, method, checkpoint, settings)
             records = Records(request.out, facts, len(files))
-            options["quality"] = predictor
             todo = segment(source, files, request.out, method, names=names, run_log=log, checked=checked, **options)
             with (
                 closing(todo),

@@ -14,7 +14,6 @@ from monai_tta.inference.network import unwrap
 from monai_tta.methods import Careful, Source, Statistics
 from monai_tta.pipeline.bundle_config import BundleError, inference_digest
 from monai_tta.pipeline.config_changes import ConfigChanges
-from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.predictor_files import as_quality_predictor, predictor_file, quality_file, read_predictor
 from monai_tta.quality.quality_predictor import QualityPredictor
@@ -90,7 +89,12 @@ def check_predictor_config(weights: Path, method: AdaptationMethod, root: Path, 
 
 
 def find_quality(
-    network: nn.Module, weights: Path, root: Path, changes: ConfigChanges, named: Path | None = None
+    network: nn.Module,
+    weights: Path,
+    root: Path,
+    changes: ConfigChanges,
+    named: Path | None = None,
+    can_calibrate: bool = True,
 ) -> tuple[QualityPredictor | None, str | None]:
     """The quality predictor for a bundle's checkpoint.
 
@@ -100,6 +104,7 @@ def find_quality(
         root: the bundle's folder.
         changes: what is laid over the bundle's config.
         named: the predictor's file; None for the one beside the checkpoint.
+        can_calibrate: whether `monai-tta calibrate` could make one.
 
     Returns:
         the predictor, and None; or None, and why there is none.
@@ -108,10 +113,8 @@ def find_quality(
         PredictorError: for a file that cannot be read, or a named one that does not fit the network or the config.
     """
     file = quality_file(weights) if named is None else named
-    if is_nnunet_folder(root):
-        return None, "an nnU-Net cannot be calibrated"
     if named is None and not file.is_file():
-        return None, f"{weights.name} has no quality predictor; `monai-tta calibrate` makes one"
+        return None, f"{weights.name} has no quality predictor{'; `monai-tta calibrate` makes one' if can_calibrate else ''}"
     predictor = as_quality_predictor(file)
     assert predictor is not None
     lack = None
