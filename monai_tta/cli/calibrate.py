@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.case_options import CaseOptions, Group, Sequences, as_images
+from monai_tta.cli.case_options import CaseOptions, Group, Sequences, as_images, searched_images
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
 from monai_tta.cli.interrupt import stop_in_order
 from monai_tta.cli.options import (
@@ -126,9 +126,23 @@ def calibrate(
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
+    useless = predictor.useless_because()
+    _report(predictor, quality, file, left_out, useless, as_json)
+    if useless or left_out:
+        raise typer.Exit(3)
+
+
+def _report(
+    predictor: GainPredictor,
+    quality: QualityPredictor | None,
+    file: Path,
+    left_out: list[str],
+    useless: str | None,
+    as_json: bool,
+) -> None:
+    """Say what was found, and where it is."""
     from monai_tta.quality.predictor_files import quality_beside
 
-    useless = predictor.useless_because()
     if as_json:
         found = {**predictor.about, "margin": predictor.margin}
         written = {"written": str(file), "quality written": str(quality_beside(file)) if quality else None}
@@ -140,8 +154,6 @@ def calibrate(
             print_quality(quality, quality_beside(file))
         else:
             print_line("no quality predictor is made: without true labels nothing tells how good a mask is")
-    if useless or left_out:
-        raise typer.Exit(3)
 
 
 def _check_data(images: list[Path], dataset_dir: Path | None) -> None:
@@ -165,8 +177,6 @@ def _calibrate(
     """Calibrate and write; both predictors, the gain predictor's file, and a line for each image that was left out."""
     from monai_tta.pipeline.checkpoint import checkpoint_name
     from monai_tta.pipeline.config_changes import ConfigChanges
-    from monai_tta.pipeline.find_images import lines_on_skipped, search_images
-    from monai_tta.pipeline.image_names import image_names
     from monai_tta.preparation.calibrate import parse_keys
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
@@ -179,12 +189,9 @@ def _calibrate(
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
     check_new_file(quality_beside(file))
-    found = search_images(how["images"])
-    for line in lines_on_skipped(found):
-        say(line)
-    names = image_names(found.images, found.roots, file.parent)
-    how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": names}
-    predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
+    with searched_images(how["images"], root, file.parent) as found:
+        how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": found.names}
+        predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
     predictor.save(file)
     if quality:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monai_tta.core.added_files import AddedFileError, read_added
 from monai_tta.core.auxiliary_heads import CHILD
-from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.errors import CannotAdapt, cannot_use
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.selection import Selection
 
@@ -105,7 +105,7 @@ class Added(Selection):
             try:
                 read_added(path).fill(added, self.choices, network_before)
             except AddedFileError as error:
-                words = str(error).replace(str(path), path.name)  # records hold no paths
+                words = str(cannot_use(path, error))
                 raise CannotAdapt(words if path.name in words else f"{path.name} {words}") from error
         return list(added)
 

@@ -1,7 +1,7 @@
 """Numbers that an answer shows without a label: pure functions of probabilities ``(N, K, *spatial)``.
 
 Foreground is every channel but the first where channels exclude each other ("softmax"), and every channel where they do not
-("sigmoid"). All but the first two functions return plain numbers, for records and for the features of a gain predictor.
+("sigmoid"). All but the first three functions return plain numbers, for records and for the features of a gain predictor.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def hard_masks(p: Tensor, head: Head) -> Tensor:
         likeliest = p.argmax(1, keepdim=True)
         return likeliest == torch.arange(1, p.shape[1], device=p.device).view(1, -1, *[1] * (p.ndim - 2))
     return p > 0.5
+
+
+def voxels_last(x: Tensor) -> Tensor:
+    """``(N, K, *spatial)`` as ``(K, voxels)``: the windows one after the other."""
+    return x.transpose(0, 1).flatten(1)
 
 
 def agreement(p: Tensor, q: Tensor, head: Head) -> float:

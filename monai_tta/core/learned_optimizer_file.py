@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from monai_tta.compute.number_files import beside_checkpoint, load_numbers, read_once, save_numbers
-from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.errors import CannotAdapt, cannot_use
 from monai_tta.core.learned_optimizer import WEIGHT_SHAPES, check_weights, digest_of
 
 FORMAT = 1
@@ -134,7 +134,7 @@ def load_optimizer(file: str) -> TrainedOptimizer:
     try:
         return read_optimizer(path)
     except OptimizerFileError as error:
-        raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
+        raise cannot_use(path, error) from error
 
 
 def read_optimizer(path: Path) -> TrainedOptimizer:

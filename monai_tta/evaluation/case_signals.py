@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.geometry import voxel_spacing
-from monai_tta.core.label_free_metrics import hard_masks, mean_entropy
+from monai_tta.core.label_free_metrics import hard_masks, mean_entropy, voxels_last
 from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.core.objectives import Head, probabilities
@@ -122,7 +122,7 @@ class MeasureWindows(Guard):
         return found, seconds
 
     def _measure(self, evidence: Evidence) -> dict[str, float]:
-        """None where there is no window to look at."""
+        """Nothing where there is no window to look at."""
         windows = [window for window in evidence.windows if window.shape == evidence.windows[0].shape]
         if not windows:
             return {}
@@ -168,7 +168,7 @@ def _dice_of_blends(evidence: Evidence, source: nn.Module, windows: Tensor) -> f
 
 def _pairwise(answers: Sequence[Tensor], head: Head) -> float:
     """Pairwise Dice of probabilities ``(N, K, *spatial)``, each structure over all windows."""
-    return signals.pairwise_dice([hard_masks(p, head).transpose(0, 1).flatten(1) for p in answers])
+    return signals.pairwise_dice([voxels_last(hard_masks(p, head)) for p in answers])
 
 
 class SignalMeasure:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tta.compute.number_files import read_once
-from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.errors import CannotAdapt, cannot_use
 from monai_tta.core.fisher_file import FisherError, FisherInformation, fisher_file
 from monai_tta.core.method import AdaptationMethod, Descent, Loss
 from monai_tta.core.network_copy import network_digest
@@ -185,7 +185,7 @@ class EATA(Descent):
         try:
             information = read_once(FisherInformation.load, path)
         except FisherError as error:
-            raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
+            raise cannot_use(path, error) from error
         if information.network != network_digest(source):
             raise CannotAdapt(
                 f"{path.name} is of another network than this {type(source).__name__}, or of one with other weights"

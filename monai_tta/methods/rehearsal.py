@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from monai_tta.compute.number_files import read_once
-from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.errors import CannotAdapt, cannot_use
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import Head
@@ -116,7 +116,7 @@ class Rehearsal(Wrapper):
         try:
             stored = read_once(StoredFeatures.load, path)
         except StoredFeaturesError as error:
-            raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
+            raise cannot_use(path, error) from error
         if stored.network != network_digest(source):
             raise CannotAdapt(
                 f"{path.name} holds features of another network than this {type(source).__name__}, or of one with other weights; "

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.errors import CannotAdapt, cannot_use
 from monai_tta.core.method import AdaptationMethod, NoLearning
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import repr_for_records
@@ -146,7 +146,7 @@ class TowardSource(NoLearning):
         try:
             look = read_predictor(path).look
         except PredictorError as error:
-            raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
+            raise cannot_use(path, error) from error
         if look is None:
             raise CannotAdapt(f"{path.name} holds no figures of the source's images: calibrate again")
         return look

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tta.core.label_free_metrics import hard_masks
+from monai_tta.core.label_free_metrics import hard_masks, voxels_last
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook
 from monai_tta.quality.gain_predictor import Floats
@@ -108,12 +108,12 @@ class CalibrationSet:
         Returns:
             the case; None where it is left out.
         """
-        whole_label = _voxels_last(label)
+        whole_label = voxels_last(label)
         label_sizes = whole_label.sum(1).numpy().astype(np.int64)
         if not label_sizes.any():
             return None
-        of_source = _voxels_last(unadapted)
-        of_answers = torch.stack([_voxels_last(answer) for answer in answers])
+        of_source = voxels_last(unadapted)
+        of_answers = torch.stack([voxels_last(answer) for answer in answers])
         # Where all answers are background, so is every mixture of them: such voxels change no Dice and are not kept.
         matters = whole_label.any(0)
         for probabilities in (of_source, *of_answers):
@@ -149,11 +149,6 @@ class CalibrationSet:
         )
         self.cases.append(case)
         return case
-
-
-def _voxels_last(x: Tensor) -> Tensor:
-    """``(N, K, *spatial)`` as ``(K, voxels)``: the windows one after the other."""
-    return x.transpose(0, 1).flatten(1)
 
 
 def _segmented(probabilities: Floats, head: Head) -> Masks:

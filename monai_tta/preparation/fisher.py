@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.fisher_file import FisherInformation
-from monai_tta.core.network_copy import in_eval_mode, network_digest
+from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import Head, cross_entropy
 from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
-from monai_tta.preparation.rehearsal import adaptation_window
+from monai_tta.preparation.rehearsal import collect_windows
 from monai_tta.preparation.source_data import load_source
 
 AUTO = Auto()
@@ -97,13 +96,6 @@ def fisher_of_bundle(
     """
     source = load_source(root, dataset_dir, checkpoint, keys, device)
     bundle = source.bundle
-    network = in_eval_mode(unwrap(bundle.network))
     found: list[tuple[Tensor, Head]] = []
-    for number in range(len(source.domain)):
-        image = source.domain.case(number)["image"][None].as_tensor().to(bundle.device)
-        window = adaptation_window(network, bundle.inferer, image, source.head)
-        found += [] if window is None else [(window[0].cpu(), window[1])]
-        yield number + 1
-    if not found:
-        raise CannotAdapt("no image has a window that could be adapted on")
+    yield from collect_windows(source, found)
     yield fisher_information(bundle.network, [w.to(bundle.device) for w, _ in found], found[0][1], select)

@@ -190,8 +190,17 @@ def stack_rows(cases: Sequence[CalibrationCase]) -> tuple[Floats, Floats]:
     return np.concatenate([case.features for case in cases]), np.concatenate([case.gains for case in cases])
 
 
-def fit_forest(features: Floats, gains: Floats, leaf_size: int) -> Forest:
-    """Fit extremely randomised trees (Geurts et al. 2006) that predict gains from rows ``(rows, features)``, by scikit-learn.
+def fit_forest(
+    features: Floats, targets: Floats, leaf_size: int, n_trees: int | None = None, weight: Floats | None = None
+) -> Forest:
+    """Fit extremely randomised trees (Geurts et al. 2006) that predict a number from each row, by scikit-learn.
+
+    Args:
+        features: ``(rows, features)``.
+        targets: ``(rows,)``, e.g. gains.
+        leaf_size: the least number of rows in a leaf.
+        n_trees: how many; `TREES` unless told otherwise.
+        weight: of each row; all weigh alike unless told otherwise.
 
     Raises:
         ImportError: when scikit-learn is not installed.
@@ -199,8 +208,8 @@ def fit_forest(features: Floats, gains: Floats, leaf_size: int) -> Forest:
     check_scikit_learn()
     from sklearn.ensemble import ExtraTreesRegressor
 
-    model = ExtraTreesRegressor(TREES, min_samples_leaf=leaf_size, random_state=0, n_jobs=1).fit(features, gains)
-    return flattened([tree.tree_ for tree in model.estimators_])
+    model = ExtraTreesRegressor(n_trees or TREES, min_samples_leaf=leaf_size, random_state=0, n_jobs=1)
+    return flattened([tree.tree_ for tree in model.fit(features, targets, sample_weight=weight).estimators_])
 
 
 def flattened(trees: Sequence[Any]) -> Forest:

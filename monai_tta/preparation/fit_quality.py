@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 from monai_tta._version import __version__
 from monai_tta.core.views import Views
 from monai_tta.preparation.examples import GIVEN, CalibrationSet
-from monai_tta.preparation.fit import FOLDS, check_scikit_learn, check_usable, flattened
+from monai_tta.preparation.fit import FOLDS, check_scikit_learn, check_usable, fit_forest
 from monai_tta.preparation.temperature import best_temperature
 from monai_tta.quality.conformal import conformal_tails, interval_of
 from monai_tta.quality.gain_predictor import Floats, Forest
-from monai_tta.quality.quality_predictor import LEVELS, RATE, QualityCurve, QualityPredictor, StructureModel, spreads_of
+from monai_tta.quality.quality_predictor import (
+    LEVELS,
+    RATE,
+    QualityCurve,
+    QualityPredictor,
+    StructureModel,
+    spreads_of,
+    with_residual,
+)
 from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, found_nothing
 
 NEEDS_LABELS = "a quality predictor needs a true label for each image: the network's own answers say nothing of how good they are"
@@ -64,7 +72,7 @@ class Point:
 
     def __call__(self, table: Floats) -> Floats:
         """Expected Dice of each row ``(rows, features)``."""
-        return _added(self.curve(table), self.residual.each(table).mean(0), self.share)
+        return with_residual(self.curve(table), self.residual.each(table).mean(0), self.share)
 
 
 def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: float = RATE) -> QualityPredictor:
@@ -131,13 +139,13 @@ def _fit_structure(rows: Rows, rate: float, n_cases: int) -> tuple[StructureMode
     spread = np.zeros(len(off))
     for fold in np.unique(rows.fold):
         inside = rows.fold == fold
-        forest = fit_forest(rows.table[~inside], np.abs(off[~inside]), rows.weight[~inside])
+        forest = _grow(rows.where(~inside), np.abs(off[~inside]))
         spread[inside] = spreads_of(forest, rows.table[inside])
     point = fit_point(rows)
     scores = off / spread
     tails = _tails(scores, rows.adapted, rate, n_cases)
     quantiles = np.stack([np.quantile(scores[rows.adapted == kind], LEVELS) for kind in (False, True)])
-    final_spread = fit_forest(rows.table, np.abs(off), rows.weight)
+    final_spread = _grow(rows, np.abs(off))
     model = StructureModel(point.curve, point.residual, point.share, final_spread, tails, quantiles)
     return model, _held_out(rows, expected, spread, point, rate, n_cases)
 
@@ -158,11 +166,11 @@ def fit_point(rows: Rows) -> Point:
         inside = rows.fold == fold
         others = rows.where(~inside)
         missing = others.dice - fit_curve(others, names[best])(others.table)
-        residual[inside] = fit_forest(others.table, missing, others.weight).each(rows.table[inside]).mean(0)
-    added = [_added(curves[best], residual, share) for share in SHARES]
+        residual[inside] = _grow(others, missing).each(rows.table[inside]).mean(0)
+    added = [with_residual(curves[best], residual, share) for share in SHARES]
     share = SHARES[int(np.argmin([np.average((rows.dice - one) ** 2, weights=rows.weight) for one in added]))]
     curve = fit_curve(rows, names[best])
-    return Point(curve, fit_forest(rows.table, rows.dice - curve(rows.table), rows.weight), share)
+    return Point(curve, _grow(rows, rows.dice - curve(rows.table)), share)
 
 
 def fit_curve(rows: Rows, name: str) -> QualityCurve:
@@ -185,16 +193,9 @@ def fit_curve(rows: Rows, name: str) -> QualityCurve:
     return QualityCurve(signal, model.X_thresholds_.astype(float), model.y_thresholds_.astype(float), if_empty)
 
 
-def fit_forest(table: Floats, targets: Floats, weight: Floats) -> Forest:
-    """Fit extremely randomised trees (Geurts et al. 2006) to rows ``(rows, features)``, by scikit-learn."""
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    model = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF_SIZE, random_state=0, n_jobs=1)
-    return flattened([tree.tree_ for tree in model.fit(table, targets, sample_weight=weight).estimators_])
-
-
-def _added(curve: Floats, residual: Floats, share: float) -> Floats:
-    return np.clip(curve + share * residual, 0, 1)
+def _grow(rows: Rows, targets: Floats) -> Forest:
+    """A forest that predicts a number from each row."""
+    return fit_forest(rows.table, targets, LEAF_SIZE, TREES, rows.weight)
 
 
 def _tails(scores: Floats, adapted: NDArray[np.bool_], rate: float, n_cases: int) -> Floats:

@@ -18,7 +18,7 @@ from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
-from monai_tta.preparation.source_data import load_source
+from monai_tta.preparation.source_data import SourceData, load_source
 
 CLUSTERS = 0.01  # of the windows, as in the paper
 KEPT = 0.05
@@ -111,19 +111,36 @@ def rehearsal_of_bundle(
         BundleError: for a bundle without cases. Others as `choose_features`.
     """
     source = load_source(root, dataset_dir, checkpoint, keys, device)
+    found: list[tuple[Tensor, Head]] = []
+    yield from collect_windows(source, found)
+    windows = [window for window, _ in found]
+    size = max((w.shape for w in windows), key=[w.shape for w in windows].count)
+    bundle = source.bundle
+    yield choose_features(bundle.network, [w.to(bundle.device) for w in windows if w.shape == size], seed=seed)
+
+
+def collect_windows(source: SourceData, found: list[tuple[Tensor, Head]]) -> Iterator[int]:
+    """Add to ``found`` the window of each image that would be adapted on, on the CPU, and the head.
+
+    Args:
+        source: the images with their bundle.
+        found: what is added to.
+
+    Yields:
+        after each image, how many are done.
+
+    Raises:
+        CannotAdapt: where no image has such a window.
+    """
     bundle = source.bundle
     network = in_eval_mode(unwrap(bundle.network))
-    windows: list[Tensor] = []
     for number in range(len(source.domain)):
         image = source.domain.case(number)["image"][None].as_tensor().to(bundle.device)
         window = adaptation_window(network, bundle.inferer, image, source.head)
-        if window is not None:
-            windows.append(window[0].cpu())
+        found += [] if window is None else [(window[0].cpu(), window[1])]
         yield number + 1
-    if not windows:
+    if not found:
         raise CannotAdapt("no image has a window that could be adapted on")
-    size = max((w.shape for w in windows), key=[w.shape for w in windows].count)
-    yield choose_features(bundle.network, [w.to(bundle.device) for w in windows if w.shape == size], seed=seed)
 
 
 def adaptation_window(

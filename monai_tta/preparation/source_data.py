@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,13 @@ def load_source(
     checkpoint: str,
     keys: dict[str, Any] | None,
     device: str | None,
-    config_files: Sequence[str] = (),
 ) -> SourceData:
-    """Load a bundle, and list the cases of its evaluate config, both with ``keys`` set and further config files laid over.
+    """Load a bundle, and list the cases of its evaluate config, both with ``keys`` set.
 
     Raises:
         BundleError: for a bundle that cannot be used, or one without such cases.
     """
-    changes = ConfigChanges.of(config_files, keys)
+    changes = ConfigChanges.of((), keys)
     bundle = load_bundle(root, checkpoint, device, changes, ("evaluate",))
     domain = LabelledDomain(root, dataset_dir, Domain("source", keys or {}), Protocol(()), changes)
     return SourceData(bundle, domain, head_of(domain.postprocessing()))

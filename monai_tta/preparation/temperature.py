@@ -12,7 +12,7 @@ import torch
 from monai.metrics import CalibrationErrorMetric, CalibrationReduction
 from torch import Tensor
 
-from monai_tta.core.label_free_metrics import structures as foreground_channels
+from monai_tta.core.label_free_metrics import structures, voxels_last
 from monai_tta.core.objectives import Head
 from monai_tta.quality.gain_predictor import Floats
 from monai_tta.quality.temperature import with_temperature
@@ -33,13 +33,13 @@ def scores_by_temperature(unadapted: Tensor, label: Tensor, head: Head) -> Float
     Returns:
         ``(temperatures, 2)``. Both are means over the structures, each against the rest.
     """
-    some = unadapted.float().transpose(0, 1).flatten(1)
+    some = voxels_last(unadapted.float())
     step = -(-some.shape[1] // MOST_VOXELS)
     some = some[None, :, ::step].contiguous()
-    truth = label.transpose(0, 1).flatten(1)[None, :, ::step].contiguous()
+    truth = voxels_last(label)[None, :, ::step].contiguous()
     rows = []
     for temperature in TEMPERATURES:
-        p = foreground_channels(with_temperature(some, head, temperature), head)
+        p = structures(with_temperature(some, head, temperature), head)
         of_truth = torch.where(truth, p, 1 - p).clamp_min(LEAST_PROBABILITY)
         metric = CalibrationErrorMetric(calibration_reduction=CalibrationReduction.EXPECTED)
         metric(y_pred=p, y=truth.float())

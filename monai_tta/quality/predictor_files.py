@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from monai_tta.compute.number_files import beside_checkpoint, read_once
-from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.errors import CannotAdapt, cannot_use
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor, PredictorError
 from monai_tta.quality.quality_predictor import QualityPredictor
@@ -39,7 +39,7 @@ def load_predictor(name: str) -> GainPredictor:
     try:
         predictor = read_predictor(path)
     except PredictorError as error:
-        raise CannotAdapt(str(error).replace(str(path), path.name)) from error  # records hold no paths
+        raise cannot_use(path, error) from error
     if set(predictor.features) - set(FEATURES):
         raise CannotAdapt(f"{path.name} was fitted to other features than this version computes; calibrate again")
     return predictor if predictor.features == FEATURES else predictor.for_features(FEATURES)

@@ -77,13 +77,14 @@ class StructureModel:
         curve = self.curve(table)
         if self.share == 0:
             return curve
-        return np.clip(curve + self.share * self.residual.each(table).mean(0), 0, 1)
+        return with_residual(curve, self.residual.each(table).mean(0), self.share)
 
-    def interval(self, table: Floats, adapted: bool) -> tuple[Floats, Floats, Floats]:
-        """Expected Dice of each row, and the ends of its interval."""
+    def interval(self, table: Floats, adapted: bool) -> tuple[Floats, Floats, Floats, Floats]:
+        """Expected Dice of each row, the ends of its interval, and its spread."""
         expected = self.expected(table)
         tails = np.broadcast_to(self.tails[int(adapted)], (len(table), 2))
-        return (expected, *interval_of(expected, spreads_of(self.spread, table), tails))
+        spread = spreads_of(self.spread, table)
+        return (expected, *interval_of(expected, spread, tails), spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +127,7 @@ class QualityPredictor:
             )
         found = []
         for number, (model, row) in enumerate(zip(self.structures, table, strict=True)):
-            expected, low, high = (float(value[0]) for value in model.interval(row[None], adapted))
-            spread = float(spreads_of(model.spread, row[None])[0])
+            expected, low, high, spread = (float(value[0]) for value in model.interval(row[None], adapted))
             found.append(StructureQuality(structure=number + 1, dice=expected, low=low, high=high, spread=spread))
         return tuple(found)
 
@@ -197,6 +197,11 @@ class QualityPredictor:
         if found.features != STRUCTURE_FEATURES:
             raise PredictorError(f"{path} was fitted to other features than this version computes; calibrate again")
         return found
+
+
+def with_residual(curve: Floats, residual: Floats, share: float) -> Floats:
+    """What the curve says, with a share of what a forest says is missing, in [0, 1]."""
+    return np.clip(curve + share * residual, 0, 1)
 
 
 def spreads_of(forest: Forest, table: Floats) -> Floats:

@@ -14,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tta.core.label_free_metrics import foreground_fraction, hard_masks, mean_by_third, mean_entropy, structures
+from monai_tta.core.label_free_metrics import (
+    foreground_fraction,
+    hard_masks,
+    mean_by_third,
+    mean_entropy,
+    structures,
+    voxels_last,
+)
 from monai_tta.core.objectives import Head
 
 # Of the answers in views: Dice of the masks of each two of them, on average and at least; soft Dice with their mean, likewise;
@@ -85,12 +92,12 @@ def own_figures(answers: Sequence[Tensor], of_views: Sequence[Tensor], head: Hea
     Returns:
         for each answer ``(structures, figures)``, float64, on the CPU.
     """
-    of_each = torch.stack([_voxels_last(structures(one, head)) for one in of_views])
+    of_each = torch.stack([voxels_last(structures(one, head)) for one in of_views])
     mean = of_each.mean(0)
-    shared = _agreement_of_views(torch.stack([_voxels_last(hard_masks(one, head)) for one in of_views], 1), of_each, mean)
+    shared = _agreement_of_views(torch.stack([voxels_last(hard_masks(one, head)) for one in of_views], 1), of_each, mean)
     found = []
     for answer in answers:
-        with_mean = _soft_dice(_voxels_last(structures(answer, head)), mean)
+        with_mean = _soft_dice(voxels_last(structures(answer, head)), mean)
         found.append(torch.stack([*shared, with_mean, *_figures_of_mask(answer, head)], 1).double().cpu())
     return found
 
@@ -109,9 +116,7 @@ def structure_table(own: Tensor, answer: Tensor, unadapted: Tensor, head: Head, 
     Returns:
         ``(structures, STRUCTURE_FEATURES)``, float64, on the CPU.
     """
-    ours = _voxels_last(structures(answer, head))
-    theirs = _voxels_last(structures(unadapted, head))
-    agreement = (2 * torch.minimum(ours, theirs).sum(1) + TINY) / (ours.sum(1) + theirs.sum(1) + TINY)
+    agreement = _soft_dice(voxels_last(structures(answer, head)), voxels_last(structures(unadapted, head)))
     growth = _log(hard_masks(answer, head)) - _log(hard_masks(unadapted, head))
     foreground = foreground_fraction(answer, head)
     layers = [-1.0 if d != d else d for d in mean_by_third(distances)]
@@ -142,9 +147,9 @@ def _agreement_of_views(masks: Tensor, of_each: Tensor, mean: Tensor) -> list[Te
 def _figures_of_mask(answer: Tensor, head: Head) -> list[Tensor]:
     """`MASK_FEATURES`, each ``(structures,)``."""
     masks = hard_masks(answer, head)
-    flat = _voxels_last(structures(answer, head))
-    inside = _voxels_last(masks)
-    border = _voxels_last(_border(masks))
+    flat = voxels_last(structures(answer, head))
+    inside = voxels_last(masks)
+    border = voxels_last(_border(masks))
     entropy = -(torch.xlogy(flat, flat) + torch.xlogy(1 - flat, 1 - flat))
     size = inside.sum(1)
     any_size = inside.any(0).sum()
@@ -173,7 +178,7 @@ def _border(masks: Tensor) -> Tensor:
 
 def _log(masks: Tensor) -> Tensor:
     """Logarithm of each mask's share of the voxels, ``(structures,)``; that of `TINY` or less for an empty one."""
-    inside = _voxels_last(masks)
+    inside = voxels_last(masks)
     return (inside.float().mean(1) + TINY).log()
 
 
@@ -185,8 +190,3 @@ def _mean_in(values: Tensor, mask: Tensor) -> Tensor:
 def _soft_dice(a: Tensor, b: Tensor) -> Tensor:
     """Soft Dice of each structure, ``(structures,)``; 1 where neither has anything."""
     return (2 * torch.minimum(a, b).sum(1) + TINY) / (a.sum(1) + b.sum(1) + TINY)
-
-
-def _voxels_last(x: Tensor) -> Tensor:
-    """``(N, K, *spatial)`` as ``(K, voxels)``: the windows one after the other."""
-    return x.transpose(0, 1).flatten(1)

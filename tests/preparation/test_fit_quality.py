@@ -50,7 +50,7 @@ def test_the_interval_holds_as_often_as_stated_on_fresh_cases():
     model, about = fitting._fit_structure(rows(), 0.9, 200)
     fresh = rows(n=2000, seed=2)
     for adapted in (False, True):
-        _, low, high = model.interval(fresh.table, adapted)
+        _, low, high, _ = model.interval(fresh.table, adapted)
         assert abs(np.mean((low <= fresh.dice) & (fresh.dice <= high)) - 0.9) < 0.05
     assert abs(about["coverage held out"] - 0.9) < 0.05 and about["mean absolute error held out"] < 0.1
 
