@@ -84,9 +84,18 @@ def searched_images(images: Sequence[Path], bundle: Path, out: Path = Path()) ->
         return
     found = search_images(images)
     found.names = image_names(found.images, found.roots, out)
+    say_skipped(found)
+    yield found
+
+
+def say_skipped(found: FoundImages) -> None:
+    """Say which files are no images, and why.
+
+    Args:
+        found: what was found.
+    """
     for line in lines_on_skipped(found):
         say(line)
-    yield found
 
 
 def _as_images(
@@ -139,8 +148,7 @@ def _nnunet_files(
 
     check_sequences(nnunet, sequences)
     found = search_images(others, out)
-    for line in lines_on_skipped(found):
-        say(line)
+    say_skipped(found)
     listed = [*list_cases(nnunet, found, out), *with_problems(nnunet, cases)]
     return [write_case_file(case, folder) for case in _renamed(listed)]
 

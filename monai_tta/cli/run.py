@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images
+from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images, say_skipped
 from monai_tta.cli.check import CheckInputs, Checks, Fix, checked_inputs
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
@@ -177,7 +177,7 @@ def _run(request: RunRequest, given: list[Path]) -> int:
         with report_errors():
             bundle = find_bundle(request.bundle, nnunet=True)
             from monai_tta.core.record import reasons_on_record_alone
-            from monai_tta.pipeline.find_images import check_output_folder, lines_on_skipped
+            from monai_tta.pipeline.find_images import check_output_folder
             from monai_tta.pipeline.image_names import named_images
             from monai_tta.pipeline.named_warnings import warnings_with_names
             from monai_tta.pipeline.records import Records
@@ -215,8 +215,7 @@ def _run(request: RunRequest, given: list[Path]) -> int:
             records.write(finished=True)
             code = report_outcomes(outcomes, request.out, facts.names)
             report_triage(outcomes, predictor, request.quality.accept)
-            for line in lines_on_skipped(found):
-                say(line)
+            say_skipped(found)
             log.close()
             return code
     except KeyboardInterrupt:
