@@ -6,9 +6,11 @@ from monai.inferers import SlidingWindowInferer
 
 from monai_tta import AdaptiveInferer, Careful, Statistics, ViewAverage
 from monai_tta.core.image_edits import EDITS
+from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
 from monai_tta.methods.careful import usual_candidates
+from monai_tta.quality.candidates import try_candidate
 from monai_tta.quality.features import (
     CANDIDATE_FEATURES,
     FEATURES,
@@ -186,3 +188,18 @@ def test_the_source_answers_an_image_of_nan():
     with pytest.warns(UserWarning):
         _, case = run(network(), careful("hopeful"), x, head="softmax")
     assert case.reason
+
+
+def test_a_candidate_that_says_nothing_of_itself_is_refused():
+    class Silent(Statistics):
+        candidate_features = AdaptationMethod.candidate_features
+
+    with pytest.raises(NotImplementedError, match="candidate_features"):
+        Careful(candidates=(Statistics(blend=0.0), Silent()))
+
+
+def test_a_candidate_runs_as_its_caller_does():
+    pool = Careful(predictor="universal").begin(network(dims=2), "softmax")
+    pool.precision, pool.voxels_at_once = "fast", 64
+    for trial in try_candidate(Statistics(blend=0.5, statistics="volume"), pool, image(2), Views()):
+        assert (trial.shadow.precision, trial.shadow.voxels_at_once) == ("fast", 64)

@@ -125,9 +125,12 @@ def test_what_is_not_looked_at_is_said(tmp_path):
     (tmp_path / "real").mkdir()
     touched(tmp_path, "real/e.nii")
     (tmp_path / "too").symlink_to("real")
+    (tmp_path / "real" / "back").symlink_to(".")
     images, skipped = found_in(tmp_path, out=tmp_path / "out")
     assert images == ["a.nii", "gone.nii", "real/e.nii"]
-    assert set(skipped) == {".b.nii", ".git", "c.mgz", "d.dcm", "old", "out", "up", "gone", "too"}
+    assert set(skipped) == {".b.nii", ".git", "c.mgz", "d.dcm", "old", "out", "up", "back", "gone", "too"}
+    assert skipped["up"] == skipped["back"] == "a link back to a folder above it"
+    assert skipped["too"] == "a link to a folder that is searched anyway"
     assert skipped["d.dcm"] == "named as DICOM, and holds none" and skipped["old"] == "holds the masks of a run"
     found = search_images([tmp_path, tmp_path / "a.nii", tmp_path / "real" / ".." / "a.nii"], tmp_path / "out")
     assert len(found.images) == 3
