@@ -43,7 +43,7 @@ from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.selection import Auto
 from monai_tta.core.stored_features import StoredFeatures
-from monai_tta.core.tasks import ConsistencyTask
+from monai_tta.core.tasks import ConsistencyTask, EntropyTask
 from monai_tta.core.wrapper import Wrapper
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Forest, GainPredictor
@@ -142,6 +142,8 @@ def saved_features(net, dims=3, n_windows=3):
     return str(file)
 
 
+PROJECTED = GraTa(optimizer=FAST, pseudo=CON, per_layer=True, projected=True)
+SEVERAL = GraTa(optimizer=FAST, pseudo=CON, more=(EntropyTask(),), normalized=True, look_ahead=0.1)
 BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
 ROWS = {
     "Careful": Careful(predictor=saved_stump("hopeful"), candidates=BLENDED),
@@ -152,6 +154,8 @@ ROWS = {
     "ViewAverage": ViewAverage(),
     "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
+    "GraTa, projected, per layer": PROJECTED,
+    "GraTa, several auxiliaries": SEVERAL,
     "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
     "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
     "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
