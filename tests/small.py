@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DLTTA,
     DUA,
     EATA,
     MEMO,
@@ -27,6 +28,7 @@ from monai_tta import (
     ImageEdit,
     InTEnt,
     Rehearsal,
+    SicTTA,
     Source,
     SourceLook,
     Statistics,
@@ -170,8 +172,10 @@ ROWS = {
     "CoTTA": CoTTA(select=Auto(), optimizer=FAST, decay=0.2, n_views=2, restyling=Restyling("mri")),
     "EATA": EATA(optimizer=FAST, reliable=1.0, redundancy=1.0, fisher_weight=0.0),
     "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
+    "DLTTA": DLTTA(optimizer=FAST, bank_size=8, neighbors=1),
+    "SicTTA": SicTTA(),
 }
-NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
+NEEDS_RUNNING_STATS = {"SicTTA", "VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
 
 
 def innermost(method):

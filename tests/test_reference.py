@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DLTTA,
     DUA,
     EATA,
     MEMO,
@@ -25,6 +26,7 @@ from monai_tta import (
     MaskedContextTask,
     Prompt,
     Rehearsal,
+    SicTTA,
     SourceLook,
     Statistics,
     Tent,
@@ -45,6 +47,7 @@ from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.cotta import confidence, cotta_stream
+from tests.reference.dltta import dltta_stream
 from tests.reference.dua import dua_answers
 from tests.reference.eata import eata_step, fisher_diagonal
 from tests.reference.grata import grata_step
@@ -54,6 +57,7 @@ from tests.reference.memo import memo_step
 from tests.reference.mgg import mgg_loss, mgg_steps
 from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.sar import reliable_entropy, sar_step
+from tests.reference.sictta import sictta_answers
 from tests.reference.stag import stag_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
@@ -325,6 +329,33 @@ def test_dua():
     for x, expected in zip(images(), dua_answers(network(), images()), strict=True):
         torch.testing.assert_close(run(x, net), expected, rtol=1e-9, atol=1e-9)
     assert run.cases[-1].steps[0].notes["share of this image"] == pytest.approx(0.1 * 0.94**3 + 0.005)
+
+
+@pytest.mark.parametrize("neighbors", [1, 2])
+def test_dltta(neighbors):
+    source = network()
+    net, affine = with_window_statistics(source)
+    stream = images(5) * torch.linspace(0.5, 2, 5, dtype=torch.float64).view(-1, 1, 1, 1, 1)
+    answers, rates = dltta_stream(net, affine, stream, neighbors, 0.5)
+    run = AdaptiveInferer(
+        12, method=DLTTA(optimizer=SGD(lr=0.5, momentum=0.0), neighbors=neighbors), head="sigmoid", reset="never"
+    )
+    for x, answer, rate in zip(stream, answers, rates, strict=True):
+        torch.testing.assert_close(run(x, source), answer, rtol=1e-6, atol=1e-7)
+        step = run.cases[-1].steps[0]
+        assert step.lr == pytest.approx(rate, rel=1e-6) and step.notes.get("discrepancy", 1.0) == pytest.approx(
+            rate / 0.5, rel=1e-6
+        )
+    assert rates[:neighbors] == [0.5] * neighbors and len(set(rates[neighbors:])) == 5 - neighbors
+
+
+@pytest.mark.parametrize("blend", [1.0, 0.3])
+def test_sictta(blend):
+    net = network()
+    run = AdaptiveInferer(12, method=SicTTA(blend=blend, neighbors=2), head="sigmoid", reset="never")
+    for x, expected in zip(images(5), sictta_answers(network(), images(5), 2, blend), strict=True):
+        torch.testing.assert_close(run(x, net), expected, rtol=1e-6, atol=1e-7)
+    assert run.cases[-1].steps[0].notes["alike cases"] == 2
 
 
 def test_memo():

@@ -5,6 +5,7 @@ from monai_tta.methods.careful import Careful
 from monai_tta.methods.choose_prompt import ChoosePrompt
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.cotta import CoTTA
+from monai_tta.methods.dltta import DLTTA
 from monai_tta.methods.dua import DUA
 from monai_tta.methods.dyna import DyNA
 from monai_tta.methods.eata import EATA
@@ -15,6 +16,7 @@ from monai_tta.methods.memo import MEMO
 from monai_tta.methods.mgg import MGG
 from monai_tta.methods.rehearsal import Rehearsal
 from monai_tta.methods.sar import SAR
+from monai_tta.methods.sictta import SicTTA
 from monai_tta.methods.source import Source
 from monai_tta.methods.stag import STAG
 from monai_tta.methods.statistics import Statistics
@@ -29,6 +31,7 @@ __all__ = [
     "ChoosePrompt",
     "CoTTA",
     "Consistency",
+    "DLTTA",
     "DUA",
     "DyNA",
     "EATA",
@@ -40,6 +43,7 @@ __all__ = [
     "Rehearsal",
     "SAR",
     "STAG",
+    "SicTTA",
     "Source",
     "Statistics",
     "Tent",
