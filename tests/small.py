@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DGTTA,
     DLTTA,
     DUA,
     EATA,
@@ -27,6 +28,7 @@ from monai_tta import (
     GraTa,
     ImageEdit,
     InTEnt,
+    MuVi,
     Rehearsal,
     SicTTA,
     Source,
@@ -174,6 +176,8 @@ ROWS = {
     "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
     "DLTTA": DLTTA(optimizer=FAST, bank_size=8, neighbors=1),
     "SicTTA": SicTTA(),
+    "MuVi": MuVi(select=Auto(), optimizer=FAST, reliable=1.0, reliable_turned=1.0),
+    "DGTTA": DGTTA(optimizer=FAST, steps=1),
 }
 NEEDS_RUNNING_STATS = {"SicTTA", "VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
 

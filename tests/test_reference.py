@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DGTTA,
     DLTTA,
     DUA,
     EATA,
@@ -24,6 +25,7 @@ from monai_tta import (
     GraTa,
     InTEnt,
     MaskedContextTask,
+    MuVi,
     Prompt,
     Rehearsal,
     SicTTA,
@@ -37,7 +39,7 @@ from monai_tta.core.learned_optimizer import LearnedOptimizer, untrained_weights
 from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import weighted_cross_entropy
-from monai_tta.core.optimizers import SGD, Adam, Learned
+from monai_tta.core.optimizers import SGD, Adam, AdamW, Learned
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.preparation.fisher import fisher_information
@@ -47,6 +49,7 @@ from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.cotta import confidence, cotta_stream
+from tests.reference.dgtta import dgtta_step
 from tests.reference.dltta import dltta_stream
 from tests.reference.dua import dua_answers
 from tests.reference.eata import eata_step, fisher_diagonal
@@ -55,6 +58,7 @@ from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
 from tests.reference.memo import memo_step
 from tests.reference.mgg import mgg_loss, mgg_steps
+from tests.reference.muvi import muvi_step
 from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.sar import reliable_entropy, sar_step
 from tests.reference.sictta import sictta_answers
@@ -356,6 +360,33 @@ def test_sictta(blend):
     for x, expected in zip(images(5), sictta_answers(network(), images(5), 2, blend), strict=True):
         torch.testing.assert_close(run(x, net), expected, rtol=1e-6, atol=1e-7)
     assert run.cases[-1].steps[0].notes["alike cases"] == 2
+
+
+@pytest.mark.parametrize("longest", [0.1, 12.0])
+def test_muvi(longest):
+    source = louder(network())
+    net, _ = with_window_statistics(source)
+    parameters, (start, _) = list(net.parameters()), with_window_statistics(source)
+    for tensor in parameters:
+        tensor.requires_grad_()
+    velocity, losses = [torch.zeros_like(tensor) for tensor in parameters], []
+    for _ in range(2):
+        loss, size = muvi_step(net, start, parameters, window(), velocity, LR, longest)
+        losses.append(loss)
+        assert (size > longest) == (longest < 1)
+    method = MuVi(optimizer=SGD(lr=LR, momentum=0.99, nesterov=True), max_length=longest, steps=2)
+    run = AdaptiveInferer(12, method=method, head="sigmoid")
+    torch.testing.assert_close(run(window(), source), net(window()).detach(), rtol=1e-6, atol=1e-7)
+    assert [step.losses["loss"] for step in run.cases[-1].steps] == pytest.approx(losses, rel=1e-7)
+
+
+def test_dgtta():
+    net, affine = with_window_statistics(network())
+    loss = dgtta_step(net, affine, window(), (7 * 1_000_003 + 1, 7 * 1_000_003 + 2), LR, 0.1)  # what a shadow with seed 7 draws
+    method = DGTTA(optimizer=AdamW(lr=LR), steps=1, deviation=0.1)
+    run = AdaptiveInferer(12, method=method, head="sigmoid", seed=7)
+    torch.testing.assert_close(run(window(), network()), net(window()).detach(), rtol=1e-6, atol=1e-7)
+    assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-7)
 
 
 def test_memo():

@@ -5,6 +5,7 @@ from monai_tta.methods.careful import Careful
 from monai_tta.methods.choose_prompt import ChoosePrompt
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.cotta import CoTTA
+from monai_tta.methods.dgtta import DGTTA
 from monai_tta.methods.dltta import DLTTA
 from monai_tta.methods.dua import DUA
 from monai_tta.methods.dyna import DyNA
@@ -14,6 +15,7 @@ from monai_tta.methods.image_edit import ImageEdit
 from monai_tta.methods.intent import InTEnt
 from monai_tta.methods.memo import MEMO
 from monai_tta.methods.mgg import MGG
+from monai_tta.methods.muvi import MuVi
 from monai_tta.methods.rehearsal import Rehearsal
 from monai_tta.methods.sar import SAR
 from monai_tta.methods.sictta import SicTTA
@@ -31,6 +33,7 @@ __all__ = [
     "ChoosePrompt",
     "CoTTA",
     "Consistency",
+    "DGTTA",
     "DLTTA",
     "DUA",
     "DyNA",
@@ -40,6 +43,7 @@ __all__ = [
     "InTEnt",
     "MEMO",
     "MGG",
+    "MuVi",
     "Rehearsal",
     "SAR",
     "STAG",
