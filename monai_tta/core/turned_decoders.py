@@ -106,7 +106,7 @@ class TurnedDecoders(NightWork):
             for number in torch.randperm(len(day), generator=generator).tolist():
                 self._step(copies, groups, optimizers, day[number])
         known = source.state_dict()
-        learnt = {name: copies[0].module.get_parameter(name) for name in encoder}
+        learnt: dict[str, Tensor] = {name: copies[0].module.get_parameter(name) for name in encoder}
         learnt |= {name: torch.stack([copy.module.get_parameter(name) for copy in copies]).mean(0) for name in names}
         return changed | {name: tensor.detach().to(known[name].dtype, copy=True) for name, tensor in learnt.items()}
 
