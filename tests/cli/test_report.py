@@ -1,0 +1,43 @@
+"""`monai-tta report` writes its page from records.json alone, and refuses what is none."""
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from monai_tta.cli.app import app
+from monai_tta.pipeline.records import SCHEMA_FILE
+from tests.reporting.example_records import document
+
+
+def report(*words):
+    return CliRunner().invoke(app, ["report", *map(str, words)])
+
+
+def test_the_page_is_written_beside_the_records(tmp_path):
+    (tmp_path / "records.json").write_text(json.dumps(document()), encoding="utf-8")
+    result = report(tmp_path)
+    assert result.exit_code == 0 and f"written: {tmp_path / 'report.html'}" in result.stdout.replace("\n", "")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "For a Dice of 0.8 or more" in page and str(tmp_path) not in page
+    assert report(tmp_path, "--accept", "0.95", "--file", tmp_path / "other.html").exit_code == 0
+    assert "For a Dice of 0.95 or more: 0 of 6 masks (0 %)" in (tmp_path / "other.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"schema": "other"}', '{"schema": "monai_tta.records", "schema_version": 7}']
+)
+def test_what_is_no_record_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "records.json").write_text(content, encoding="utf-8")
+    result = report(tmp_path)
+    assert result.exit_code == 2 and "records.json" in result.stderr and not (tmp_path / "report.html").exists()
+
+
+def test_the_made_up_records_are_as_the_schema_says_where_they_overlap():
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    properties = schema["$defs"]["case"]["properties"]
+    for case in document()["cases"]:
+        for name, value in case.items():
+            Draft202012Validator(properties[name] | {"$defs": schema["$defs"]}).validate(value)
