@@ -12,7 +12,7 @@ import typer
 from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images, say_skipped
 from monai_tta.cli.check import CheckInputs, Checks, Fix, checked_inputs
 from monai_tta.cli.console import report_errors, say
-from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
+from monai_tta.cli.guard_option import GUARDS, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
 from monai_tta.cli.load_to_adapt import load_to_adapt
 from monai_tta.cli.options import (
@@ -32,11 +32,11 @@ from monai_tta.cli.options import (
 )
 from monai_tta.cli.progress import show_progress
 from monai_tta.cli.quality_options import Accept, NoQuality, QualityFile, QualityOptions, load_quality
+from monai_tta.cli.run_checks import check_names
 from monai_tta.cli.run_facts import RunRequest, facts_of
 from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes, report_triage
 from monai_tta.pipeline.match_names import letters
-from monai_tta.pipeline.method_by_name import find_method_name, named_method
-from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
+from monai_tta.pipeline.method_by_name import named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ is), and what went wrong where it failed. They name masks, never paths;
 Where the checkpoint has a quality predictor (see `monai-tta calibrate`), each
 mask comes with the Dice that is to be expected of it, and an interval.
 --accept 0.8 sorts the masks by it: use, look at, do not use.
+
+--uncertainty writes a map beside each mask, a_uncertainty.nii.gz: how much
+the answers behind the mask disagree, voxel by voxel. It changes no mask.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -103,6 +106,9 @@ Guards = Annotated[
 Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="leave the names of images and masks out of the records")]
 MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one to make masks of: its name or number")]
+Uncertainty = Annotated[
+    bool, typer.Option("--uncertainty", help="write a map of its uncertainty beside each mask; takes several times as long")
+]
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
@@ -137,10 +143,11 @@ def run_images(
     quality: QualityFile = None,
     no_quality: NoQuality = False,
     accept: Accept = None,
+    uncertainty: Uncertainty = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
-    options |= {"budget": parse_budget(budget), "main_output": main_output}
+    options |= {"budget": parse_budget(budget), "main_output": main_output, "uncertainty": uncertainty}
     with report_errors():
         worth = QualityOptions(quality, no_quality, accept)
     request = RunRequest(
@@ -163,7 +170,7 @@ def run_images(
     )
     with stop_in_order():
         with report_errors():
-            root = _check_names(request)  # before torch is imported, which takes seconds
+            root = check_names(request)  # before torch is imported, which takes seconds
         with as_images(images, request.cases, root, out) as found:
             raise typer.Exit(_run(replace(request, images=found), images))
 
@@ -224,27 +231,3 @@ def _run(request: RunRequest, given: list[Path]) -> int:
     except typer.Exit:
         keep_what_is_done(log, records, outcomes)
         raise
-
-
-def _check_names(request: RunRequest) -> Path:
-    """Check every name that was given; the folder of the bundle, or of the nnU-Net."""
-    root = find_bundle(request.bundle, nnunet=True)
-    if request.method is not None:
-        find_method_name(request.method)
-    elif request.choices:
-        raise ValueError("--choose is for a method; give --method, too")
-    check_guard_names(request.guards)
-    changes = parse_changes(*request.changes)
-    if is_nnunet_folder(root):
-        _check_nnunet_options(request, bool(changes))
-    return root
-
-
-def _check_nnunet_options(request: RunRequest, has_changes: bool) -> None:
-    """Refuse options that nnU-Net's networks have no use for, before torch is imported."""
-    if has_changes:
-        raise ValueError(f"{request.bundle}: {NO_CONFIG}")
-    if request.cases.prompts is not None:
-        raise ValueError("--prompts is for promptable networks; those of nnU-Net take images alone")
-    if request.options["main_output"] is not None:
-        raise ValueError("--main-output is for networks of several outputs; those of nnU-Net have one")

@@ -144,6 +144,7 @@ def command_on_record(
     words += ["--sequences", cases.sequences] if cases.sequences else []
     words += [] if cases.prompts is None else ["--prompts", cases.prompts.name]
     words += checks
+    words += ["--uncertainty"] if options.get("uncertainty") else []
     words += ["--anonymous"] if anonymous else []
     return shlex.join(words)
 
@@ -176,6 +177,7 @@ def settings_on_record(
         "input_reference_hash": hashes.get("input reference", ""),
         "fix": hashes.get("fix", False),
         "quality_predictor_hash": hashes.get("quality", ""),
+        "uncertainty": bool(options.get("uncertainty")),
         **{name: options.get(name, default) for name, default in DEFAULTS.items()},
     }
 
