@@ -35,6 +35,7 @@ from monai_tta.cli.quality_options import Accept, NoQuality, QualityFile, Qualit
 from monai_tta.cli.run_checks import check_names
 from monai_tta.cli.run_facts import RunRequest, facts_of
 from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes, report_triage
+from monai_tta.cli.uncertainty_options import Mirrors, Uncertainty, UncertaintyOptions, views_for_maps
 from monai_tta.pipeline.match_names import letters
 from monai_tta.pipeline.method_by_name import named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -106,9 +107,6 @@ Guards = Annotated[
 Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="leave the names of images and masks out of the records")]
 MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one to make masks of: its name or number")]
-Uncertainty = Annotated[
-    bool, typer.Option("--uncertainty", help="write a map of its uncertainty beside each mask; takes several times as long")
-]
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
@@ -144,12 +142,14 @@ def run_images(
     no_quality: NoQuality = False,
     accept: Accept = None,
     uncertainty: Uncertainty = False,
+    mirrors: Mirrors = None,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
-    options |= {"budget": parse_budget(budget), "main_output": main_output, "uncertainty": uncertainty}
+    options |= {"budget": parse_budget(budget), "main_output": main_output}
     with report_errors():
         worth = QualityOptions(quality, no_quality, accept)
+        maps = UncertaintyOptions(uncertainty, mirrors)
     request = RunRequest(
         bundle=bundle,
         images=images,
@@ -167,6 +167,7 @@ def run_images(
         options=options,
         cases=CaseOptions(group, sequences, prompts),
         quality=worth,
+        uncertainty=maps,
     )
     with stop_in_order():
         with report_errors():
@@ -193,6 +194,7 @@ def _run(request: RunRequest, given: list[Path]) -> int:
             from monai_tta.pipeline.source_files import weights_file
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
+            options["uncertainty"] = views_for_maps(bundle, request.uncertainty)
             named = None if request.method is None else named_method(request.method, request.choices)
             changes = parse_changes(*request.changes)
             source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, request.device, changes, named)

@@ -31,7 +31,7 @@ def check_names(request: RunRequest) -> Path:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
     changes = parse_changes(*request.changes)
-    if request.options["uncertainty"]:
+    if request.uncertainty.on:
         _check_uncertainty(request)
     if is_nnunet_folder(root):
         _check_nnunet_options(request, bool(changes))
@@ -54,5 +54,5 @@ def _check_nnunet_options(request: RunRequest, has_changes: bool) -> None:
         raise ValueError("--prompts is for promptable networks; those of nnU-Net take images alone")
     if request.options["main_output"] is not None:
         raise ValueError("--main-output is for networks of several outputs; those of nnU-Net have one")
-    if request.options["uncertainty"]:
+    if request.uncertainty.on:
         raise ValueError("--uncertainty is not there for folders of nnU-Net: its own export brings labels back, and no map")

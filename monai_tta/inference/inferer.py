@@ -87,8 +87,9 @@ class AdaptiveInferer(SlidingWindowInferer):
             same time, gradients are averaged, and all take the same step. All must answer equally many cases.
         inferer: a MONAI inferer to put around, instead of sliding windows ourselves.
         quality: a `QualityPredictor` or its file, to have each answer's expected Dice on its record. It changes no answer.
-        uncertainty: whether to make a map of each answer's uncertainty, see ``uncertainty_maps``; or in which `Views` a window is
-            answered for it. It changes no answer and costs the image's windows once more, in each view and by each network.
+        uncertainty: the `Views` over which to make a map of each answer's uncertainty, see ``uncertainty_maps``; None for no map.
+            Name the mirrors that the network was trained with: in other poses it contradicts itself anywhere. The map changes no
+            answer and costs all windows of the image once more, in each view and by each network that is mixed.
         records: a file to which each case's record is added as a line of JSON, without names or pixels.
 
     The records of the last 1,000 cases are in ``cases``, and the last call's maps in ``uncertainty_maps``: mutual information in
@@ -133,7 +134,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         answers: AnswersAre = "auto",
         inferer: Callable[..., Any] | None = None,
         quality: QualityPredictor | str | PathLike[str] | None = None,
-        uncertainty: Views | bool = False,
+        uncertainty: Views | None = None,
         records: str | PathLike[str] | None = None,
     ) -> None:
         monai_arguments: tuple[Any, ...] = (roi_size, sw_batch_size, overlap, mode, sigma_scale, padding_mode, cval, sw_device)
@@ -141,10 +142,9 @@ class AdaptiveInferer(SlidingWindowInferer):
         super().__init__(*monai_arguments)
         chosen: dict[str, Any] = dict(head=head, learn=learn, reset=reset, budget=budget, collapse=collapse, guard=guard)
         chosen |= dict(seed=seed, precision=precision, recompute=recompute, together=together, main_output=main_output)
-        chosen |= dict(main_only=main_only, answers=answers, quality=as_quality_predictor(quality))
-        chosen |= dict(uncertainty=Views() if uncertainty is True else uncertainty or None)
+        chosen |= dict(main_only=main_only, answers=answers, quality=as_quality_predictor(quality), uncertainty=uncertainty)
         self.settings = Settings(method=GraTa() if method is None else method, **chosen)
-        self.inferer = can_make_maps(inferer) if uncertainty else inferer
+        self.inferer = inferer if uncertainty is None else can_make_maps(inferer)
         self.records = records
         self.cases: deque[Case] = deque(maxlen=1000)
         self.uncertainty_maps: tuple[Tensor | None, ...] = ()

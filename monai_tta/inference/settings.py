@@ -81,7 +81,7 @@ class Settings:
         if self.guard is not None:
             as_guard(self.guard)
         if not isinstance(self.uncertainty, Views | None):
-            raise ValueError(f"uncertainty is True, False or a Views, found {self.uncertainty!r}")
+            raise ValueError(f"uncertainty is a Views or None, found {self.uncertainty!r}")
         if not isinstance(self.collapse, Collapse | None):
             raise ValueError(f"collapse is a monai_tta.guards.Collapse or None, found {self.collapse!r}")
 

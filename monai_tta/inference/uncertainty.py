@@ -123,6 +123,10 @@ class _UncertaintyPass:
             CannotAdapt: where it is not on the answer's grid, or the network is given something of each window's own.
         """
         spatial = tuple(self.request.reader.main(answer).shape[2:])
+        try:
+            self.views.of(spatial)
+        except ValueError as error:
+            raise CannotAdapt(str(error)) from error
         found = self.request.answer_by(self._answer)
         if not isinstance(found, Tensor) or tuple(found.shape) != (1, 1, *spatial):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__

@@ -63,7 +63,7 @@ def test_no_bit_of_any_answer_changes(method, reset, kind, head, dims):
     images = [image(dims, 12, seed=k) for k in range(2)]
     before = state(net)
     found = []
-    for uncertainty in (False, True):
+    for uncertainty in (None, Views()):
         inferer = AdaptiveInferer(8, method=method, reset=reset, uncertainty=uncertainty)
         generator = torch.get_rng_state()
         found.append([quiet(inferer, x, net) for x in images])
@@ -80,11 +80,11 @@ def test_no_bit_of_any_answer_changes(method, reset, kind, head, dims):
 def test_it_is_that_of_the_network_that_answered():
     net = network(dims=2)
     x = image(2, 8)
-    inferer = AdaptiveInferer(8, method=Statistics(blend=1.0), uncertainty=True)
+    inferer = AdaptiveInferer(8, method=Statistics(blend=1.0), uncertainty=Views())
     inferer(x, net)
     assert inferer.cases[-1].adapted
     adapted = inferer.uncertainty_maps[0]
-    refused = AdaptiveInferer(8, method=Statistics(blend=1.0), uncertainty=True, guard=lambda *_: "never good enough")
+    refused = AdaptiveInferer(8, method=Statistics(blend=1.0), uncertainty=Views(), guard=lambda *_: "never good enough")
     quiet(refused, x, net)
     assert not refused.cases[-1].adapted and torch.allclose(refused.uncertainty_maps[0], by_hand(net, x), atol=1e-6)
     assert not torch.allclose(adapted, refused.uncertainty_maps[0], atol=1e-3)
@@ -96,7 +96,7 @@ def test_it_is_that_of_the_network_that_answered():
 
 def test_an_image_that_nothing_can_adapt_to_gets_the_sources():
     net = network(dims=2)
-    inferer = AdaptiveInferer(8, method=GraTa(), uncertainty=True, guard=VolumeChange(0.5))
+    inferer = AdaptiveInferer(8, method=GraTa(), uncertainty=Views(), guard=VolumeChange(0.5))
     x = torch.zeros(1, 1, 8, 8)
     quiet(inferer, x, net)
     assert inferer.cases[-1].reason and torch.allclose(inferer.uncertainty_maps[0], by_hand(net, x), atol=1e-6)
@@ -107,7 +107,7 @@ def test_it_is_put_together_as_the_answer_is():
     net = network(dims=2)
     x = image(2, 20)
     monais = SlidingWindowInferer(8, 2, 0.5, mode="gaussian")
-    inferer = AdaptiveInferer(method=Source(), inferer=monais, uncertainty=True)
+    inferer = AdaptiveInferer(method=Source(), inferer=monais, uncertainty=Views())
     quiet(inferer, x, net)
 
     def of_windows(windows):
@@ -119,7 +119,7 @@ def test_it_is_put_together_as_the_answer_is():
 def test_each_image_of_a_batch_has_its_own_and_a_call_drops_those_of_the_last():
     net = network(dims=2)
     x = image(2, 12, n=3)
-    inferer = AdaptiveInferer(8, method=Source(), uncertainty=True)
+    inferer = AdaptiveInferer(8, method=Source(), uncertainty=Views())
     inferer(x, net)
     maps = inferer.uncertainty_maps
     assert len(maps) == 3
@@ -137,7 +137,7 @@ def test_probabilities_are_tempered_where_a_calibration_of_this_network_says_how
         ("own", quality_stub(net, temperature=2.0)),
         ("of another network", quality_stub(network("instance", dims=2), temperature=2.0)),
     ):
-        inferer = AdaptiveInferer(8, method=Source(), uncertainty=True, quality=quality)
+        inferer = AdaptiveInferer(8, method=Source(), uncertainty=Views(), quality=quality)
         quiet(inferer, x, net)
         found[name] = inferer.uncertainty_maps[0], inferer.cases[-1].uncertainty.temperature
     assert [temperature for _, temperature in found.values()] == [None, 2.0, None]
@@ -148,7 +148,7 @@ def test_probabilities_are_tempered_where_a_calibration_of_this_network_says_how
 @pytest.mark.parametrize("inner", [SimpleInferer(), SlidingWindowInferer(8), SliceInferer(spatial_dim=2, roi_size=(8, 8))])
 def test_monais_inferers_that_average(inner):
     net = network(dims=2 if isinstance(inner, SliceInferer) else 3)
-    inferer = AdaptiveInferer(method=Source(), inferer=inner, uncertainty=True)
+    inferer = AdaptiveInferer(method=Source(), inferer=inner, uncertainty=Views())
     answer = quiet(inferer, image(3, 8), net)
     assert inferer.cases[-1].uncertainty_note is None and inferer.uncertainty_maps[0].shape[1:] == answer.shape[2:]
 
@@ -160,12 +160,12 @@ class TestRefused:
                 return super().__call__(*args, **kwargs).softmax(1)
 
         with pytest.raises(ValueError, match="Own may do more with answers"):
-            AdaptiveInferer(inferer=Own(8), uncertainty=True)
+            AdaptiveInferer(inferer=Own(8), uncertainty=Views())
         assert AdaptiveInferer(inferer=Own(8)).inferer is not None
 
     def test_a_network_for_each_window(self):
         with pytest.raises(ValueError, match="learn='volume'"):
-            AdaptiveInferer(8, learn="window", uncertainty=True)
+            AdaptiveInferer(8, learn="window", uncertainty=Views())
 
     @pytest.mark.parametrize(
         "net, options, said",
@@ -176,7 +176,7 @@ class TestRefused:
         ids=["TorchScript", "one view"],
     )
     def test_it_is_said_once_and_on_record_and_the_answer_is_there(self, net, options, said):
-        inferer = AdaptiveInferer(8, method=Source(), **{"uncertainty": True} | options)
+        inferer = AdaptiveInferer(8, method=Source(), **{"uncertainty": Views()} | options)
         with pytest.warns(UserWarning, match=f"there is no map of the uncertainty: .*({said})"):
             first = inferer(image(2, 12), net)
         with warnings.catch_warnings():
@@ -186,5 +186,5 @@ class TestRefused:
         assert inferer.uncertainty_maps == (None,) and case.uncertainty is None and case.uncertainty_note
 
     def test_a_value_that_there_is_not(self):
-        with pytest.raises(ValueError, match="uncertainty is True"):
-            AdaptiveInferer(8, uncertainty="yes")
+        with pytest.raises(ValueError, match="uncertainty is a Views"):
+            AdaptiveInferer(8, uncertainty=True)
