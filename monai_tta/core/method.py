@@ -145,7 +145,7 @@ class AdaptationMethod(ABC):
     def single_answers(self, shadow: Shadow, windows: Tensor, views: Views) -> Iterator[tuple[float, Tensor]]:
         """Every answer behind `predict`, in each view: weights, which sum to 1, and probabilities ``(N, K, *spatial)``.
 
-        How much they disagree is a mask's uncertainty. Arguments as for `answer_in_views`. Changes nothing.
+        How much they disagree is a mask's uncertainty. ``views`` says which mirrors and turns. Changes nothing.
         """
         if self.answers_by_the_network:
             return single_answers_of(shadow, windows, views)
