@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cases", type=int, default=20, help="of the source; a third as many of each simulated scanner")
-    parser.add_argument("--temperature", type=float, default=2.0, help="that `monai-tta calibrate` found")
+    parser.add_argument("--temperature", type=float, default=2.0, help="what `monai-tta calibrate` found")
     given = parser.parse_args()
     root = find_bundle(given.bundle)
     protocol = protocol_of(root)

@@ -304,7 +304,6 @@ MUTANTS = {
     "signals of another network's views": ("evaluation/case_signals.py", "for part, weight in shadow.answering", "for part, weight in ((shadow, 1.0),)"),
     "uncertainty of the mean alone": ("core/uncertainty.py", "entropy_of(mean.clamp(0, 1), head) - mean_entropy", "entropy_of(mean.clamp(0, 1), head)"),
     "the source's uncertainty beside an adapted mask": ("inference/uncertainty.py", "adapted if adapted is not None else self._source_shadow()", "self._source_shadow()"),
-    "uncertainty with another network's temperature": ("inference/uncertainty.py", "quality is not None and network_digest(request.source) == quality.network", "quality is not None"),
     "a map left in the network's grid": ("pipeline/uncertainty_map.py", "orig_keys=original, nearest_interp=False)(case))", "orig_keys=original, nearest_interp=False)(case)) if False else case"),
     "a map on another grid than its mask": ("pipeline/uncertainty_map.py", "    if not same:\n", "    if False:\n"),
     "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(name in existing or not existing.setdefault(name, self.path) or name in line["maps"] for name in [*line["masks"], *line["maps"]])'),

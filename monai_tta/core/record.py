@@ -88,12 +88,10 @@ class Uncertainty:
 
     Args:
         largest: the largest value that it can have, in nats, see `monai_tta.core.uncertainty.largest_information`.
-        temperature: by which logits were divided; None where no calibration of this network said one, so that none were.
         n_answers: how many single answers of each window were compared, 2 or more; each is a forward pass.
     """
 
     largest: float
-    temperature: float | None
     n_answers: int
 
 

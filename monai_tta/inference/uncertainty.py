@@ -13,7 +13,6 @@ from torch import Tensor
 
 from monai_tta.compute.precision import without_weight_cache
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Uncertainty
 from monai_tta.core.shadow import Shadow
@@ -25,7 +24,6 @@ from monai_tta.inference.first_pass import detached_copy
 from monai_tta.inference.prompt_arguments import without_idle_places
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
-from monai_tta.quality.temperature import with_temperature
 
 _log = logging.getLogger(__name__)
 # These make a mean of the answers and nothing else, so that they put a map together as they do an answer.
@@ -110,9 +108,6 @@ class _UncertaintyPass:
         self.head: Head = head
         self.adapted = adapted
         self.shadow = adapted if adapted is not None else self._source_shadow()
-        quality = settings.quality
-        fits = quality is not None and network_digest(request.source) == quality.network
-        self.temperature = quality.temperature if quality is not None and fits else None
         self.n_answers = 0
         self.channels = 0
 
@@ -131,9 +126,7 @@ class _UncertaintyPass:
         if not isinstance(found, Tensor) or tuple(found.shape) != (1, 1, *spatial):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise CannotAdapt(f"put together, it is {shape} and the answer is {spatial}: the map would lie elsewhere")
-        facts = Uncertainty(
-            largest=largest_information(self.channels, self.head), temperature=self.temperature, n_answers=self.n_answers
-        )
+        facts = Uncertainty(largest=largest_information(self.channels, self.head), n_answers=self.n_answers)
         return CaseUncertainty(detached_copy(found)[0].float(), facts)
 
     def _answer(self, windows: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -150,7 +143,7 @@ class _UncertaintyPass:
             return mutual_information(self._single_answers(detached_copy(windows)), self.head)
 
     def _single_answers(self, windows: Tensor) -> Iterator[tuple[float, Tensor]]:
-        """What is behind the answer to some windows, with honest probabilities where a temperature is known."""
+        """What is behind the answer to some windows; how many these are, and of how many channels, is kept."""
         if self.adapted is None:
             answers = single_answers_of(self.shadow, windows, self.views)
         else:
@@ -159,7 +152,7 @@ class _UncertaintyPass:
         for weight, p in answers:
             self.n_answers += 1
             self.channels = p.shape[1]
-            yield weight, with_temperature(p, self.head, self.temperature or 1.0)
+            yield weight, p
 
     def _source_shadow(self) -> Shadow:
         """A copy of the source that answers as the source does."""

@@ -19,8 +19,6 @@ from monai_tta.cli.uncertainty_options import UncertaintyOptions, views_for_maps
 from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.pipeline.shipped_bundles import BUNDLES
-from monai_tta.quality.predictor_files import quality_file
-from tests.small import quality_stub
 
 HIPPOCAMPUS = BUNDLES / "hippocampus_mri"
 MAPS = ["a_uncertainty.nii.gz", "b_uncertainty.nii.gz"]
@@ -83,7 +81,7 @@ def test_the_map_lies_where_the_image_lies_and_no_mask_changes(scans, tmp_path):
     assert [case["uncertainty_map"] for case in cases] == MAPS
     assert [case["masks"] for case in cases] == [["a_seg.nii.gz"], ["b_seg.nii.gz"]], "labels are counted in masks alone"
     assert all(case["labels"] and case["labels_note"] is None for case in cases)
-    assert cases[0]["uncertainty"] == {"largest": pytest.approx(np.log(3)), "temperature": None, "n_answers": 2}
+    assert cases[0]["uncertainty"] == {"largest": pytest.approx(np.log(3)), "n_answers": 2}
     assert 0 <= a.get_fdata().min() and 1e-4 < a.get_fdata().max() <= np.log(2) + 1e-4, "two answers tell one bit apart"
 
 
@@ -98,18 +96,6 @@ def test_it_is_the_inferers_map_brought_back(scans, tmp_path):
         inferer(preprocessing({"image": str(scans / "a.nii.gz")})["image"][None], bundle.network)
     (found,) = inferer.uncertainty_maps
     assert np.allclose(voxels(tmp_path / "out" / "a_uncertainty.nii.gz"), found[0].numpy(), atol=1e-5), "the image is at 1 mm"
-
-
-def test_a_calibrated_temperature_is_used_and_on_record(bundle_copy, scans, tmp_path):
-    run(bundle_copy, scans / "a.nii.gz", tmp_path / "plain", "--uncertainty")
-    quality_stub(load_bundle(bundle_copy, device="cpu").network, temperature=2.0).save(
-        quality_file(bundle_copy / "models" / "model.pt")
-    )
-    run(bundle_copy, scans / "a.nii.gz", tmp_path / "out", "--uncertainty")
-    assert records_of(tmp_path / "out")[0]["uncertainty"]["temperature"] == 2
-    plain, tempered = (tmp_path / name / "a_uncertainty.nii.gz" for name in ("plain", "out"))
-    assert np.abs(voxels(plain) - voxels(tempered)).max() > 1e-3
-    assert (voxels(tmp_path / "plain" / "a_seg.nii.gz") == voxels(tmp_path / "out" / "a_seg.nii.gz")).all()
 
 
 def test_beside_a_photographs_mask_it_is_a_grey_picture_of_its_size(tmp_path):

@@ -73,7 +73,7 @@ def test_no_bit_of_any_answer_changes(method, reset, kind, head, dims):
     (found_map,) = inferer.uncertainty_maps
     assert found_map.shape == (1, *images[0].shape[2:]) and found_map.dtype == torch.float32
     assert 0 <= float(found_map.min()) < float(found_map.max()) <= case.uncertainty.largest
-    assert case.uncertainty_note is None and case.uncertainty.temperature is None
+    assert case.uncertainty_note is None
     assert Case.from_json(case.to_json()) == case
 
 
@@ -128,21 +128,15 @@ def test_each_image_of_a_batch_has_its_own_and_a_call_drops_those_of_the_last():
         assert len(inferer.uncertainty_maps) == 1 and torch.equal(inferer.uncertainty_maps[0], maps[k])
 
 
-def test_probabilities_are_tempered_where_a_calibration_of_this_network_says_how():
+def test_a_quality_predictor_is_another_matter_and_its_temperature_stays_out():
+    """Tempered, a map finds wrong voxels worse (docs/uncertainty.md)."""
     net = network(dims=2)
-    x = image(2, 8)
-    found = {}
-    for name, quality in (
-        ("none", None),
-        ("own", quality_stub(net, temperature=2.0)),
-        ("of another network", quality_stub(network("instance", dims=2), temperature=2.0)),
-    ):
+    found = []
+    for quality in (None, quality_stub(net, temperature=2.0)):
         inferer = AdaptiveInferer(8, method=Source(), uncertainty=Views(), quality=quality)
-        quiet(inferer, x, net)
-        found[name] = inferer.uncertainty_maps[0], inferer.cases[-1].uncertainty.temperature
-    assert [temperature for _, temperature in found.values()] == [None, 2.0, None]
-    assert torch.equal(found["none"][0], found["of another network"][0])
-    assert torch.allclose(found["own"][0], by_hand(lambda windows: net(windows) / 2, x), atol=1e-6)
+        quiet(inferer, image(2, 8), net)
+        found.append(inferer.uncertainty_maps[0])
+    assert torch.equal(*found) and inferer.cases[-1].quality is not None
 
 
 @pytest.mark.parametrize("inner", [SimpleInferer(), SlidingWindowInferer(8), SliceInferer(spatial_dim=2, roi_size=(8, 8))])
