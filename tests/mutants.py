@@ -259,6 +259,10 @@ MUTANTS = {
     "a gain concluded from an interval around zero": ("reporting/conclusion.py", "and self.line.interval[0] > 0", ""),
     "a structure read from its neighbour's bit": ("transforms/headneck.py", ">> place % _BITS", ">> (place + 1) % _BITS"),
     "a missing series not zero": ("transforms/headneck.py", "    scores[missing] = 0\n", ""),
+    "an old package passes": ("pipeline/installation.py", "if not requirement.specifier.contains(installed, prereleases=True):", "if False:"),
+    "a handler that counts the cases of the epoch before": ("apps/handlers.py", "        self._figures = []\n        self._next = self.inferer", "        self._next = self.inferer"),
+    "MONAI Label's mask in another form than asked": ("apps/monai_label.py", "if mask.name.endswith(form):", "if True:"),
+    "MONAI Label adapts whatever the client says": ("apps/monai_label.py", 'if _is_true(request.get("adapt", True)) else Source()', ""),
     "series beside each other": ("transforms/headneck_files.py", "if not apart < 0.1:", "if False:"),
     "nothing found where nothing is scores nothing": ("evaluation/structure_scores.py", "agree = float(bool(pred.any()) == bool(label.any()))", "agree = 0.0"),
     "added parameters that change the answer at once": ("core/added_parameters.py", "torch.zeros(layer.out_channels, self.rank, *ones)", "torch.ones(layer.out_channels, self.rank, *ones)"),
@@ -315,10 +319,12 @@ TESTS = [
 PROCESSES = "inference/test_processes"  # asked last: it starts many processes
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
+    "apps/": ["apps/test_handlers", "apps/test_monai_label"],
     "compute/number_files.py": ["quality/test_gain_predictor", "core/test_learned_optimizer"],
     "compute/fast_kernels.py": ["compute/test_fast_kernels"],
     "core/image_edits.py": ["core/test_image_edits"],
     "pipeline/night.py": ["cli/test_night"],
+    "pipeline/installation.py": ["cli/test_doctor"],
     "pipeline/nnunet_": ["pipeline/test_nnunet_files"],
     "pipeline/series_": ["pipeline/test_series_geometry"],
     "pipeline/slice_headers.py": ["pipeline/test_series_geometry"],

@@ -15,6 +15,7 @@ from monai_tta.cli import (
     check,
     compare,
     demo_command,
+    doctor,
     finetune,
     methods,
     night,
@@ -53,6 +54,7 @@ app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)
 app.command("trust", rich_help_panel=EVALUATE, help=trust.HELP, epilog=trust.HELP_END)(trust.trust)
 app.command("profile", rich_help_panel=EVALUATE, epilog=profile.HELP_END)(profile.profile)
+app.command("doctor", rich_help_panel=INSPECT, epilog=doctor.HELP_END)(doctor.doctor)
 app.command("methods", rich_help_panel=INSPECT, epilog=methods.HELP_END)(methods.methods)
 app.command("overlay", rich_help_panel=INSPECT, epilog=overlay.HELP_END)(overlay.overlay)
 
