@@ -106,7 +106,7 @@ class _UncertaintyPass:
         self.method = settings.method
         self.views = views
         self.head: Head = head
-        self.adapted = adapted
+        self.is_adapted = adapted is not None
         self.shadow = adapted if adapted is not None else self._source_shadow()
         self.n_answers = 0
         self.channels = 0
@@ -144,12 +144,9 @@ class _UncertaintyPass:
 
     def _single_answers(self, windows: Tensor) -> Iterator[tuple[float, Tensor]]:
         """What is behind the answer to some windows; how many these are, and of how many channels, is kept."""
-        if self.adapted is None:
-            answers = single_answers_of(self.shadow, windows, self.views)
-        else:
-            answers = self.method.single_answers(self.adapted, windows, self.views)
+        single_answers = self.method.single_answers if self.is_adapted else single_answers_of
         self.n_answers = 0
-        for weight, p in answers:
+        for weight, p in single_answers(self.shadow, windows, self.views):
             self.n_answers += 1
             self.channels = p.shape[1]
             yield weight, p
