@@ -27,9 +27,9 @@ from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.night import head_of_bundle
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.pipeline.triage import LOOK, REFUSE, USE, triage
-from monai_tta.preparation.calibrate import label_on_image_grid
 from monai_tta.preparation.examples import structure_dice
 from monai_tta.preparation.labelled_images import label_structures
+from monai_tta.preparation.source_images import label_on_image_grid
 from monai_tta.quality.quality_predictor import QualityPredictor
 
 

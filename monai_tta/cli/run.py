@@ -12,7 +12,7 @@ import typer
 from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images, say_skipped
 from monai_tta.cli.check import CheckInputs, Checks, Fix, checked_inputs
 from monai_tta.cli.console import report_errors, say
-from monai_tta.cli.guard_option import GUARDS, check_guard_names, parse_guards
+from monai_tta.cli.guard_option import GUARDS, parse_guards
 from monai_tta.cli.interrupt import stop_in_order
 from monai_tta.cli.load_to_adapt import load_to_adapt
 from monai_tta.cli.options import (
@@ -32,11 +32,12 @@ from monai_tta.cli.options import (
 )
 from monai_tta.cli.progress import show_progress
 from monai_tta.cli.quality_options import Accept, NoQuality, QualityFile, QualityOptions, load_quality
+from monai_tta.cli.run_checks import check_names
 from monai_tta.cli.run_facts import RunRequest, facts_of
 from monai_tta.cli.run_report import describe_outcome, keep_what_is_done, report_interrupt, report_outcomes, report_triage
+from monai_tta.cli.uncertainty_options import Mirrors, Uncertainty, UncertaintyOptions, views_for_maps
 from monai_tta.pipeline.match_names import letters
-from monai_tta.pipeline.method_by_name import find_method_name, named_method
-from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
+from monai_tta.pipeline.method_by_name import named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ is), and what went wrong where it failed. They name masks, never paths;
 Where the checkpoint has a quality predictor (see `monai-tta calibrate`), each
 mask comes with the Dice that is to be expected of it, and an interval.
 --accept 0.8 sorts the masks by it: use, look at, do not use.
+
+--uncertainty writes a map beside each mask, a_uncertainty.nii.gz: how much
+the answers behind the mask disagree, voxel by voxel. It changes no mask.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -137,12 +141,15 @@ def run_images(
     quality: QualityFile = None,
     no_quality: NoQuality = False,
     accept: Accept = None,
+    uncertainty: Uncertainty = False,
+    mirrors: Mirrors = None,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
     options |= {"budget": parse_budget(budget), "main_output": main_output}
     with report_errors():
         worth = QualityOptions(quality, no_quality, accept)
+        maps = UncertaintyOptions(uncertainty, mirrors)
     request = RunRequest(
         bundle=bundle,
         images=images,
@@ -160,10 +167,11 @@ def run_images(
         options=options,
         cases=CaseOptions(group, sequences, prompts),
         quality=worth,
+        uncertainty=maps,
     )
     with stop_in_order():
         with report_errors():
-            root = _check_names(request)  # before torch is imported, which takes seconds
+            root = check_names(request)  # before torch is imported, which takes seconds
         with as_images(images, request.cases, root, out) as found:
             raise typer.Exit(_run(replace(request, images=found), images))
 
@@ -186,6 +194,7 @@ def _run(request: RunRequest, given: list[Path]) -> int:
             from monai_tta.pipeline.source_files import weights_file
 
             options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
+            options["uncertainty"] = views_for_maps(bundle, request.uncertainty)
             named = None if request.method is None else named_method(request.method, request.choices)
             changes = parse_changes(*request.changes)
             source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, request.device, changes, named)
@@ -224,27 +233,3 @@ def _run(request: RunRequest, given: list[Path]) -> int:
     except typer.Exit:
         keep_what_is_done(log, records, outcomes)
         raise
-
-
-def _check_names(request: RunRequest) -> Path:
-    """Check every name that was given; the folder of the bundle, or of the nnU-Net."""
-    root = find_bundle(request.bundle, nnunet=True)
-    if request.method is not None:
-        find_method_name(request.method)
-    elif request.choices:
-        raise ValueError("--choose is for a method; give --method, too")
-    check_guard_names(request.guards)
-    changes = parse_changes(*request.changes)
-    if is_nnunet_folder(root):
-        _check_nnunet_options(request, bool(changes))
-    return root
-
-
-def _check_nnunet_options(request: RunRequest, has_changes: bool) -> None:
-    """Refuse options that nnU-Net's networks have no use for, before torch is imported."""
-    if has_changes:
-        raise ValueError(f"{request.bundle}: {NO_CONFIG}")
-    if request.cases.prompts is not None:
-        raise ValueError("--prompts is for promptable networks; those of nnU-Net take images alone")
-    if request.options["main_output"] is not None:
-        raise ValueError("--main-output is for networks of several outputs; those of nnU-Net have one")

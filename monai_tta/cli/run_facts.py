@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tta.cli.case_options import CaseOptions
 from monai_tta.cli.quality_options import QualityOptions
+from monai_tta.cli.uncertainty_options import UncertaintyOptions
 
 if TYPE_CHECKING:
     from monai_tta.cli.check import Checks
@@ -50,6 +51,7 @@ class RunRequest:
     options: dict[str, Any]
     cases: CaseOptions
     quality: QualityOptions = QualityOptions()
+    uncertainty: UncertaintyOptions = UncertaintyOptions()
 
 
 def facts_of(
@@ -87,9 +89,10 @@ def facts_of(
         anonymous=request.anonymous,
         changes=changes.words(),
         cases=request.cases,
-        checks=[*request.checks.words(), *request.quality.words()],
+        checks=[*request.checks.words(), *request.quality.words(), *request.uncertainty.words()],
     )
     settings = settings_on_record(bundle, checkpoint, method.record_name, source.device, request.guards, request.options, hashes)
+    settings["uncertainty"] = hashes.get("uncertainty")
     names = LabelNames.of_metadata(source.metadata())
     return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
 
@@ -126,7 +129,7 @@ def command_on_record(
         anonymous: whether the records name no case.
         changes: of the bundle's config, as words of the command line.
         cases: how files are grouped, and what is asked for.
-        checks: of the inputs and of the masks' worth, as words of the command line.
+        checks: of the inputs, of the masks' worth and of their uncertainty, as words of the command line.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]

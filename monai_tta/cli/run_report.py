@@ -28,15 +28,16 @@ def describe_outcome(outcome: Outcome, names: LabelNames | None = None) -> str:
 
 
 def report_outcomes(outcomes: list[Outcome], out: Path, names: LabelNames | None = None) -> int:
-    """Say how it went; 3 when an image failed, else 0."""
+    """Say how it went; 3 when an image failed or a map that was asked for is missing, else 0."""
     report_reasons(outcomes)
     report_quality(outcomes, names)
+    without_map = report_missing_maps(outcomes)
     failed = [outcome for outcome in outcomes if outcome.error]
     earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
     say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
     report_failures(outcomes)
-    return 3 if failed or not outcomes else 0
+    return 3 if failed or without_map or not outcomes else 0
 
 
 def report_reasons(outcomes: list[Outcome]) -> None:
@@ -60,6 +61,15 @@ def report_quality(outcomes: list[Outcome], names: LabelNames | None) -> None:
     for outcome in outcomes:
         if outcome.case and (words := quality_in_words(outcome.case, names)):
             say(f"{outcome.label}: {words}")
+
+
+def report_missing_maps(outcomes: list[Outcome]) -> int:
+    """Say which masks have no map of their uncertainty although one was asked for, and why; how many these are."""
+    found = [(outcome.label, outcome.case.uncertainty_note) for outcome in outcomes if outcome.case]
+    missing = [(label, why) for label, why in found if why is not None]
+    for label, why in missing:
+        say(f"{label}: no map of its uncertainty: {why}", "red")
+    return len(missing)
 
 
 def report_triage(outcomes: list[Outcome], predictor: QualityPredictor | None, accept: float | None) -> None:

@@ -7,7 +7,7 @@ An `AdaptationMethod` is a value: frozen, hashable, picklable, and rebuilt from 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
-from monai_tta.core.tasks import answers_of_views
+from monai_tta.core.tasks import answers_of_views, single_answers_of
 from monai_tta.core.views import Views
 
 Loss = Callable[[Shadow, Tensor], Tensor]
@@ -141,6 +141,16 @@ class AdaptationMethod(ABC):
             poses = views.of(windows.shape[2:])
             of_views = [pose.undo(self._probabilities(shadow, pose.apply(windows))) for pose in poses]
         return of_views[0], of_views
+
+    def single_answers(self, shadow: Shadow, windows: Tensor, views: Views) -> Iterator[tuple[float, Tensor]]:
+        """Every answer behind `predict`, in each view: weights, which sum to 1, and probabilities ``(N, K, *spatial)``.
+
+        How much they disagree is a mask's uncertainty. ``views`` says which mirrors and turns. Changes nothing.
+        """
+        if self.answers_by_the_network:
+            return single_answers_of(shadow, windows, views)
+        of_views = self.answer_in_views(shadow, windows, views)[1]
+        return ((1 / len(of_views), p) for p in of_views)
 
     def _probabilities(self, shadow: Shadow, windows: Tensor) -> Tensor:
         """Probabilities of what `predict` answers."""

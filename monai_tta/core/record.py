@@ -31,7 +31,7 @@ def peak_memory() -> float | None:
 def reasons_on_record_alone() -> Iterator[None]:
     """A ``with`` block in which the inferer does not warn of what is on each case's record, because the caller reports that."""
     with warnings.catch_warnings():
-        for what in ("answered without adaptation", "the stream restarted", "what the answer is worth"):
+        for what in ("answered without adaptation", "the stream restarted", "what the answer is worth", "there is no map"):
             warnings.filterwarnings("ignore", what)
         yield
 
@@ -83,6 +83,19 @@ class StructureQuality:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Uncertainty:
+    """What the map of a case's uncertainty is like.
+
+    Args:
+        largest: the largest value that it can have, in nats, see `monai_tta.core.uncertainty.largest_information`.
+        n_answers: how many single answers of each window were compared, 2 or more; each is a forward pass.
+    """
+
+    largest: float
+    n_answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One image, what was done for it, and whether the answer is the adapted one.
 
@@ -115,6 +128,8 @@ class Case:
         quality: what the answer is expected to be worth, for each structure; None where no quality predictor said so.
         quality_unadapted: the same of the unadapted answer where the answer is an adapted one; else None.
         quality_note: why a quality predictor could say nothing; None where it could, or there is none.
+        uncertainty: what the map of the answer's uncertainty is like; None where there is no map.
+        uncertainty_note: why there is no map although one was asked for; else None.
     """
 
     number: int
@@ -144,6 +159,8 @@ class Case:
     quality: tuple[StructureQuality, ...] | None = None
     quality_unadapted: tuple[StructureQuality, ...] | None = None
     quality_note: str | None = None
+    uncertainty: Uncertainty | None = None
+    uncertainty_note: str | None = None
 
     @property
     def adapted(self) -> bool:
@@ -171,6 +188,8 @@ class Case:
             for name in ("quality", "quality_unadapted"):
                 if raw.get(name) is not None:
                     raw[name] = tuple(StructureQuality(**one) for one in raw[name])
+            if raw.get("uncertainty") is not None:
+                raw["uncertainty"] = Uncertainty(**raw["uncertainty"])
             return cls(**raw)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the record of a case: {error}") from error

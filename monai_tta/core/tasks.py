@@ -201,6 +201,17 @@ def answers_of_views(shadow: Shadow, windows: Tensor, views: Views) -> list[Tens
     return [pose.undo(probabilities(at_least_float32(logits), shadow.head)) for pose, logits in zip(poses, each, strict=True)]
 
 
+def single_answers_of(shadow: Shadow, windows: Tensor, views: Views) -> Iterator[tuple[float, Tensor]]:
+    """Weights, which sum to 1, and probabilities ``(N, K, *spatial)``: of each network that a shadow mixes, in each view."""
+    weights: dict[Shadow, float] = {}
+    for own, weight in shadow.answering:  # one network may be mixed in several ways
+        weights[own] = weights.get(own, 0.0) + weight
+    for own, weight in weights.items():
+        own.extra = shadow.extra
+        of_views = answers_of_views(own, windows, views)
+        yield from ((weight / len(of_views), p) for p in of_views)
+
+
 def _logits_of_views(shadow: Shadow, views: list[Tensor]) -> Iterator[Tensor]:
     """Logits of each view of some windows, several views at once where memory allows.
 

@@ -16,6 +16,7 @@ from monai_tta.inference.predict_quality import NOTHING_KNOWN, CaseQuality
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
 from monai_tta.inference.unadapted import UnadaptedAnswer
+from monai_tta.inference.uncertainty import NO_MAP, CaseUncertainty
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,6 +56,7 @@ def record_of(
     shadow: Shadow | None = None,
     restarted: str | None = None,
     quality: CaseQuality = NOTHING_KNOWN,
+    uncertainty: CaseUncertainty = NO_MAP,
 ) -> Case:
     """The record of a case, which ends now."""
     return Case(
@@ -84,4 +86,6 @@ def record_of(
         quality=quality.of_answer,
         quality_unadapted=quality.of_unadapted,
         quality_note=quality.note,
+        uncertainty=uncertainty.facts,
+        uncertainty_note=uncertainty.note,
     )

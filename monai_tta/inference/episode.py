@@ -28,6 +28,7 @@ from monai_tta.inference.predict_quality import quality_of
 from monai_tta.inference.request import Request
 from monai_tta.inference.settings import Settings
 from monai_tta.inference.unadapted import UnadaptedAnswer
+from monai_tta.inference.uncertainty import uncertainty_of
 from monai_tta.inference.window_selection import WindowSelector
 
 _log = logging.getLogger(__name__)
@@ -35,11 +36,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """How a case ended: the answer, its record, and the shadow that a continual stream carries on (None: nothing)."""
+    """How a case ended: the answer, its record, the shadow that a continual stream carries on (None: nothing), and the map of
+    the answer's uncertainty ``(1, *spatial)`` (None: there is none)."""
 
     answer: Any
     case: Case
     shadow: Shadow | None = None
+    uncertainty_map: Tensor | None = None
 
 
 class Vote:
@@ -69,7 +72,10 @@ def answer_unadapted(request: Request, settings: Settings, reason: str | None) -
     answer = unadapted.get()
     made = Attempt(reason=reason, head=settings.head)
     quality = quality_of(request, settings, settings.precision, None, None)
-    return Answered(answer, record_of(request, settings, made, unadapted, settings.precision, began, quality=quality))
+    uncertain = uncertainty_of(request, settings, None, unadapted.head or settings.head, answer)
+    precision = settings.precision
+    case = record_of(request, settings, made, unadapted, precision, began, quality=quality, uncertainty=uncertain)
+    return Answered(answer, case, uncertainty_map=uncertain.map)
 
 
 def answer_adapted(request: Request, settings: Settings, carried: Shadow | None) -> Answered:
@@ -104,9 +110,11 @@ def answer_adapted(request: Request, settings: Settings, carried: Shadow | None)
     if made.reason is not None and (made.has_learnt or carried is None):
         shadow = None
     answer = made.answer if made.reason is None else unadapted.get()
-    quality = quality_of(request, settings, precision, made.shadow if made.reason is None else None, made.windows)
-    case = record_of(request, settings, made, unadapted, precision, began, shadow, restarted, quality)
-    return Answered(answer, case, shadow)
+    adapted = made.shadow if made.reason is None else None
+    quality = quality_of(request, settings, precision, adapted, made.windows)
+    uncertain = uncertainty_of(request, settings, adapted, unadapted.head or made.head, answer)
+    case = record_of(request, settings, made, unadapted, precision, began, shadow, restarted, quality, uncertain)
+    return Answered(answer, case, shadow, uncertain.map)
 
 
 def attempt(

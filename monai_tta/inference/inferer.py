@@ -23,6 +23,7 @@ from monai_tta.core.answer_form import AnswersAre
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case
+from monai_tta.core.views import Views
 from monai_tta.guards.collapse import Collapse
 from monai_tta.inference.batches import batched, of_image
 from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted, nothing_adapts
@@ -31,6 +32,7 @@ from monai_tta.inference.news import news_of
 from monai_tta.inference.request import Request, reader_for
 from monai_tta.inference.settings import GuardLike, Settings
 from monai_tta.inference.streams import Stream, lock, streams
+from monai_tta.inference.uncertainty import can_make_maps
 from monai_tta.methods import GraTa
 from monai_tta.quality.predictor_files import as_quality_predictor
 from monai_tta.quality.quality_predictor import QualityPredictor
@@ -85,9 +87,13 @@ class AdaptiveInferer(SlidingWindowInferer):
             same time, gradients are averaged, and all take the same step. All must answer equally many cases.
         inferer: a MONAI inferer to put around, instead of sliding windows ourselves.
         quality: a `QualityPredictor` or its file, to have each answer's expected Dice on its record. It changes no answer.
+        uncertainty: the `Views` over which to make a map of each answer's uncertainty, see ``uncertainty_maps``; None for no map.
+            Name the mirrors that the network was trained with: in other poses it contradicts itself anywhere. The map changes no
+            answer and costs all windows of the image once more, in each view and by each network that is mixed.
         records: a file to which each case's record is added as a line of JSON, without names or pixels.
 
-    The records of the last 1,000 cases are in ``cases``, too. An image that cannot be adapted gets the unadapted answer, with the
+    The records of the last 1,000 cases are in ``cases``, and the last call's maps in ``uncertainty_maps``: mutual information in
+    nats ``(1, *spatial)``, or None where there is none. An image that cannot be adapted gets the unadapted answer, with the
     reason on its record and one warning.
 
     Raises:
@@ -128,6 +134,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         answers: AnswersAre = "auto",
         inferer: Callable[..., Any] | None = None,
         quality: QualityPredictor | str | PathLike[str] | None = None,
+        uncertainty: Views | None = None,
         records: str | PathLike[str] | None = None,
     ) -> None:
         monai_arguments: tuple[Any, ...] = (roi_size, sw_batch_size, overlap, mode, sigma_scale, padding_mode, cval, sw_device)
@@ -135,11 +142,12 @@ class AdaptiveInferer(SlidingWindowInferer):
         super().__init__(*monai_arguments)
         chosen: dict[str, Any] = dict(head=head, learn=learn, reset=reset, budget=budget, collapse=collapse, guard=guard)
         chosen |= dict(seed=seed, precision=precision, recompute=recompute, together=together, main_output=main_output)
-        chosen |= dict(main_only=main_only, answers=answers, quality=as_quality_predictor(quality))
+        chosen |= dict(main_only=main_only, answers=answers, quality=as_quality_predictor(quality), uncertainty=uncertainty)
         self.settings = Settings(method=GraTa() if method is None else method, **chosen)
-        self.inferer = inferer
+        self.inferer = inferer if uncertainty is None else can_make_maps(inferer)
         self.records = records
         self.cases: deque[Case] = deque(maxlen=1000)
+        self.uncertainty_maps: tuple[Tensor | None, ...] = ()
         self._warned: set[str] = set()
         self._begun = 0
 
@@ -160,14 +168,14 @@ class AdaptiveInferer(SlidingWindowInferer):
             ValueError: for a wrong number of dimensions or channels.
         """
         check_input(inputs, network, self.roi_size if self.inferer is None else None)
-        if len(inputs) < 2:
-            return self._answer_one(inputs, network, args, kwargs)
-        answers = []
-        for i in range(len(inputs)):
-            own_args = tuple(of_image(value, i, len(inputs)) for value in args)
-            own_kwargs = {key: of_image(value, i, len(inputs)) for key, value in kwargs.items()}
-            answers.append(self._answer_one(inputs[i : i + 1], network, own_args, own_kwargs))
-        return batched(answers, inputs)
+        n = len(inputs)
+        found = []
+        for i in range(n):
+            own_args = tuple(of_image(value, i, n) for value in args) if n > 1 else args
+            own_kwargs = {key: of_image(value, i, n) for key, value in kwargs.items()} if n > 1 else kwargs
+            found.append(self._answer_one(inputs[i : i + 1] if n > 1 else inputs, network, own_args, own_kwargs))
+        self.uncertainty_maps = tuple(one.uncertainty_map for one in found)
+        return batched([one.answer for one in found], inputs) if n > 1 else found[0].answer
 
     def run_inner(self, inputs: Tensor, network: Network, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the inner inferer with ``network`` as it is.
@@ -182,7 +190,7 @@ class AdaptiveInferer(SlidingWindowInferer):
             return super().__call__(inputs, network, *args, **dict(kwargs))
         return self.inferer(inputs, network, *args, **dict(kwargs))
 
-    def _answer_one(self, inputs: Tensor, network: Network, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _answer_one(self, inputs: Tensor, network: Network, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answered:
         """Answer one image, and keep its record."""
 
         def ask(image: Tensor, asked: Network) -> Any:
@@ -210,7 +218,7 @@ class AdaptiveInferer(SlidingWindowInferer):
         else:
             answered = answer_adapted(request, self.settings, None)
         self._keep_record(answered.case)
-        return answered.answer
+        return answered
 
     def _answer_in_stream(self, request: Request, source: nn.Module) -> Answered:
         """Answer an image with what the stream has learnt so far. Calls take turns."""

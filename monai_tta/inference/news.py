@@ -18,6 +18,7 @@ def news_of(case: Case, adapts: bool) -> list[tuple[str, str]]:
         ("answered without adaptation", case.reason if adapts else None),
         ("the stream restarted", case.restarted),
         ("what the answer is worth is not known", case.quality_note),
+        ("there is no map of the uncertainty", case.uncertainty_note),
     )
     # Other figures make no new kind.
     return [(f"{what}: " + re.sub(r"\d[\d.,%]*", "#", why), f"{what}: {why}") for what, why in found if why is not None]

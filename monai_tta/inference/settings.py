@@ -13,6 +13,7 @@ from monai_tta.compute.precision import Precision
 from monai_tta.core.answer_form import AnswersAre
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import Head
+from monai_tta.core.views import Views
 from monai_tta.guards.base import Guard, as_guard
 from monai_tta.guards.collapse import Collapse
 from monai_tta.quality.quality_predictor import QualityPredictor
@@ -43,6 +44,7 @@ class Settings:
     main_only: bool = False
     answers: AnswersAre = "auto"
     quality: QualityPredictor | None = None
+    uncertainty: Views | None = None
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -78,6 +80,8 @@ class Settings:
             raise ValueError(f"seed is a whole number, found {self.seed!r}")
         if self.guard is not None:
             as_guard(self.guard)
+        if not isinstance(self.uncertainty, Views | None):
+            raise ValueError(f"uncertainty is a Views or None, found {self.uncertainty!r}")
         if not isinstance(self.collapse, Collapse | None):
             raise ValueError(f"collapse is a monai_tta.guards.Collapse or None, found {self.collapse!r}")
 
@@ -86,5 +90,10 @@ class Settings:
             raise ValueError("learn='volume' learns once for all windows, so reset='window' has no meaning; use learn='window'")
         if self.together and (self.learn, self.reset) != ("volume", "never"):
             raise ValueError("together=True is one continual stream in several processes; it needs learn='volume', reset='never'")
+        if self.uncertainty is not None and self.learn == "window":
+            raise ValueError(
+                "a map of uncertainty compares the answers of one network, and with learn='window' each window is answered by a "
+                "network of its own; use learn='volume'"
+            )
         if self.learn == "window" and self.method.pools_statistics:
             raise ValueError("statistics='volume' pools over a volume's adaptation windows; use learn='volume'")

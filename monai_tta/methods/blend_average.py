@@ -17,6 +17,7 @@ from monai_tta.core.norm_uses import mixed, running_statistics
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import Head, probabilities
 from monai_tta.core.shadow import Shadow
+from monai_tta.core.views import Views
 from monai_tta.core.window_inputs import has_per_window_inputs
 from monai_tta.quality.features import as_logits, mixture
 
@@ -160,3 +161,17 @@ class BlendAverage(NoLearning):
             CannotAdapt: for a network without running statistics.
         """
         return BlendShadow(source, head, self.blends, self.statistics == "window")
+
+    def single_answers(self, shadow: Shadow, windows: Tensor, views: Views) -> Iterator[tuple[float, Tensor]]:
+        """The answer under each blend in each view, by the blends' weights.
+
+        Args:
+            shadow: of this method.
+            windows: ``(N, C, *spatial)``.
+            views: which mirrors and turns.
+        """
+        assert isinstance(shadow, BlendShadow)
+        poses = views.of(windows.shape[2:])
+        for pose in poses:
+            for weight, p in zip(shadow.weights, shadow.answers(pose.apply(windows)), strict=True):
+                yield weight / len(poses), pose.undo(p)

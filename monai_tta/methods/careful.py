@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from monai_tta.core.optimizers import Adam
 from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.source_look import SourceLook
-from monai_tta.core.tasks import answers_of_views, view_average
+from monai_tta.core.tasks import answers_of_views, single_answers_of, view_average
 from monai_tta.core.views import Views
 from monai_tta.methods.consistency import Consistency
 from monai_tta.methods.image_edit import ImageEdit
@@ -218,6 +219,10 @@ class Careful(AdaptationMethod):
             parts = [contribution.weight / total * p for p in own]
             of_views = [a + b for a, b in zip(of_views, parts, strict=True)] if of_views else parts
         return self._mean_answer(pool, windows), of_views
+
+    def single_answers(self, shadow: Shadow, windows: Tensor, views: Views) -> Iterator[tuple[float, Tensor]]:
+        """The contributing candidates' answers in single views, by their weights in the mixture; arguments as above."""
+        return single_answers_of(shadow, windows, views)
 
     def _mean_answer(self, pool: CandidatePool, windows: Tensor) -> Tensor:
         """The weighted mean of the candidates' probabilities ``(N, K, *spatial)``."""

@@ -1,6 +1,6 @@
 """View averaging: test-time augmentation without learning."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from monai_tta.core.method import NoLearning
 from monai_tta.core.shadow import Shadow
-from monai_tta.core.tasks import answers_of_views, view_average
+from monai_tta.core.tasks import answers_of_views, single_answers_of, view_average
 from monai_tta.core.views import Views
 from monai_tta.quality.features import as_logits
 
@@ -45,3 +45,7 @@ class ViewAverage(NoLearning):
             views: which mirrors and turns the single answers are of.
         """
         return view_average(shadow, windows, self.views), answers_of_views(shadow, windows, views)
+
+    def single_answers(self, shadow: Shadow, windows: Tensor, views: Views) -> Iterator[tuple[float, Tensor]]:
+        """The network's own answers in single views, each with the same weight; arguments as above."""
+        return single_answers_of(shadow, windows, views)

@@ -107,7 +107,9 @@ def check_same_geometry(files: Sequence[Path]) -> None:
     for file in files:
         if file.is_dir():
             continue
-        shape, affine = _grid(file)
+        shape, affine, channels = grid_of(file)
+        if channels > 1:
+            raise ValueError(f"{file.name} holds {channels} channels itself; a file of a case is one channel")
         if first is None:
             first = (shape, affine)
             continue
@@ -128,20 +130,21 @@ def _size(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _grid(file: Path) -> tuple[tuple[int, ...], Any]:
-    """Shape and affine (index to world, 4 x 4) of an image file, from its header alone."""
+def grid_of(file: Path) -> tuple[tuple[int, ...], Any, int]:
+    """Shape, affine (index to world, 4 x 4) and number of channels of an image file, from its header alone.
+
+    Args:
+        file: a file that nibabel or ITK reads.
+
+    Raises:
+        ValueError: for another one.
+    """
     if file.name.lower().endswith((".nii", ".nii.gz")):
         image: Any = nib.load(file)
         shape = tuple(int(n) for n in image.shape)
-        affine = np.asarray(image.affine, float)
         channels = int(np.prod(shape[3:])) if len(shape) > 3 else 1
-        shape = shape[:3]
-    else:
-        header = itk_header(file)
-        if header is None:
-            raise ValueError(f"{file.name} has a header that cannot be read, so its place among the files of its case is unknown")
-        shape, channels = tuple(header.GetSize()), header.GetNumberOfComponents()
-        affine = ras_affine_of_itk(header)
-    if channels > 1:
-        raise ValueError(f"{file.name} holds {channels} channels itself; a file of a case is one channel")
-    return shape, affine
+        return shape[:3], np.asarray(image.affine, float), channels
+    header = itk_header(file)
+    if header is None:
+        raise ValueError(f"{file.name} has a header that cannot be read, so where its voxels lie is unknown")
+    return tuple(header.GetSize()), ras_affine_of_itk(header), header.GetNumberOfComponents()

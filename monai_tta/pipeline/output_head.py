@@ -38,7 +38,7 @@ def head_of(postprocessing: Any) -> Literal["softmax", "sigmoid", "auto"]:
     Args:
         postprocessing: a transform, a `Compose`, or a sequence of them.
     """
-    steps = list(_single_steps(postprocessing))
+    steps = list(single_steps(postprocessing))
     for said in (getattr(step, "head", None) for step in steps):
         if said in ("softmax", "sigmoid"):
             return cast(Literal["softmax", "sigmoid"], said)
@@ -60,19 +60,24 @@ def takes_main_only(postprocessing: Any) -> bool:
     Args:
         postprocessing: a transform, a `Compose`, or a sequence of them.
     """
-    for step in _single_steps(postprocessing):
+    for step in single_steps(postprocessing):
         if "pred" not in getattr(step, "keys", ("pred",)) or isinstance(step, _ANY_CONTAINER):
             continue
         return type(step).__module__.startswith("monai.") and not isinstance(step, FlattenSubKeysd | Lambda | Lambdad)
     return True
 
 
-def _single_steps(steps: Any) -> Iterator[Any]:
+def single_steps(steps: Any) -> Iterator[Any]:
+    """Every transform of a `Compose` or of sequences of transforms, in order.
+
+    Args:
+        steps: a transform, a `Compose`, or a sequence of them.
+    """
     if isinstance(steps, Compose):
         steps = steps.transforms
     if isinstance(steps, list | tuple):
         for step in steps:
-            yield from _single_steps(step)
+            yield from single_steps(step)
     else:
         yield steps
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -128,13 +128,14 @@ class Records:
 
         case = outcome.case
         masks = [mask.relative_to(self.out).as_posix() for mask in outcome.masks]
-        names = {} if self.facts.anonymous else {"name": outcome.name or name_of(outcome.image), "masks": masks}
+        names: dict[str, Any] = {"name": outcome.name or name_of(outcome.image), "masks": masks}
+        names["uncertainty_map"] = outcome.uncertainty_map and outcome.uncertainty_map.relative_to(self.out).as_posix()
         error = None if case else private(outcome.error)
         labels, note = self._labels(outcome)
         reason = private(case.reason) if case else None
         return {
             "number": outcome.number,
-            **names,
+            **({} if self.facts.anonymous else names),
             "status": "failed" if case is None else "adapted" if case.adapted else "unadapted",
             "in_words": _in_words(case, reason, error, self.facts.names),
             "reason": reason,
@@ -143,7 +144,7 @@ class Records:
             "labels": labels,
             "labels_note": note,
             "seconds": case.seconds if case else outcome.seconds,
-            **({**_details(case, private(case.restarted)), **quality_on_record(case, self.facts.names)} if case else {}),
+            **({**_details(case, private), **quality_on_record(case, self.facts.names)} if case else {}),
         }
 
     def _labels(self, outcome: Outcome) -> tuple[list[dict[str, Any]], str | None]:
@@ -203,10 +204,11 @@ def _in_words(case: Case | None, reason: str | None, error: str | None, names: L
     return f"adapted{on}{found}"
 
 
-def _details(case: Case, restarted: str | None) -> dict[str, Any]:
+def _details(case: Case, private: Callable[[str | None], str | None]) -> dict[str, Any]:
     """What else the inferer's own record says, under the same names."""
-    said = {"number", "reason", "seconds", "restarted"}
-    return {**{key: value for key, value in asdict(case).items() if key not in said}, "restarted": restarted}
+    said = {"number", "reason", "seconds"}
+    words = {"restarted": private(case.restarted), "uncertainty_note": private(case.uncertainty_note)}
+    return {**{key: value for key, value in asdict(case).items() if key not in said}, **words}
 
 
 def _labels_note(found: list[LabelAmount]) -> str | None:

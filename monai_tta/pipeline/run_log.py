@@ -38,6 +38,7 @@ class RunLog:
     Attributes:
         cases: the record of each finished image, by the image's number.
         masks: the mask files of each finished image.
+        maps: the map of uncertainty of each finished image that has one.
         notes: what a person should know of how each finished image was read.
         begun: numbers of the images that were worked on, finished or not.
         of_earlier_run: numbers of the images that an earlier run finished.
@@ -61,6 +62,7 @@ class RunLog:
         self.on_disk = on_disk
         self.cases: dict[int, Case] = {}
         self.masks: dict[int, tuple[Path, ...]] = {}
+        self.maps: dict[int, Path] = {}
         self.notes: dict[int, tuple[str, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
@@ -99,7 +101,13 @@ class RunLog:
         self._append({"begun": self._ids[number]})
 
     def done(
-        self, number: int, case: Case, masks: tuple[Path, ...], content: str | None = None, notes: tuple[str, ...] = ()
+        self,
+        number: int,
+        case: Case,
+        masks: tuple[Path, ...],
+        content: str | None = None,
+        notes: tuple[str, ...] = (),
+        uncertainty_map: Path | None = None,
     ) -> None:
         """Note that an image's masks are at their final places.
 
@@ -109,15 +117,21 @@ class RunLog:
             masks: its masks.
             content: the `content_id` that it had before it was read; None for the one that it has now.
             notes: what a person should know of how it was read; without paths and names.
+            uncertainty_map: the map of its uncertainty; None where there is none.
         """
         self.cases[number] = case
         self.masks[number] = masks
         self.notes[number] = notes
-        names = [_path_hash(mask.relative_to(self.out)) for mask in masks]
+        if uncertainty_map is not None:
+            self.maps[number] = uncertainty_map
+        maps = [] if uncertainty_map is None else [uncertainty_map]
+        hashes = {
+            kind: [_path_hash(file.relative_to(self.out)) for file in files] for kind, files in (("masks", masks), ("maps", maps))
+        }
         if self.on_disk:
             content = content_id(self.images[number]) if content is None else content
         record = json.loads(case.to_json())
-        self._append({"done": self._ids[number], "content": content, "masks": names, "notes": list(notes), "case": record})
+        self._append({"done": self._ids[number], "content": content, **hashes, "notes": list(notes), "case": record})
 
     def close(self) -> None:
         """End the run: there is nothing left to resume."""
@@ -150,18 +164,20 @@ class RunLog:
             )
 
     def _take_over(self, lines: list[dict[str, Any]]) -> None:
-        """Note what an earlier run did. An image that changed, or whose mask was removed or renamed, is segmented again."""
+        """Note what an earlier run did. An image that changed, or whose mask or map is not there any more, is segmented again."""
         number_of = {name: number for number, name in enumerate(self._ids)}
         existing = {_path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if lines else {}
         for line in lines:
             if "begun" in line and line["begun"] in number_of:
                 self.begun.add(number_of[line["begun"]])
-            if "done" in line and line["done"] in number_of and all(name in existing for name in line["masks"]):
+            if "done" in line and line["done"] in number_of and all(name in existing for name in [*line["masks"], *line["maps"]]):
                 number = number_of[line["done"]]
                 if line.get("content") != content_id(self.images[number]):
                     continue
                 self.cases[number] = Case.from_json(json.dumps(line["case"]))
                 self.masks[number] = tuple(existing[name] for name in line["masks"])
+                for name in line["maps"]:
+                    self.maps[number] = existing[name]
                 self.notes[number] = tuple(map(str, line["notes"]))
 
     def _damaged(self) -> UnfinishedRun:

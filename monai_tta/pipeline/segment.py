@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import decollate_batch
 
 from monai_tta._version import __version__
 from monai_tta.core.method import AdaptationMethod
@@ -23,11 +22,13 @@ from monai_tta.pipeline.image_names import image_names
 from monai_tta.pipeline.input_correction import add_corrections
 from monai_tta.pipeline.load_image import LoadedImage, load_image
 from monai_tta.pipeline.named_warnings import working_on
+from monai_tta.pipeline.network_answer import check_no_nan, of_first_image
 from monai_tta.pipeline.output_folder import DiskFull, clear, is_disk_full, older_masks, partial_folder, publish
 from monai_tta.pipeline.output_head import head_of, takes_main_only
 from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.run_log import RunLog, content_hash
 from monai_tta.pipeline.source_files import description_files, weights_files
+from monai_tta.pipeline.uncertainty_map import OLDER_MAP, has_older_map, write_map
 from monai_tta.pipeline.value_range import expected_range
 
 
@@ -45,6 +46,7 @@ class Outcome:
         seconds: wall time from its turn on until it failed, in seconds; 0 where it did not, its record then knows.
         name: what the image is called: in its masks' names, in its record and in messages.
         notes: what a person should know of how it was read, in words.
+        uncertainty_map: where the map of its uncertainty is; None where there is none.
     """
 
     image: Path
@@ -56,6 +58,7 @@ class Outcome:
     seconds: float = 0.0
     name: str = ""
     notes: tuple[str, ...] = ()
+    uncertainty_map: Path | None = None
 
     @property
     def label(self) -> str:
@@ -106,7 +109,7 @@ def segment(
         inferer = bundle.adapt_with(method, **options)
         run_log = run_log or RunLog(out, images, {}, names=names, on_disk=False)
         run_log.open()
-        taken = {mask for masks in run_log.masks.values() for mask in masks}
+        taken = {file for files in (*run_log.masks.values(), run_log.maps.values()) for file in files}
         for number in sorted(run_log.of_earlier_run):
             yield earlier_outcome(run_log, number)
         expected = expected_range(getattr(bundle, "parser", None), preprocessing, bundle.network)
@@ -158,12 +161,30 @@ class _Work:
         note_prompts(data, asked)
         check_no_nan(data["pred"])
         wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
+        before = dict(data)
         self.postprocessing(data)
-        masks = publish(self.partial, self.out, self.taken, self.run_log.images)
         found = self.checked.get(image)
         case = replace(self.inferer.cases[-1], number=number, input_check=None if found is None else found.record)
-        self.run_log.done(number, case, masks, loaded.content, loaded.notes)
-        return Outcome(image, masks, case, number=number, name=self.names[number], notes=loaded.notes)
+        case, written = self._with_map(case, before, self.names[number])
+        files = publish(self.partial, self.out, self.taken, self.run_log.images)
+        uncertainty_map = None if written is None else self.out / written.relative_to(self.partial)
+        masks = tuple(file for file in files if file != uncertainty_map)
+        older = written is None and has_older_map(masks[0].parent, self.names[number])
+        notes = (*loaded.notes, OLDER_MAP) if older else loaded.notes
+        self.run_log.done(number, case, masks, loaded.content, notes, uncertainty_map)
+        return earlier_outcome(self.run_log, number)
+
+    def _with_map(self, case: Case, data: Any, name: str) -> tuple[Case, Path | None]:
+        """Write the map of a case's uncertainty where there is one; the case, which says why there is none, and the file."""
+        if case.uncertainty is None:
+            return case, None
+        (found,) = self.inferer.uncertainty_maps
+        try:
+            return case, write_map(found, case.uncertainty.largest, data, self.postprocessing, self.partial, name)
+        except Exception as error:  # the mask is there, and is worth having without this
+            if is_disk_full(error):
+                raise
+            return replace(case, uncertainty=None, uncertainty_note=describe_error(error)), None
 
     def failed(self, number: int, error: Exception, seconds: float) -> Outcome:
         """What is said of an image that failed."""
@@ -182,6 +203,7 @@ def earlier_outcome(run_log: RunLog, number: int) -> Outcome:
         number=number,
         name=run_log.names[number],
         notes=run_log.notes[number],
+        uncertainty_map=run_log.maps.get(number),
     )
 
 
@@ -189,28 +211,6 @@ def _words_on(older: Sequence[Path], out: Path) -> str:
     """A warning of masks that pass for those of an image that failed."""
     names = ", ".join(str(mask.relative_to(out)) for mask in older[:3])
     return f"; the mask of an earlier run is still there: {names}" if older else ""
-
-
-def of_first_image(answer: Any) -> Any:
-    """The first image's part of a batch's answer, in the form in which MONAI's evaluators hand it to postprocessing."""
-    return answer[0] if isinstance(answer, torch.Tensor) else decollate_batch({"pred": answer})[0]["pred"]
-
-
-def check_no_nan(answer: Any) -> None:
-    """Check an answer ``(K, *spatial)``, or each of several, for NaN, of which postprocessing would make a mostly empty mask.
-
-    Raises:
-        ValueError: when a voxel's answer is NaN.
-    """
-    if isinstance(answer, dict | list | tuple):
-        for one in answer.values() if isinstance(answer, dict) else answer:
-            check_no_nan(one)
-    if isinstance(answer, torch.Tensor) and bool((is_nan := answer.isnan()).any()):
-        share = float(is_nan.any(0).float().mean())
-        raise ValueError(
-            f"the network's answer is NaN in {share:.2%} of the image: the image holds NaN, infinity or numbers too large to "
-            "normalise; replace them first"
-        )
 
 
 def _load_ahead(

@@ -13,7 +13,7 @@ from tests.small import ROWS
 
 WRAPPED = ("for_checkpoint", "record_name")  # these put the wrapper around what the inner method returns
 PASSED_ON = [name for name in vars(AdaptationMethod) if not name.startswith("_") and name not in WRAPPED]
-ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 2, "answer_in_views": 3}
+ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 2, "answer_in_views": 3, "single_answers": 3}
 
 
 def is_property(name):
