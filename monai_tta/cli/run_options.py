@@ -1,0 +1,108 @@
+"""The options of `monai-tta run` that no other command has, and which of them exclude each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_tta.cli.guard_option import GUARDS, check_guard_names
+from monai_tta.cli.options import complete_method, parse_changes
+from monai_tta.cli.run_facts import RunRequest
+from monai_tta.pipeline.match_names import letters
+from monai_tta.pipeline.method_by_name import find_method_name
+from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
+from monai_tta.pipeline.shards import WHOLE, Shard, parse_shard, shard_of_torchrun
+from monai_tta.pipeline.shipped_bundles import find_bundle
+
+
+def complete_guard(incomplete: str) -> list[str]:
+    """Names of guards that begin so, for the shell."""
+    return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
+
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGES", help="files, folders of DICOM series, folders with either at any depth, or datalists (.json, .csv)"
+    ),
+]
+Out = Annotated[Path, typer.Option(help="the folder for masks, records.json and records.csv")]
+Method = Annotated[
+    str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)
+]
+Head = Annotated[str, typer.Option(help="what the logits stand for: softmax, sigmoid or auto")]
+Learn = Annotated[str, typer.Option(help="adapt to the whole volume or to each window: volume or window")]
+Reset = Annotated[str, typer.Option(help="when to forget what was learnt: volume, window or never")]
+Guards = Annotated[
+    list[str],
+    typer.Option(help="NAME[:VALUE], e.g. volume-change:0.3; may be given several times", autocompletion=complete_guard),
+]
+Reference = Annotated[Path | None, typer.Option(help="what `monai-tta reference` wrote, for guards that need it")]
+Anonymous = Annotated[bool, typer.Option("--anonymous", help="leave the names of images and masks out of the records")]
+MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one to make masks of: its name or number")]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="segment one of N shares of the images; each by a process of its own, anywhere"),
+]
+Workers = Annotated[int, typer.Option(help="processes on this machine, which draw images from one queue", min=1)]
+
+
+def chosen_shard(given: str | None) -> Shard:
+    """The share of the images that was asked for by --shard, or by torchrun in the environment.
+
+    Raises:
+        ValueError: for a share that there is not, or for both at once.
+    """
+    of_torchrun = shard_of_torchrun(os.environ)
+    if given is None:
+        return of_torchrun or WHOLE
+    if of_torchrun is not None:
+        raise ValueError(f"--shard {given}, and torchrun (RANK and WORLD_SIZE) says {of_torchrun}: give one or the other")
+    return parse_shard(given)
+
+
+def check_names(request: RunRequest) -> Path:
+    """Check every name that was given; the folder of the bundle, or of the nnU-Net."""
+    root = find_bundle(request.bundle, nnunet=True)
+    if request.method is not None:
+        find_method_name(request.method)
+    elif request.choices:
+        raise ValueError("--choose is for a method; give --method, too")
+    check_guard_names(request.guards)
+    _check_shares(request)
+    changes = parse_changes(*request.changes)
+    if is_nnunet_folder(root):
+        _check_nnunet_options(request, bool(changes))
+    return root
+
+
+def _check_shares(request: RunRequest) -> None:
+    """Refuse shares and workers where they would change answers or lose what is done."""
+    if request.shard.is_whole and request.workers == 1:
+        return
+    if request.options["reset"] == "never":
+        raise ValueError(
+            "--reset never carries what was learnt from each image to the next, so the images cannot be spread over processes; "
+            "leave out --shard and --workers"
+        )
+    if request.restart and not request.shard.is_whole:
+        raise ValueError(
+            "--restart would forget what other shards do just now; to start from the first image, end all shards and give "
+            "another --out, or remove records.json and .monai_tta_run* from this one"
+        )
+
+
+def _check_nnunet_options(request: RunRequest, has_changes: bool) -> None:
+    """Refuse options that nnU-Net's networks have no use for, before torch is imported."""
+    if has_changes:
+        raise ValueError(f"{request.bundle}: {NO_CONFIG}")
+    if request.cases.prompts is not None:
+        raise ValueError("--prompts is for promptable networks; those of nnU-Net take images alone")
+    if request.options["main_output"] is not None:
+        raise ValueError("--main-output is for networks of several outputs; those of nnU-Net have one")
