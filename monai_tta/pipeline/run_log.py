@@ -182,26 +182,25 @@ class RunLog:
         if is_beside:
             return []
         try:
-            return self._take_over(lines[1:], existing, keeps_unknown=journal == self.journal)
+            return self._take_over(lines[1:], existing, is_own=journal == self.journal)
         except (ValueError, KeyError, TypeError) as error:
             self.cases.clear()
             raise journal.damaged() from error
 
-    def _take_over(self, lines: list[Line], existing: Mapping[str, Path], keeps_unknown: bool) -> list[Line]:
+    def _take_over(self, lines: list[Line], existing: Mapping[str, Path], is_own: bool) -> list[Line]:
         """Note what an earlier run did. An image that changed, or whose mask was removed or renamed, is segmented again.
 
-        Lines on images that are not there (now) are kept where they are this share's.
+        The share's own journal keeps its lines on images that are not there now, or are other ones: they may come back.
         """
         number_of = self.number_of
         mine = set(self.share)
         kept: list[Line] = []
         for line in lines:
-            named = line.get("begun", line.get("done", line.get("recorded")))
-            if keeps_unknown and named is not None and named not in number_of:
+            named = line.get("begun", line.get("done"))
+            if named is not None and (is_own or number_of.get(named) in mine):
                 kept.append(line)
             if "begun" in line and number_of.get(line["begun"]) in mine:
                 self.begun.add(number_of[line["begun"]])
-                kept.append(line)
             if "done" in line and number_of.get(line["done"]) in mine and all(name in existing for name in line["masks"]):
                 number = number_of[line["done"]]
                 if line.get("content") != content_id(self.images[number]):
@@ -209,7 +208,6 @@ class RunLog:
                 self.cases[number] = Case.from_json(json.dumps(line["case"]))
                 self.masks[number] = tuple(existing[name] for name in line["masks"])
                 self.notes[number] = tuple(map(str, line["notes"]))
-                kept.append(line)
             if "recorded" in line and number_of.get(line["recorded"]) in self.cases:
                 self._entries[number_of[line["recorded"]]] = line["entry"]
                 kept.append(line)
