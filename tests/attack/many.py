@@ -1,6 +1,6 @@
 """Many cases in shards, workers and processes of torchrun, killed at random moments and resumed: `python -m tests.attack.many`.
 
-Each way to run them must end in the masks and records of one undisturbed process, with every case done once and nothing left over.
+Each way must end in the masks and records of one undisturbed process, with every case done once and nothing left over.
 """
 
 import argparse
@@ -59,9 +59,9 @@ def ways(kills):
     """The ways that are tried, with so many kills each."""
     return {
         "shards": Way([_shards(4)], kills),
-        "workers": Way([[["--workers", "2"]]], kills, of_workers=True),
+        "workers": Way([[["--workers", "2"]]], kills // 2, of_workers=True),
         "16 shards, then 8, then one process": Way([_shards(16), _shards(8), [[]]], kills, unfinished_rounds=2),
-        "shards with workers": Way([_shards(2, "--workers", "2")], kills, of_workers=True),
+        "shards with workers": Way([_shards(2, "--workers", "2")], kills // 4, of_workers=True),
         "torchrun": Way([[[]]], max(1, kills // 10), torchrun=2),
     }
 
@@ -89,7 +89,7 @@ class Runner:
         self.out = folder / "out"
         self.tally = Tally()
         self.struck = set()  # those that end because one of their processes was killed
-        self.running = {}  # process id: words, note, when it is killed (None: never)
+        self.running = {}  # process id: words, note, how long it lives (None: to its end), since when
 
     def run(self):
         for number, commands in enumerate(self.way.plan):
@@ -117,16 +117,25 @@ class Runner:
 
     def _start(self, more, is_killed):
         note = self.folder / f"said{self.tally.starts:04d}"
+        note.touch()
         self.tally.starts += 1
         words = [*self.words, "--out", self.out, *more]
         child = launch(words, note, memory=64 * GIB) if not self.way.torchrun else _torchrun(words, note, self.way.torchrun)
         self.tally.notes.append(note)
-        self.running[child] = (more, note, time.monotonic() + self.chance.uniform(0, self.life) if is_killed else None)
+        self.running[child] = (more, note, self.chance.uniform(0, self.life) if is_killed else None, self._begun(note))
+
+    def _begun(self, note):
+        """When a life begins: with the process, or, every second time, with its first image. None where that is not yet."""
+        waits = self.tally.starts % 2 or self.way.of_workers or self.way.torchrun
+        return None if waits and not DONE.search(note.read_bytes().decode("utf-8", "replace")) else time.monotonic()
 
     def _look(self, child):
         """See whether a process ended; the words to start it again, or None."""
-        more, note, when = self.running[child]
-        if when is not None and time.monotonic() > when:
+        more, note, life, begun = self.running[child]
+        if life is not None and begun is None:
+            begun = self._begun(note)
+            self.running[child] = (more, note, life, begun)
+        if life is not None and begun is not None and time.monotonic() > begun + life:
             is_worker = self.way.torchrun or (self.way.of_workers and self.tally.killed % 2)
             if not is_worker:
                 self._kill(child)
@@ -148,11 +157,11 @@ class Runner:
         return None
 
     def _kill_one_of(self, workers, child):
-        more, note, _ = self.running[child]
+        more, note, *_ = self.running[child]
         os.kill(self.chance.choice(workers), signal.SIGKILL)
         self.tally.killed += 1
         self.tally.killed_workers += 1
-        self.running[child] = (more, note, None)
+        self.running[child] = (more, note, None, None)
         if self.way.torchrun:
             self.struck.add(child)
 
@@ -230,7 +239,7 @@ def main():
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--life", type=float, default=12.0, help="the longest that a process lives that is killed, in seconds")
+    parser.add_argument("--life", type=float, default=8.0, help="the longest that a process lives that is killed, in seconds")
     parser.add_argument("--only", default="", help="a way's name")
     arguments = parser.parse_args()
     bad = 0

@@ -1,9 +1,12 @@
 """Shards and workers: each case once, whoever is killed, and the masks and records of one process. See docs/many-studies.md."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,12 +197,36 @@ class TestLocks:
             assert is_held(tmp_path / "lock")
 
 
-def nothing_to_do():
-    raise OSError("no weights")
+@dataclass(frozen=True)
+class Doubles:
+    """Doubles numbers in a worker; ends its process at 3, and at 2 the first time."""
+
+    folder: Path
+
+    def __call__(self):
+        if (self.folder / "no weights").exists():
+            raise OSError("no weights")
+        return self.double
+
+    def double(self, number):
+        was_here = self.folder / "was here"
+        if number == 3 or (number == 2 and not was_here.exists()):
+            was_here.write_bytes(b"")
+            os._exit(9)
+        return 2 * number
 
 
-def test_a_worker_that_cannot_begin_is_said():
-    with pytest.raises(WorkersFailed, match="no weights"), WorkerPool(nothing_to_do, 1) as pool:
+def test_a_job_whose_process_died_is_done_once_more_after_all_others(tmp_path):
+    begun = []
+    with WorkerPool(Doubles(tmp_path), 1) as pool:
+        finished = list(pool.each([1, 2, 4], begun.append))
+    assert [(one.job, one.result, one.died) for one in finished] == [(1, 2, None), (4, 8, None), (2, 4, None)]
+    assert begun == [1, 2, 4, 2]
+
+
+def test_a_worker_that_cannot_begin_is_said(tmp_path):
+    (tmp_path / "no weights").write_bytes(b"")
+    with pytest.raises(WorkersFailed, match="no weights"), WorkerPool(Doubles(tmp_path), 1) as pool:
         list(pool.each([1]))
 
 
@@ -239,7 +266,7 @@ def test_workers_write_what_one_process_writes_and_one_that_dies_costs_one_image
     dies = "$lambda image: os._exit(9) if 'c1.nii' in image.meta['filename_or_obj'] else image"
     step = "- {_target_: NormalizeIntensityd, keys: image}"
     assert step in text
-    config.write_text(text.replace(step, f'- {{_target_: Lambdad, keys: image, func: "{dies}"}}\n    {step}'), encoding="utf-8")
+    config.write_text(text.replace(step, f'- {{_target_: Lambdad, keys: image, func: "{dies}"}}\n  {step}'), encoding="utf-8")
     done = CliRunner().invoke(app, list(map(str, [*words, tmp_path / "two", "--workers", "2"])))
     assert done.exit_code == 3 and "c1.nii.gz: the process that worked on it ended abruptly, twice (exit code 9)" in done.output
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
