@@ -76,9 +76,9 @@ def scene(folder, cases, seed):
     inside.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(cases):
-        save(inside / f"c{number:04d}.nii.gz", volume(rng, (26, 24, 22)))
+        save(inside / f"c{number:04d}.nii.gz", volume(rng))
     (inside / "c0003.nii.gz").write_bytes(b"damaged")
-    return ["run", small_bundle(folder / "bundle"), inside, "--method", "tent", "--seed", str(seed)]
+    return ["run", small_bundle(folder / "bundle"), inside, "--method", "statistics", "--seed", str(seed)]
 
 
 class Runner:
