@@ -58,13 +58,17 @@ class LabelledDomain:
         self.parser.update({key: _with_folder(value, dataset_dir) for key, value in domain.keys.items()})
         with as_bundle_error(f"the list of cases in {dataset_dir} (--dataset-dir)", self.file):
             self.items: list[dict[str, Any]] = list(self.parser.get_parsed_content("datalist"))
-            self.groups = [_group(item.get("group"), domain) for item in self.items]
+            self._tell_apart(dataset_dir)
         if not self.items:
             keys = _keys_text(domain)
             raise BundleError(
                 f"{dataset_dir} has no case for {domain.label!r} ({keys}); give another --dataset-dir, or other keys"
             )
-        self.digest = _digest([self.items, domain.keys, domain.shift], dataset_dir)
+
+    def _tell_apart(self, dataset_dir: Path) -> None:
+        """Set what comparisons tell lists of cases and images apart by."""
+        self.groups = [_group(item.get("group"), self.domain) for item in self.items]
+        self.digest = _digest([self.items, self.domain.keys, self.domain.shift], dataset_dir)
         self.images = _digest(self.items, dataset_dir)
 
     def __len__(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,6 +45,7 @@ class NnUNetLabelledDomain(LabelledDomain):
     Attributes:
         groups: None for each case.
         digest: a hash of the list of cases. It tells lists apart and holds no name.
+        images: a hash of the list of images.
 
     Raises:
         BundleError: for a folder without labelled cases, or with other labels than the network's.
@@ -67,9 +67,7 @@ class NnUNetLabelledDomain(LabelledDomain):
                 f"{dataset_dir} has no labels of nnU-Net: give a folder of nnUNet_raw, with images *_0000{ending} in imagesTr "
                 f"and labels *{ending} in labelsTr"
             )
-        self.groups = [None] * len(self.items)
-        listed = json.dumps([[str(item["label"].relative_to(dataset_dir)) for item in self.items], domain.shift])
-        self.digest = sha256(listed.encode()).hexdigest()[:16]
+        self._tell_apart(dataset_dir)
         self._load = LoadNnUNetCased(self.plan)
         self._prepare = PrepareNnUNetCased(self.plan)
 
