@@ -93,7 +93,11 @@ class RunLog:
             if not there and not self.shard.is_whole:
                 _check_not_finished(self.out)
             existing = {path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if there else {}
-            kept = [line for journal in there for line in self._resume(journal, existing)]
+            try:
+                kept = [line for journal in there for line in self._resume(journal, existing)]
+            except UnfinishedRun:
+                self.cases.clear()  # a run that is refused puts nothing on record
+                raise
             self.of_earlier_run = frozenset(self.cases)
             self.journal.write([{"settings": self.settings}, *kept])
             if self.restart:
@@ -153,6 +157,8 @@ class RunLog:
         """End the run: there is nothing left to resume, of whatever number of shards."""
         for journal in [self.journal, *(journals(self.out) if self.on_disk else [])]:
             journal.path.unlink(missing_ok=True)
+        for left_behind in self.out.glob("..monai_tta_run*.partial"):  # of a process that was killed while it began
+            left_behind.unlink(missing_ok=True)
 
     def check_settings(self, journal: Journal, first_line: Line) -> None:
         """Check that a journal is one of this run.
@@ -184,7 +190,6 @@ class RunLog:
         try:
             return self._take_over(lines[1:], existing, is_own=journal == self.journal)
         except (ValueError, KeyError, TypeError) as error:
-            self.cases.clear()
             raise journal.damaged() from error
 
     def _take_over(self, lines: list[Line], existing: Mapping[str, Path], is_own: bool) -> list[Line]:

@@ -240,7 +240,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=float, default=8.0, help="the longest that a process lives that is killed, in seconds")
-    parser.add_argument("--only", default="", help="a way's name")
+    parser.add_argument("--only", action="append", help="a way's name; may be given several times")
     arguments = parser.parse_args()
     bad = 0
     with tempfile.TemporaryDirectory() as name:
@@ -251,7 +251,7 @@ def main():
         print(f"one process, undisturbed: {arguments.cases} cases, {first.seconds:.0f} s", flush=True)
         print("| way | starts | killed | of these workers | broken promises | s |\n|---|---|---|---|---|---|", flush=True)
         for title, way in ways(arguments.kills).items():
-            if arguments.only not in ("", title):
+            if arguments.only and title not in arguments.only:
                 continue
             folder = Path(name) / re.sub(r"\W+", "_", title)
             folder.mkdir()

@@ -154,6 +154,15 @@ class TestJournals:
         with pytest.raises(UnfinishedRun, match="another seed.*end all shards"):
             folder.log(2, 2, settings={"seed": 1})
 
+    def test_a_refused_run_puts_nothing_on_record(self, folder):
+        first = folder.log(1, 2)
+        folder.do(first, first.order()[:1])
+        (folder.out / ".monai_tta_run.2-of-2.jsonl").write_text("noise\n", encoding="utf-8")
+        log = RunLog(folder.out, folder.images, {"seed": 0}, names=NAMES)
+        with pytest.raises(UnfinishedRun, match="damaged"):
+            log.open()
+        assert not log.cases
+
     def test_images_that_are_added_meanwhile_are_missed_until_their_shard_runs_again(self, folder):
         folder.finish(folder.log(1, 2, images=folder.images[1:]))
         other = folder.log(2, 2)
