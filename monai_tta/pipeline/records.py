@@ -73,13 +73,10 @@ class Records:
         return set(self._entries)
 
     def add(self, outcome: Outcome) -> dict[str, Any]:
-        """Put an image on record, and count the labels in its masks.
+        """Put an image on record, count the labels in its masks, and return what the records then say of it.
 
         Args:
             outcome: what came of it.
-
-        Returns:
-            what stands in the records.
         """
         entry = self._entry(outcome)
         self.put(outcome.number, entry)
