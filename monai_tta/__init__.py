@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from monai_tta.core.source_look import *  # noqa: F403
     from monai_tta.core.tasks import *  # noqa: F403
     from monai_tta.core.trust import *  # noqa: F403
+    from monai_tta.core.turned_decoders import *  # noqa: F403
     from monai_tta.core.views import *  # noqa: F403
     from monai_tta.guards import *  # noqa: F403
     from monai_tta.inference.inferer import *  # noqa: F403
@@ -36,6 +37,7 @@ _PUBLIC_MODULES = (
     "core.selection",
     "core.prompt",
     "core.night",
+    "core.turned_decoders",
     "core.added_parameters",
     "core.optimizers",
     "core.trust",

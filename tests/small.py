@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DGTTA,
+    DLTTA,
     DUA,
     EATA,
     MEMO,
@@ -26,7 +28,9 @@ from monai_tta import (
     GraTa,
     ImageEdit,
     InTEnt,
+    MuVi,
     Rehearsal,
+    SicTTA,
     Source,
     SourceLook,
     Statistics,
@@ -43,7 +47,7 @@ from monai_tta.core.replay import UnitWatcher
 from monai_tta.core.restyling import Restyling
 from monai_tta.core.selection import Auto
 from monai_tta.core.stored_features import StoredFeatures
-from monai_tta.core.tasks import ConsistencyTask
+from monai_tta.core.tasks import ConsistencyTask, EntropyTask
 from monai_tta.core.wrapper import Wrapper
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Forest, GainPredictor
@@ -142,6 +146,8 @@ def saved_features(net, dims=3, n_windows=3):
     return str(file)
 
 
+PROJECTED = GraTa(optimizer=FAST, pseudo=CON, per_layer=True, projected=True)
+SEVERAL = GraTa(optimizer=FAST, pseudo=CON, more=(EntropyTask(),), normalized=True, look_ahead=0.1)
 BLENDED = (Statistics(blend=0.0, statistics="volume"), Statistics(blend=0.5, statistics="volume"))
 ROWS = {
     "Careful": Careful(predictor=saved_stump("hopeful"), candidates=BLENDED),
@@ -152,6 +158,8 @@ ROWS = {
     "ViewAverage": ViewAverage(),
     "ImageEdit": ImageEdit(edit="sharper"),
     "GraTa": GraTa(optimizer=FAST, pseudo=CON),
+    "GraTa, projected, per layer": PROJECTED,
+    "GraTa, several auxiliaries": SEVERAL,
     "DyNA": DyNA(inner=VPTTA(optimizer=FAST, warm_up=50.0)),
     "Rehearsal": Rehearsal(inner=GraTa(optimizer=FAST, pseudo=CON), file=saved_features(network())),
     "ChoosePrompt": ChoosePrompt(name="gain", candidates=(1.5, 2.0), inner=Statistics(blend=0.3)),
@@ -166,8 +174,12 @@ ROWS = {
     "CoTTA": CoTTA(select=Auto(), optimizer=FAST, decay=0.2, n_views=2, restyling=Restyling("mri")),
     "EATA": EATA(optimizer=FAST, reliable=1.0, redundancy=1.0, fisher_weight=0.0),
     "MEMO": MEMO(select=Auto(), optimizer=FAST, n_views=2, restyling=Restyling("mri")),
+    "DLTTA": DLTTA(optimizer=FAST, bank_size=8, neighbors=1),
+    "SicTTA": SicTTA(),
+    "MuVi": MuVi(select=Auto(), optimizer=FAST, reliable=1.0, reliable_turned=1.0),
+    "DGTTA": DGTTA(optimizer=FAST, steps=1),
 }
-NEEDS_RUNNING_STATS = {"VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
+NEEDS_RUNNING_STATS = {"SicTTA", "VPTTA", "DyNA", "BlendAverage", "InTEnt", "DUA"}  # these refuse networks without BatchNorm
 
 
 def innermost(method):

@@ -12,9 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 from monai.networks.nets import UNet
 
-from monai_tta import methods
+from monai_tta import __version__, methods
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.record import Case
 from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, VolumeChange, WeightDistance
@@ -93,12 +94,16 @@ def test_the_page_of_methods_is_the_one_generated():
 
 
 def test_links_between_pages_lead_somewhere():
-    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
             inside = (page.parent / target).resolve().is_relative_to(ROOT / "docs")
             assert page.parent.parent != ROOT or inside, f"{page.name} links to {target}, which Sphinx builds no page for"
+
+
+def test_the_citation_is_of_this_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == __version__
 
 
 def test_the_page_for_clinicians_has_every_guards_words():

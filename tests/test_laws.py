@@ -35,7 +35,7 @@ EACH_LEARNER = pytest.mark.parametrize("row", LEARNERS)
 
 
 def test_every_exported_method_has_a_row_and_a_citation():
-    assert set(methods.__all__) == set(ROWS)
+    assert set(methods.__all__) == {row.partition(",")[0] for row in ROWS}  # some have rows of variants, too
     assert set(methods.__all__) < set(monai_tta.__all__)
     for name in methods.__all__:
         assert any(c.isdigit() for c in getattr(methods, name).__doc__) or name == "Source"

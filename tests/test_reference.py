@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from monai_tta import (
+    DGTTA,
+    DLTTA,
     DUA,
     EATA,
     MEMO,
@@ -23,8 +25,10 @@ from monai_tta import (
     GraTa,
     InTEnt,
     MaskedContextTask,
+    MuVi,
     Prompt,
     Rehearsal,
+    SicTTA,
     SourceLook,
     Statistics,
     Tent,
@@ -35,7 +39,7 @@ from monai_tta.core.learned_optimizer import LearnedOptimizer, untrained_weights
 from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.network_copy import network_digest
 from monai_tta.core.objectives import weighted_cross_entropy
-from monai_tta.core.optimizers import SGD, Adam, Learned
+from monai_tta.core.optimizers import SGD, Adam, AdamW, Learned
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask
 from monai_tta.preparation.fisher import fisher_information
@@ -45,6 +49,8 @@ from tests.reference.added import added_steps
 from tests.reference.choose_prompt import least_entropy_prompt
 from tests.reference.consistency import consistency_step
 from tests.reference.cotta import confidence, cotta_stream
+from tests.reference.dgtta import dgtta_step
+from tests.reference.dltta import dltta_stream
 from tests.reference.dua import dua_answers
 from tests.reference.eata import eata_step, fisher_diagonal
 from tests.reference.grata import grata_step
@@ -52,8 +58,10 @@ from tests.reference.intent import intent_answer
 from tests.reference.maco import blanked, drawn_patches, masked_step, patch_chances, soft_labels, weighted_loss
 from tests.reference.memo import memo_step
 from tests.reference.mgg import mgg_loss, mgg_steps
+from tests.reference.muvi import muvi_step
 from tests.reference.rehearsal import rehearsal_steps
 from tests.reference.sar import reliable_entropy, sar_step
+from tests.reference.sictta import sictta_answers
 from tests.reference.stag import stag_step
 from tests.reference.statistics import blended_answer
 from tests.reference.tent import tent_step
@@ -325,6 +333,60 @@ def test_dua():
     for x, expected in zip(images(), dua_answers(network(), images()), strict=True):
         torch.testing.assert_close(run(x, net), expected, rtol=1e-9, atol=1e-9)
     assert run.cases[-1].steps[0].notes["share of this image"] == pytest.approx(0.1 * 0.94**3 + 0.005)
+
+
+@pytest.mark.parametrize("neighbors", [1, 2])
+def test_dltta(neighbors):
+    source = network()
+    net, affine = with_window_statistics(source)
+    stream = images(5) * torch.linspace(0.5, 2, 5, dtype=torch.float64).view(-1, 1, 1, 1, 1)
+    answers, rates = dltta_stream(net, affine, stream, neighbors, 0.5)
+    run = AdaptiveInferer(
+        12, method=DLTTA(optimizer=SGD(lr=0.5, momentum=0.0), neighbors=neighbors), head="sigmoid", reset="never"
+    )
+    for x, answer, rate in zip(stream, answers, rates, strict=True):
+        torch.testing.assert_close(run(x, source), answer, rtol=1e-6, atol=1e-7)
+        step = run.cases[-1].steps[0]
+        assert step.lr == pytest.approx(rate, rel=1e-6) and step.notes.get("discrepancy", 1.0) == pytest.approx(
+            rate / 0.5, rel=1e-6
+        )
+    assert rates[:neighbors] == [0.5] * neighbors and len(set(rates[neighbors:])) == 5 - neighbors
+
+
+@pytest.mark.parametrize("blend", [1.0, 0.3])
+def test_sictta(blend):
+    net = network()
+    run = AdaptiveInferer(12, method=SicTTA(blend=blend, neighbors=2), head="sigmoid", reset="never")
+    for x, expected in zip(images(5), sictta_answers(network(), images(5), 2, blend), strict=True):
+        torch.testing.assert_close(run(x, net), expected, rtol=1e-6, atol=1e-7)
+    assert run.cases[-1].steps[0].notes["alike cases"] == 2
+
+
+@pytest.mark.parametrize("longest", [0.1, 12.0])
+def test_muvi(longest):
+    source = louder(network())
+    net, _ = with_window_statistics(source)
+    parameters, (start, _) = list(net.parameters()), with_window_statistics(source)
+    for tensor in parameters:
+        tensor.requires_grad_()
+    velocity, losses = [torch.zeros_like(tensor) for tensor in parameters], []
+    for _ in range(2):
+        loss, size = muvi_step(net, start, parameters, window(), velocity, LR, longest)
+        losses.append(loss)
+        assert (size > longest) == (longest < 1)
+    method = MuVi(optimizer=SGD(lr=LR, momentum=0.99, nesterov=True), max_length=longest, steps=2)
+    run = AdaptiveInferer(12, method=method, head="sigmoid")
+    torch.testing.assert_close(run(window(), source), net(window()).detach(), rtol=1e-6, atol=1e-7)
+    assert [step.losses["loss"] for step in run.cases[-1].steps] == pytest.approx(losses, rel=1e-7)
+
+
+def test_dgtta():
+    net, affine = with_window_statistics(network())
+    loss = dgtta_step(net, affine, window(), (7 * 1_000_003 + 1, 7 * 1_000_003 + 2), LR, 0.1)  # what a shadow with seed 7 draws
+    method = DGTTA(optimizer=AdamW(lr=LR), steps=1, deviation=0.1)
+    run = AdaptiveInferer(12, method=method, head="sigmoid", seed=7)
+    torch.testing.assert_close(run(window(), network()), net(window()).detach(), rtol=1e-6, atol=1e-7)
+    assert run.cases[-1].steps[0].losses["loss"] == pytest.approx(loss, rel=1e-7)
 
 
 def test_memo():

@@ -15,7 +15,9 @@ from monai_tta.cli import (
     check,
     compare,
     demo_command,
+    doctor,
     finetune,
+    fisher,
     methods,
     night,
     overlay,
@@ -43,6 +45,7 @@ app.command("calibrate", rich_help_panel=PREPARE, help=calibrate.HELP, epilog=ca
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)
 app.command("reference", rich_help_panel=PREPARE, help=reference.HELP, epilog=reference.HELP_END)(reference.reference)
 app.command("rehearsal", rich_help_panel=PREPARE, epilog=rehearsal.HELP_END)(rehearsal.rehearsal)
+app.command("fisher", rich_help_panel=PREPARE, help=fisher.HELP, epilog=fisher.HELP_END)(fisher.fisher)
 app.command("night", rich_help_panel=PREPARE_TARGET, epilog=night.HELP_END)(night.night)
 app.command("finetune", rich_help_panel=PREPARE_TARGET, help=finetune.HELP, epilog=finetune.HELP_END)(finetune.finetune)
 app.command("pretrain-added", rich_help_panel=PREPARE, help=pretrain_added.HELP, epilog=pretrain_added.HELP_END)(
@@ -53,6 +56,7 @@ app.command("tables", rich_help_panel=EVALUATE, epilog=compare.TABLES_HELP_END)(
 app.command("stream", rich_help_panel=EVALUATE, epilog=stream.HELP_END)(stream.stream)
 app.command("trust", rich_help_panel=EVALUATE, help=trust.HELP, epilog=trust.HELP_END)(trust.trust)
 app.command("profile", rich_help_panel=EVALUATE, epilog=profile.HELP_END)(profile.profile)
+app.command("doctor", rich_help_panel=INSPECT, epilog=doctor.HELP_END)(doctor.doctor)
 app.command("methods", rich_help_panel=INSPECT, epilog=methods.HELP_END)(methods.methods)
 app.command("overlay", rich_help_panel=INSPECT, epilog=overlay.HELP_END)(overlay.overlay)
 

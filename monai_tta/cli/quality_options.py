@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monai_tta.cli.console import print_line, print_table, say
-from monai_tta.pipeline.quality_words import two_digits
+from monai_tta.reporting.number_format import two_digits
 
 if TYPE_CHECKING:
     from monai_tta.pipeline.bundle import SourceBundle

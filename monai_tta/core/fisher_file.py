@@ -59,7 +59,7 @@ class FisherInformation:
             FisherError: for a file that is not there, cannot be read, or was written by another version.
         """
         if not path.is_file():
-            raise FisherError(f"{path} does not exist: monai_tta.preparation.fisher.fisher_of_bundle makes one")
+            raise FisherError(f"{path} does not exist: `monai-tta fisher BUNDLE IMAGES` makes one")
         try:
             said, arrays = load_numbers(path, _FORMAT)
             values = {str(name): torch.from_numpy(arrays[f"value_{number}"]) for number, name in enumerate(said["names"])}

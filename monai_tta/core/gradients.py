@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,18 +101,39 @@ def holding(moving: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None
             tensor.data = value
 
 
-def step_along(optimizer: torch.optim.Optimizer, gradient: Gradient, scale: float = 1.0) -> None:
-    """One optimiser step along a gradient, with every group's learning rate multiplied by ``scale`` for this step."""
+def step_along(optimizer: torch.optim.Optimizer, gradient: Gradient, scale: float | Sequence[float] = 1.0) -> None:
+    """One optimiser step along a gradient.
+
+    Args:
+        optimizer: over the tensors that the gradient is of.
+        gradient: one entry per tensor.
+        scale: what every learning rate is multiplied by for this step; one number, or one for each tensor.
+    """
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
-    usual_lrs = [group["lr"] for group in optimizer.param_groups]
+    scales = [scale] * len(tensors) if isinstance(scale, float | int) else list(scale)
+    usual_groups = optimizer.param_groups
     try:
         for tensor, part in zip(tensors, gradient, strict=True):
             tensor.grad = part
-        for group, lr in zip(optimizer.param_groups, usual_lrs, strict=True):
-            group["lr"] = lr * scale
+        optimizer.param_groups = _scaled_groups(usual_groups, scales)
         optimizer.step()
     finally:
-        for group, lr in zip(optimizer.param_groups, usual_lrs, strict=True):
-            group["lr"] = lr
+        optimizer.param_groups = usual_groups
         for tensor in tensors:
             tensor.grad = None
+
+
+def _scaled_groups(groups: list[dict[str, Any]], scales: Sequence[float]) -> list[dict[str, Any]]:
+    """Groups at scaled learning rates: as they are where a group's tensors share a scale, else one group for each tensor.
+
+    An optimiser keeps its state by tensor, so it is the same whichever groups the tensors are in.
+    """
+    scaled = []
+    rest = iter(scales)
+    for group in groups:
+        own = [next(rest) for _ in group["params"]]
+        parts = (
+            [(group["params"], own[0])] if len(set(own)) == 1 else [([t], s) for t, s in zip(group["params"], own, strict=True)]
+        )
+        scaled += [group | {"params": some, "lr": group["lr"] * scale} for some, scale in parts]
+    return scaled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,29 @@ from monai_tta.core.views import Views
 __all__ = ["Night"]
 
 
+class NightWork(ABC):
+    """What a night does with the images that a day has kept. A frozen value."""
+
+    @abstractmethod
+    def learn(self, source: nn.Module, day: Sequence[Tensor], head: Head) -> dict[str, Tensor]:
+        """What of a network's state changes.
+
+        Args:
+            source: the network; never written to.
+            day: windows ``(N, C, *spatial)`` of each image.
+            head: what its logits stand for, "softmax" or "sigmoid".
+
+        Returns:
+            tensors by their names in ``source.state_dict()``.
+
+        Raises:
+            CannotAdapt: for a day without images, or a network that this night cannot teach.
+            FloatingPointError: when a gradient is not finite.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
-class Night:
+class Night(NightWork):
     """How a night learns.
 
     DyNA (Chen et al., arXiv 2410.13472) publishes that a teacher, which is a moving average, a student and a global student learn
@@ -64,15 +86,12 @@ class Night:
             raise ValueError(f"epochs is 1 or more and shares are in [0, 1], found epochs={self.epochs} and {shares}")
 
     def learn(self, source: nn.Module, day: Sequence[Tensor], head: Head) -> dict[str, Tensor]:
-        """What of a network's state changes.
+        """What of a network's state changes; see `NightWork.learn`.
 
         Args:
             source: the network; never written to.
             day: windows ``(N, C, *spatial)`` of each image.
             head: what its logits stand for, "softmax" or "sigmoid".
-
-        Returns:
-            tensors by their names in ``source.state_dict()``.
 
         Raises:
             CannotAdapt: for a day without images, or a selection that adds parameters or finds none.
@@ -81,7 +100,7 @@ class Night:
         if not day:
             raise CannotAdapt("the day has kept no image to learn from")
         start = copy_sharing_parameters(source)
-        changed = self._move_statistics(start, day, head)
+        changed = move_statistics(start, day, head, self.statistics_share)
         teacher, global_student, student = (Shadow(start, head, self.select) for _ in range(3))
         known = source.state_dict()
         if added := [name for name in student.names if name not in known]:
@@ -107,33 +126,41 @@ class Night:
         _follow(global_student, student, self.global_decay)
         _follow(teacher, global_student, self.teacher_decay)
 
-    def _move_statistics(self, network: nn.Module, day: Sequence[Tensor], head: Head) -> dict[str, Tensor]:
-        """Move a private copy's running statistics towards the day's; return the new ones by name."""
-        observer = Shadow(network, head, None, "volume")
-        layers = {name: m for name, m in observer.module.named_modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats}
-        if not layers or not self.statistics_share:
-            return {}
-        found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
-        for windows in day:
-            running = next(iter(layers.values())).running_mean
-            assert running is not None
-            observer.pool_statistics(windows.to(device=running.device, dtype=running.dtype))
-            for name, layer in layers.items():
-                if (pooled := layer.pooled_over_uses()) is not None:
-                    found[name].append(pooled)
-        changed: dict[str, Tensor] = {}
-        for name, pairs in found.items():
-            if not pairs:  # behind a global pooling there is nothing to pool
-                continue
-            means, variances = (torch.stack(some) for some in zip(*pairs, strict=True))
-            of_day = {"running_mean": means.mean(0), "running_var": variances.mean(0) + means.var(0, correction=0)}
-            for key, day_value in of_day.items():
-                norm = network.get_submodule(name)
-                old = getattr(norm, key)
-                new = (1 - self.statistics_share) * old + self.statistics_share * day_value.to(old.dtype)
-                setattr(norm, key, new)
-                changed[f"{name}.{key}" if name else key] = new
-        return changed
+
+def move_statistics(network: nn.Module, day: Sequence[Tensor], head: Head, share: float) -> dict[str, Tensor]:
+    """Move a private copy's running statistics towards the day's; return the new ones by name.
+
+    Args:
+        network: the copy.
+        day: windows ``(N, C, *spatial)`` of each image.
+        head: what its logits stand for.
+        share: how much of the way, in [0, 1].
+    """
+    observer = Shadow(network, head, None, "volume")
+    layers = {name: m for name, m in observer.module.named_modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats}
+    if not layers or not share:
+        return {}
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
+    for windows in day:
+        running = next(iter(layers.values())).running_mean
+        assert running is not None
+        observer.pool_statistics(windows.to(device=running.device, dtype=running.dtype))
+        for name, layer in layers.items():
+            if (pooled := layer.pooled_over_uses()) is not None:
+                found[name].append(pooled)
+    changed: dict[str, Tensor] = {}
+    for name, pairs in found.items():
+        if not pairs:  # behind a global pooling there is nothing to pool
+            continue
+        means, variances = (torch.stack(some) for some in zip(*pairs, strict=True))
+        of_day = {"running_mean": means.mean(0), "running_var": variances.mean(0) + means.var(0, correction=0)}
+        for key, day_value in of_day.items():
+            norm = network.get_submodule(name)
+            old = getattr(norm, key)
+            new = (1 - share) * old + share * day_value.to(old.dtype)
+            setattr(norm, key, new)
+            changed[f"{name}.{key}" if name else key] = new
+    return changed
 
 
 @torch.no_grad()

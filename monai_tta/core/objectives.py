@@ -163,3 +163,28 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, head:
     if head == "sigmoid":
         return (weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")).mean()
     return -(weight * target * logits.log_softmax(1)).sum(1).mean()
+
+
+def dice_and_cross_entropy(log_p: Tensor, label: Tensor) -> Tensor:
+    """The loss that most segmentation networks are trained by, from log-probabilities: one minus soft Dice, plus cross-entropy.
+
+    Both are means over windows, questions and, for Dice, classes but the first. A class that is absent from label and answer has
+    a Dice of 1.
+
+    Args:
+        log_p: ``(N, Q, C, *spatial)``, see `class_log_probabilities`.
+        label: class numbers ``(N, Q, *spatial)``.
+    """
+    cross = -log_p.gather(2, label[:, :, None]).mean()
+    return cross + (1 - soft_dice(log_p.exp(), F.one_hot(label, log_p.shape[2]).movedim(-1, 2).to(log_p))).mean()
+
+
+def soft_dice(p: Tensor, target: Tensor) -> Tensor:
+    """Soft Dice ``(N, Q, C - 1)`` in [0, 1] of all classes but the first; ``2 sum(p t) / (sum p + sum t)``, plus 1e-5 twice.
+
+    Args:
+        p: probabilities ``(N, Q, C, *spatial)``.
+        target: of the same shape, in [0, 1].
+    """
+    inner, total = (part[:, :, 1:].flatten(3).sum(3) for part in (p * target, p + target))
+    return (2 * inner + 1e-5) / (total + 1e-5)

@@ -148,8 +148,15 @@ class Shadow(HasNorms):
         """A ``with`` block in which the moving tensors have other values, such as ``start``, the source's; for passes alone."""
         return holding(self.moving, values)
 
-    def step_along(self, direction: Gradient, scale: float = 1.0) -> None:
-        """One optimiser step down a gradient, at ``scale`` times the learning rate.
+    def layers(self, apart: bool = True) -> list[str]:
+        """The name of each moving tensor's layer, or, unless ``apart``, one name for all. A tied tensor is in its first layer."""
+        first: dict[int, str] = {}
+        for name in self.names:
+            first.setdefault(id(self.module.get_parameter(name)), name.rpartition(".")[0] if apart else "all")
+        return [first[id(tensor)] for tensor in self.moving]
+
+    def step_along(self, direction: Gradient, scale: float | Sequence[float] = 1.0) -> None:
+        """One optimiser step down a gradient, at ``scale`` times the learning rate; one number, or one per moving tensor.
 
         Raises:
             CannotAdapt: when no gradient reaches any moving tensor, or there is no optimiser.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from monai_tta.core.diary import Diary
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import AdaptationMethod, Loss
-from monai_tta.core.night import Night
+from monai_tta.core.night import Night, NightWork
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Step
 from monai_tta.core.shadow import Shadow
@@ -34,13 +34,13 @@ class DyNA(Wrapper):
         inner: the method of the day.
         diary: the folder for the day's images; empty keeps none.
         diary_size: the most images to keep, 1 or more.
-        night: how the night learns.
+        night: how the night learns; `TurnedDecoders` is another way.
     """
 
     inner: AdaptationMethod = VPTTA()
     diary: str = ""
     diary_size: int = 100
-    night: Night = Night()
+    night: NightWork = Night()
 
     def __post_init__(self) -> None:
         Diary(Path(self.diary), self.diary_size)  # refuses a size out of range

@@ -60,7 +60,7 @@ class EATA(Descent):
 
     It is meant for streams (reset="never"). A step costs one forward and backward pass of the adaptation windows. It keeps no
     image; with ``redundancy`` it keeps the mean of the probabilities, a number for each class. It needs a file of numbers from
-    the source, one for each number that moves, which `monai_tta.preparation.fisher` makes without labels, and which is refused
+    the source, one for each number that moves, which `monai-tta fisher` makes without labels, and which is refused
     for another network. With fisher_weight=0 it needs none; that is the paper's ETA.
 
     Ours: a sample is a voxel, and each window's loss is the mean over its kept voxels. ``reliable`` is the published share, 0.4
@@ -179,7 +179,7 @@ class EATA(Descent):
         if self.file == "auto":
             raise CannotAdapt(
                 "EATA needs the Fisher information of the source, and this checkpoint has none beside it: make it by "
-                "monai_tta.preparation.fisher, or choose file=FILE, or fisher_weight=0 to do without"
+                "`monai-tta fisher BUNDLE IMAGES`, or choose file=FILE, or fisher_weight=0 to do without"
             )
         path = Path(self.file)
         try:

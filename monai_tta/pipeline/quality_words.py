@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from monai_tta.reporting.number_format import two_digits
+
 if TYPE_CHECKING:
     from monai_tta.core.record import Case, StructureQuality
     from monai_tta.pipeline.mask_labels import LabelNames
 
 _COLUMNS = {"dice": "expected Dice", "low": "Dice from", "high": "Dice to"}
-
-
-def two_digits(dice: float) -> str:
-    """A Dice as people write it.
-
-    >>> two_digits(0.8249), two_digits(1.0), two_digits(0.0)
-    ('.82', '1.00', '.00')
-    """
-    text = f"{dice:.2f}"
-    return text if text.startswith("1") else text.removeprefix("0")
 
 
 def structure_names(names: LabelNames, head: str) -> dict[int, str]:

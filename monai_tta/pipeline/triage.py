@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monai_tta.core.record import Case, StructureQuality
-from monai_tta.pipeline.quality_words import two_digits
 from monai_tta.quality.quality_predictor import QualityPredictor
-
-USE = "use as it is"
-LOOK = "look at it"
-REFUSE = "do not use"
-UNKNOWN = "look at it: its worth is not known"
+from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, USE, judge
+from monai_tta.reporting.number_format import two_digits
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,7 @@ class Judged:
 
 
 def triage(cases: Sequence[tuple[str, Case]], predictor: QualityPredictor, accept: float) -> list[Judged]:
-    """Judge each mask by its worst structure: the one with the lowest lower end of its interval.
-
-    A mask is used where every structure's interval begins at the wanted Dice or above it, and not used where some structure's
-    interval ends below it. The others are to be looked at.
+    """Judge each mask by its worst structure, see `monai_tta.reporting.masks_to_use.judge`.
 
     Args:
         cases: names of images with their records.
@@ -71,9 +64,7 @@ def words_on_accepted(found: Sequence[Judged], accept: float) -> str:
 def _judge(label: str, case: Case, predictor: QualityPredictor, accept: float) -> Judged:
     if not case.quality:
         return Judged(label, UNKNOWN, None, 1.0)
-    worst = min(case.quality, key=lambda one: (one.low, one.dice))
     # The chances of several structures are added: at most so many masks have a bad one, however their errors hang together.
     chance = min(1.0, sum(predictor.chance_below(one, case.adapted, accept) for one in case.quality))
-    if any(one.high < accept for one in case.quality):
-        return Judged(label, REFUSE, min(case.quality, key=lambda one: one.high), chance)
-    return Judged(label, USE if worst.low >= accept else LOOK, worst, chance)
+    what, worst = judge([(one.low, one.high) for one in case.quality], accept)
+    return Judged(label, what, case.quality[worst], chance)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.core.fisher_file import FisherInformation
-from monai_tta.core.network_copy import network_digest
+from monai_tta.core.network_copy import in_eval_mode, network_digest
 from monai_tta.core.objectives import Head, cross_entropy
 from monai_tta.core.selection import Auto, Selection
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
-from monai_tta.preparation.rehearsal import collect_windows
-from monai_tta.preparation.source_data import load_source
+from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.describe_error import describe_error
+from monai_tta.preparation.labelled_images import plain_tensor
+from monai_tta.preparation.rehearsal import adaptation_window
+from monai_tta.preparation.source_images import open_source_images
 
 AUTO = Auto()
 
@@ -69,33 +72,50 @@ def _own_answer_loss(shadow: Shadow, windows: Tensor) -> Tensor:
 
 def fisher_of_bundle(
     root: Path,
-    dataset_dir: Path,
+    images: Sequence[Path],
     checkpoint: str = "model.pt",
     keys: dict[str, Any] | None = None,
     device: str | None = None,
+    names: Sequence[str] = (),
     select: Selection = AUTO,
-) -> Iterator[int | FisherInformation]:
-    """Measure on a bundle's own images, read by its evaluate config (with ``keys`` set); no label is used.
+) -> Iterator[int | str | FisherInformation]:
+    """Measure on unlabelled images of a bundle's source, read by its inference config.
 
     Each image gives one window, the one that `AdaptiveInferer` would adapt on. Save the result as
     `monai_tta.core.fisher_file.fisher_file` of the checkpoint, and `EATA` finds it in its bundle.
 
     Args:
         root: the folder of the bundle.
-        dataset_dir: the folder with the images and labels that the bundle's configs name.
+        images: files, or folders of DICOM series.
         checkpoint: a file in the bundle's ``models`` folder.
-        keys: entries of the evaluate config to set, as ``--set`` does.
+        keys: entries of the bundle's config to set, as ``--set`` does.
         device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
+        names: what messages call the images; their files' names if empty.
         select: see `fisher_information`.
 
     Yields:
-        after each image, how many are done; at last the information.
+        after each image that could be used, how many have been; for each other one, why not; at last the information.
 
     Raises:
-        BundleError: for a bundle without cases. Others as `fisher_information`.
+        BundleError: for a bundle that cannot be used.
+        ValueError: where no image could be used. Others as `fisher_information`.
     """
-    source = load_source(root, dataset_dir, checkpoint, keys, device)
-    bundle = source.bundle
-    found: list[tuple[Tensor, Head]] = []
-    yield from collect_windows(source, found)
-    yield fisher_information(bundle.network, [w.to(bundle.device) for w, _ in found], found[0][1], select)
+    with open_source_images(root, None, checkpoint, device, ConfigChanges.of((), keys), images, names) as source:
+        bundle = source.bundle
+        network = in_eval_mode(unwrap(bundle.network))
+        found: list[tuple[Tensor, Head]] = []
+        for image in source.images:
+            try:
+                x = plain_tensor(image.read()[0])[None].to(bundle.device)
+                window = adaptation_window(network, bundle.inferer, x, source.head)
+            except Exception as error:  # one bad image must not end the run
+                yield f"{image.called}: {describe_error(error)}"
+                continue
+            if window is None:
+                yield f"{image.called}: it has no window that could be adapted on"
+                continue
+            found.append((window[0].cpu(), window[1]))
+            yield len(found)
+        if not found:
+            raise ValueError(f"none of {len(source.images)} images could be used")
+        yield fisher_information(bundle.network, [w.to(bundle.device) for w, _ in found], found[0][1], select)

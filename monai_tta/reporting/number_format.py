@@ -43,3 +43,13 @@ def counted(count: int, total: int, noun: str = "") -> str:
 def percent(share: float) -> str:
     """A share in [0, 1] as whole percent."""
     return f"{100 * share:.0f} %"
+
+
+def two_digits(dice: float) -> str:
+    """A Dice as people write it.
+
+    >>> two_digits(0.8249), two_digits(1.0), two_digits(0.0)
+    ('.82', '1.00', '.00')
+    """
+    text = f"{dice:.2f}"
+    return text if text.startswith("1") else text.removeprefix("0")

@@ -24,6 +24,7 @@ COMMANDS = (
     "check",
     "reference",
     "rehearsal",
+    "fisher",
     "night",
     "finetune",
     "pretrain-added",

@@ -37,6 +37,7 @@ def start(*words, **environment):
         (["run", "--help"], 0, "--restart"),
         (["calibrate", "-h"], 0, "--harm"),
         (["rehearsal", "-h"], 0, "--device"),
+        (["fisher", "-h"], 0, "--choose"),
         (["finetune", "-h"], 0, "--half-distance"),
         (["finetune", "hippocampus_mri", "--datalist", "nowhere", "--out", "o"], 2, "nowhere is no file"),
         (["pretrain-added", "-h"], 0, "--rank"),

@@ -14,6 +14,7 @@ OF_BUNDLES = {
     "calibrate": ["--dataset-dir", "unread", "--set", "split=source_val", "--out", "new.npz"],
     "train-optimizer": ["--dataset-dir", "unread", "--set", "split=source_val", "--out", "new.npz"],
     "rehearsal": ["--dataset-dir", "unread", "--set", "split=source_val", "--out", "new.npz"],
+    "fisher": ["scans", "--out", "new.npz"],
     "pretrain-added": ["--dataset-dir", "scans", "--out", "new.npz", "--steps", "1"],
     "reference": ["--dataset-dir", "unread", "--out", "new.json"],
     "compare": ["--dataset-dir", "unread", "--out", "out", "--only", "Tent", "--domain", "target"],

@@ -1,0 +1,1 @@
+"""Thin shells for other people's programs."""

@@ -1,0 +1,27 @@
+"""What to do with a mask, by what is expected of its structures: use as it is, look at it, do not use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+USE = "use as it is"
+LOOK = "look at it"
+REFUSE = "do not use"
+UNKNOWN = "look at it: its worth is not known"
+
+
+def judge(intervals: Sequence[tuple[float, float]], accept: float) -> tuple[str, int]:
+    """What to do with a mask, and the number of the structure that decides.
+
+    It is used where every structure's interval begins at the wanted Dice or above it, and not used where some structure's
+    interval ends below it. Otherwise it is to be looked at.
+
+    Args:
+        intervals: of each structure, at least one, the ends of the interval that holds its true Dice, in [0, 1].
+        accept: the wanted Dice.
+    """
+    numbers = range(len(intervals))
+    if any(high < accept for _, high in intervals):
+        return REFUSE, min(numbers, key=lambda number: intervals[number][1])
+    worst = min(numbers, key=lambda number: intervals[number])
+    return USE if intervals[worst][0] >= accept else LOOK, worst
