@@ -27,8 +27,9 @@ from monai_tta.pipeline.bundle_predictor import check_predictor_config, find_qua
 from monai_tta.pipeline.checkpoint import checkpoint_name
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.method_by_name import named_method
+from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.quality_words import quality_in_words, quality_on_record
-from monai_tta.pipeline.segment import Outcome, segment
+from monai_tta.pipeline.segment import segment
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.pipeline.source_files import weights_file
 

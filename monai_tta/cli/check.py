@@ -17,6 +17,7 @@ from monai_tta.pipeline.shipped_bundles import find_bundle
 if TYPE_CHECKING:
     from monai_tta.pipeline.bundle import SourceBundle
     from monai_tta.pipeline.check_input import CheckedInput
+    from monai_tta.pipeline.segment_workers import InputChecks
     from monai_tta.quality.input_reference import InputReference
 
 HELP = """Say whether images look like the source's, and if not, which correction would make them so.
@@ -97,20 +98,16 @@ class Checks:
         return [] if self.wanted and not self.fix else ["--fix" if self.fix else "--no-check"]
 
 
-def checked_inputs(
-    source: SourceBundle, weights: Path, files: list[Path], names: list[str], checks: Checks
-) -> tuple[dict[Path, CheckedInput], dict[str, Any]]:
-    """Check the inputs of a run, where there is something to compare with, and say what is unusual.
+def input_checks(source: SourceBundle, weights: Path, checks: Checks) -> tuple[InputChecks | None, dict[str, Any]]:
+    """How the inputs of a run are checked, where there is something to compare with; says so where there is none.
 
     Args:
         source: the bundle.
         weights: the checkpoint's file.
-        files: the images.
-        names: what they are called.
         checks: what the user wants.
 
     Returns:
-        what was found, by image; and what the masks depend on besides, for the run's settings.
+        how they are checked, or None; and what the masks depend on besides, for the run's settings.
 
     Raises:
         ValueError: where inputs are to be corrected and cannot be checked; or for a damaged reference.
@@ -118,29 +115,63 @@ def checked_inputs(
     if not checks.wanted:
         if checks.fix:
             raise ValueError("--fix needs the check that --no-check leaves out")
-        return {}, {}
+        return None, {}
     known = _known_for_run(weights, checks)
     if known is None:
-        return {}, {}
+        return None, {}
 
     from monai_tta.pipeline.bundle import BundleError
-    from monai_tta.pipeline.run_log import content_hash
+    from monai_tta.pipeline.content_hashes import content_hash
+    from monai_tta.pipeline.input_view import InputView
+    from monai_tta.pipeline.segment_workers import InputChecks
 
     reference, file = known
     try:
-        checked = _check(source, reference, files, names, checks.fix)
+        with InputView(source):
+            pass
     except BundleError as error:
         if checks.fix:
             raise
         say(f"inputs are not checked: {error}")
-        return {}, {}
+        return None, {}
+    return InputChecks(reference, checks.fix), {"input reference": content_hash(file), "fix": checks.fix}
+
+
+def checked_inputs(
+    source: SourceBundle, checks: InputChecks | None, files: list[Path], names: list[str]
+) -> dict[Path, CheckedInput]:
+    """Check the inputs of a run, and say what is unusual.
+
+    Args:
+        source: the bundle.
+        checks: how; None to check nothing.
+        files: the images.
+        names: what they are called.
+
+    Returns:
+        what was found, by image.
+    """
+    if checks is None or not files:
+        return {}
+    checked = _check(source, checks.reference, files, names, checks.fix)
     for label, found in checked:
-        if found.finding is None:
-            say(f"input: {label}: {_words(found)}", "yellow")
-        elif found.finding.noticed:
-            done = _done(found) if checks.fix else "not corrected (--fix would, where one correction fits)"
-            say(f"input: {label}: {_words(found)}; {done}", "yellow")
-    return {found.image: found for _, found in checked}, {"input reference": content_hash(file), "fix": checks.fix}
+        say_unusual(label, found, checks.fix)
+    return {found.image: found for _, found in checked}
+
+
+def say_unusual(label: str, found: CheckedInput, fix: bool) -> None:
+    """Say what is unusual about an input of a run, if anything is.
+
+    Args:
+        label: what messages call the image.
+        found: what its check found.
+        fix: whether inputs are corrected.
+    """
+    if found.finding is None:
+        say(f"input: {label}: {_words(found)}", "yellow")
+    elif found.finding.noticed:
+        done = _done(found) if fix else "not corrected (--fix would, where one correction fits)"
+        say(f"input: {label}: {_words(found)}; {done}", "yellow")
 
 
 def _known_for_run(weights: Path, checks: Checks) -> tuple[InputReference, Path] | None:

@@ -73,7 +73,7 @@ def load_quality(
         ValueError: for a file that was named and cannot be used, or --accept without a predictor.
     """
     from monai_tta.pipeline.bundle_predictor import find_quality
-    from monai_tta.pipeline.run_log import content_hash
+    from monai_tta.pipeline.content_hashes import content_hash
     from monai_tta.quality.predictor_files import quality_file
 
     if options.off:

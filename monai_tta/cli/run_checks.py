@@ -30,12 +30,29 @@ def check_names(request: RunRequest) -> Path:
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
+    _check_shares(request)
     changes = parse_changes(*request.changes)
     if request.uncertainty.on:
         _check_uncertainty(request)
     if is_nnunet_folder(root):
         _check_nnunet_options(request, bool(changes))
     return root
+
+
+def _check_shares(request: RunRequest) -> None:
+    """Refuse shares and workers where they would change answers or lose what is done."""
+    if request.shard.is_whole and request.workers == 1:
+        return
+    if request.options["reset"] == "never":
+        raise ValueError(
+            "--reset never carries what was learnt from each image to the next, so the images cannot be spread over processes; "
+            "leave out --shard and --workers"
+        )
+    if request.restart and not request.shard.is_whole:
+        raise ValueError(
+            "--restart would forget what other shards do just now; to start from the first image, end all shards and give "
+            "another --out, or remove records.json and .monai_tta_run* from this one"
+        )
 
 
 def _check_uncertainty(request: RunRequest) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tta.cli.case_options import CaseOptions
 from monai_tta.cli.quality_options import QualityOptions
 from monai_tta.cli.uncertainty_options import UncertaintyOptions
+from monai_tta.pipeline.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     from monai_tta.cli.check import Checks
@@ -52,6 +53,8 @@ class RunRequest:
     cases: CaseOptions
     quality: QualityOptions = QualityOptions()
     uncertainty: UncertaintyOptions = UncertaintyOptions()
+    shard: Shard = WHOLE
+    workers: int = 1
 
 
 def facts_of(
@@ -91,7 +94,8 @@ def facts_of(
         cases=request.cases,
         checks=[*request.checks.words(), *request.quality.words(), *request.uncertainty.words()],
     )
-    settings = settings_on_record(bundle, checkpoint, method.record_name, source.device, request.guards, request.options, hashes)
+    device = source.device if request.shard.is_whole else source.device.type  # the same for all shards, on whatever card
+    settings = settings_on_record(bundle, checkpoint, method.record_name, device, request.guards, request.options, hashes)
     settings["uncertainty"] = hashes.get("uncertainty")
     names = LabelNames.of_metadata(source.metadata())
     return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
@@ -114,8 +118,9 @@ def command_on_record(
 ) -> str:
     """The command line with the options that differ from their defaults.
 
-    Paths may name a patient: the images are IMAGES, the folder for masks is OUT, other files go by their last name. ``--restart``
-    changes no answer and is left out, so that a resumed run has the command of an undisturbed one.
+    Paths may name a patient: the images are IMAGES, the folder for masks is OUT, other files go by their last name.
+    ``--restart``, ``--shard`` and ``--workers`` change no answer and are left out: a resumed or shared run has the command of any
+    other.
 
     Args:
         bundle: the bundle's folder.

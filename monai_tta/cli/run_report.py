@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from monai_tta.cli.console import print_line, print_table, say
+from monai_tta.pipeline.journal import UnfinishedRun
 from monai_tta.pipeline.quality_words import quality_in_words
 
 if TYPE_CHECKING:
     from monai_tta.pipeline.mask_labels import LabelNames
+    from monai_tta.pipeline.outcome import Outcome
     from monai_tta.pipeline.records import Records
     from monai_tta.pipeline.run_log import RunLog
-    from monai_tta.pipeline.segment import Outcome
+    from monai_tta.pipeline.shard_records import RunState
     from monai_tta.quality.quality_predictor import QualityPredictor
 
 
@@ -27,17 +29,30 @@ def describe_outcome(outcome: Outcome, names: LabelNames | None = None) -> str:
     return f"{outcome.label} {how}, {outcome.case.seconds:.1f} s" + (f", {worth}" if worth else "")
 
 
-def report_outcomes(outcomes: list[Outcome], out: Path, names: LabelNames | None = None) -> int:
-    """Say how it went; 3 when an image failed or a map that was asked for is missing, else 0."""
+def report_outcomes(outcomes: list[Outcome], log: RunLog, names: LabelNames | None = None) -> int:
+    """Say how it went; 3 when an image of this process failed or a map that was asked for is missing, else 0."""
     report_reasons(outcomes)
     report_quality(outcomes, names)
     without_map = report_missing_maps(outcomes)
     failed = [outcome for outcome in outcomes if outcome.error]
     earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
-    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; masks and records.json in {out}")
+    where = f"masks and records.json in {log.out}"
+    say(f"{_shard(log)}{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; {where}")
     report_failures(outcomes)
-    return 3 if failed or without_map or not outcomes else 0
+    return 3 if failed or without_map or not log.images else 0
+
+
+def report_shards(log: RunLog, state: RunState) -> None:
+    """Say how far the whole run is, of which this process did a shard."""
+    if log.shard.is_whole:
+        return
+    if state.finished:
+        say(f"all {log.shard.count} shards are at their end; records.json holds all {len(log.images)} images")
+        return
+    left = ", ".join(map(str, state.unfinished[:8])) + (" ..." if len(state.unfinished) > 8 else "")
+    waits = f"shards not at their end: {left}" if left else "images were added since a shard began: run every shard again"
+    say(f"records.json holds {state.on_record} of {len(log.images)} images; {waits}")
 
 
 def report_reasons(outcomes: list[Outcome]) -> None:
@@ -72,13 +87,22 @@ def report_missing_maps(outcomes: list[Outcome]) -> int:
     return len(missing)
 
 
-def report_triage(outcomes: list[Outcome], predictor: QualityPredictor | None, accept: float | None) -> None:
-    """Say which masks can be used, which to look at and which not to use, where the user named the Dice that they must have."""
+def report_triage(
+    outcomes: list[Outcome], log: RunLog, state: RunState, predictor: QualityPredictor | None, accept: float | None
+) -> None:
+    """Say which masks can be used, which to look at and which not to use, where the user named the Dice that they must have.
+
+    The last one of several shards says it of all.
+    """
     if predictor is None or accept is None:
         return
+    from monai_tta.pipeline.case_file import label_of
     from monai_tta.pipeline.triage import triage, words_on_accepted
 
-    found = triage([(outcome.label, outcome.case) for outcome in outcomes if outcome.case], predictor, accept)
+    cases = [(outcome.label, outcome.case) for outcome in outcomes if outcome.case]
+    if state.finished:
+        cases += [(label_of(log.images[number], log.names[number]), case) for number, case in sorted(state.cases.items())]
+    found = triage(cases, predictor, accept)
     print_table(["mask of", f"Dice of {accept:g} or more", "worst structure: expected Dice"], [one.row() for one in found])
     print_line(words_on_accepted(found, accept))
 
@@ -94,11 +118,10 @@ def report_interrupt(log: RunLog | None, records: Records | None, outcomes: list
     """Ctrl-C: what is finished stays."""
     keep_what_is_done(log, records, outcomes)
     if log is None or not log.cases:
-        say("interrupted; nothing was finished")
+        say(f"{'' if log is None else _shard(log)}interrupted; nothing was finished")
         return
-    say(
-        f"interrupted; {len(log.cases)} of {len(log.images)} segmented, with records.json, in {log.out}; the same command resumes"
-    )
+    done = f"{len(log.cases)} of {len(log.share)} segmented"
+    say(f"{_shard(log)}interrupted; {done}, with records.json, in {log.out}; the same command resumes")
 
 
 def keep_what_is_done(log: RunLog | None, records: Records | None, outcomes: list[Outcome]) -> None:
@@ -110,11 +133,19 @@ def keep_what_is_done(log: RunLog | None, records: Records | None, outcomes: lis
         outcomes: of the images, as they came.
     """
     if log is not None and records is not None:
-        from monai_tta.pipeline.segment import earlier_outcome  # it imports torch, and a run that got so far has done so, too
+        from monai_tta.pipeline.outcome import earlier_outcome  # it imports torch, and a run that got so far has done so, too
+        from monai_tta.pipeline.shard_records import write_records
 
         for number in sorted(set(log.cases) - records.numbers()):
             outcomes.append(earlier_outcome(log, number))
             records.add(outcomes[-1])
-        records.write_what_is_done()
+        if records.numbers():
+            with suppress(OSError, UnfinishedRun):  # it is said why the run ended
+                write_records(log, records, ended=False)
     report_reasons(outcomes)
     report_failures(outcomes)
+
+
+def _shard(log: RunLog) -> str:
+    """Which of several shards says something."""
+    return "" if log.shard.is_whole else f"shard {log.shard}: "

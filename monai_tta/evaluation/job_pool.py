@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import torch
-
+from monai_tta.compute.worker_pool import WorkerPool
 from monai_tta.pipeline.describe_error import describe_error
 
 J = TypeVar("J")
@@ -23,7 +18,7 @@ def in_processes(
 ) -> Iterator[tuple[list[T], list[str]]]:
     """Do every job in a pool of processes with one thread each.
 
-    A job whose process died, most often for lack of memory, is tried once more in a process of its own.
+    A job whose process died, most often for lack of memory, is tried once more when all others are done.
 
     Args:
         do: returns a job's results and a line for each failure. What it raises is such a line, too.
@@ -33,38 +28,25 @@ def in_processes(
     Yields:
         what each job returned, as soon as it is done.
     """
-    lost = []
-    pool = ProcessPoolExecutor(max(1, min(workers, len(jobs))), get_context("spawn"), _start)
-    try:
-        running = {pool.submit(do, job): job for job in jobs}
-        for future in as_completed(running):
-            if isinstance(future.exception(), BrokenProcessPool):
-                lost.append(running[future])
+    with WorkerPool[J, tuple[list[T], list[str]]](_Carefully(do), workers) as pool:
+        for finished in pool.each(jobs):
+            if finished.result is None:
+                yield [], [f"{finished.job}: its process ended abruptly ({finished.died}), most often for lack of memory"]
             else:
-                yield _outcome(future, running[future])
-    finally:
-        pool.shutdown(cancel_futures=True)
-    for job in lost:
-        with ProcessPoolExecutor(1, get_context("spawn"), _start) as alone:
-            yield _outcome(alone.submit(do, job), job)
+                yield finished.result
 
 
-def _outcome(future: Future[tuple[list[T], list[str]]], job: object) -> tuple[list[T], list[str]]:
-    try:
-        return future.result()
-    except Exception as error:  # must not cost hours of the other jobs
-        return [], [f"{job}: {describe_error(error)}"]
+@dataclass(frozen=True)
+class _Carefully(Generic[J, T]):
+    """Does a job; an error must not cost hours of the other jobs."""
 
+    do: Callable[[J], tuple[list[T], list[str]]]
 
-def _start() -> None:
-    """A worker has one thread for its arithmetic, and ends when the process that started it ends, however that ended."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    def __call__(self) -> Callable[[J], tuple[list[T], list[str]]]:
+        return self._try
 
-
-def _end_with_parent() -> None:
-    """Without this, a worker waits for ever for a parent that was killed."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    def _try(self, job: J) -> tuple[list[T], list[str]]:
+        try:
+            return self.do(job)
+        except Exception as error:
+            return [], [f"{job}: {describe_error(error)}"]

@@ -17,8 +17,8 @@ import numpy as np
 
 from monai_tta.pipeline.ask_itk import itk_header
 from monai_tta.pipeline.case_lists import ListedCase
+from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.declared_place import TOLERANCE, ras_affine_of_itk, voxels_apart
-from monai_tta.pipeline.run_log import content_id
 
 ENDING = ".case"
 

@@ -67,13 +67,17 @@ def check_files(
     """
     with InputView(bundle) as view:
         for image in images:
-            try:
-                finding = check_file(view, reference, image)
-            except Exception as error:  # whatever is wrong with one image must not end the checks of the others
-                yield CheckedInput(image, error=describe_error(error))
-                continue
-            remedy = finding.only_remedy if fix else None
-            yield CheckedInput(image, finding, correction=None if remedy is None else remedy.correction)
+            yield try_to_check(view, reference, image, fix)
+
+
+def try_to_check(view: InputView, reference: InputReference, image: Path, fix: bool = False) -> CheckedInput:
+    """Check one image; see `check_files`. What is wrong with it is in what is returned."""
+    try:
+        finding = check_file(view, reference, image)
+    except Exception as error:  # whatever is wrong with one image must not end the checks of the others
+        return CheckedInput(image, error=describe_error(error))
+    remedy = finding.only_remedy if fix else None
+    return CheckedInput(image, finding, correction=None if remedy is None else remedy.correction)
 
 
 def check_file(view: InputView, reference: InputReference, image: Path) -> Finding:

@@ -18,7 +18,7 @@ OTHER_ENDINGS = (
     *(".npy", ".npz", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"),
 )
 _DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
-_OUTPUT = ("records.json", ".monai_tta_run.jsonl")  # what a folder of masks holds
+_OUTPUT = ("records.json", ".monai_tta_run*.jsonl")  # what a folder of masks holds
 
 
 @dataclass
@@ -154,7 +154,7 @@ class _Search:
         except OSError:
             self.found.add(folder, self.root)  # it fails when its turn comes, and says why
             return
-        if folder != self.root and any((folder / name).is_file() for name in _OUTPUT):
+        if folder != self.root and any(path.is_file() for name in _OUTPUT for path in folder.glob(name)):
             self.skip(folder, "holds the masks of a run")
             return
         slices = self.slices_in(entries)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.case_file import CaseContent, check_same_geometry, content_of
+from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.declared_place import check_loaded_place
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.input_keys import CORRECTION
 from monai_tta.pipeline.picture_checks import Readable, readable_picture
 from monai_tta.pipeline.prompts import PROMPTS
-from monai_tta.pipeline.run_log import content_id
 from monai_tta.pipeline.value_range import ExpectedRange, check_values, expected_range
 from monai_tta.quality.corrections import Correction
 

@@ -1,24 +1,22 @@
-"""The folder for masks: one run at a time writes into it, and every file comes there whole, in one move."""
+"""The folder for masks: one run at a time, or its shards, write into it, and every file comes there whole, in one move."""
 
 from __future__ import annotations
 
 import errno
 import glob
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
+from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold, other_counts_at_work, shard_lock
+from monai_tta.pipeline.shards import WHOLE, Shard
 
 PARTIAL = ".partial-monai_tta-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_UNLOCKABLE = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 
 
 class DiskFull(OSError):
@@ -26,42 +24,50 @@ class DiskFull(OSError):
 
 
 @contextmanager
-def partial_folder(out: Path) -> Iterator[Path]:
+def partial_folder(out: Path, shard: Shard = WHOLE) -> Iterator[Path]:
     """A new folder inside ``out`` for what is being written. It is removed at the end, and so are those that killed runs left.
 
+    For as long as it is there, no other process works on the same share of the images, nor on a share of another count.
+
+    Args:
+        out: the folder for masks.
+        shard: the share of the images that this process works on.
+
     Raises:
-        BlockingIOError: when another run, of any process, is writing into ``out``.
+        BlockingIOError: when another process does.
         OSError: when ``out`` cannot be made or written to.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out) as is_locked:
-        for left_behind in out.glob(f"{PARTIAL}*") if is_locked else ():
-            if left_behind.is_dir() and not left_behind.is_symlink():
-                shutil.rmtree(left_behind, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=PARTIAL) as partial:
-            yield Path(partial)
+    with ExitStack() as stack:
+        with hold(out / FOLDER_LOCK, wait=True):
+            is_locked = stack.enter_context(_hold_shard(out, shard))
+            for left_behind in out.glob(f"{PARTIAL}*") if is_locked else ():
+                is_ours = not _others_partial(left_behind.name, shard)
+                if is_ours and left_behind.is_dir() and not left_behind.is_symlink():
+                    shutil.rmtree(left_behind, ignore_errors=True)
+            prefix = "-".join([PARTIAL.removesuffix("-"), *filter(None, [shard.in_file_names]), ""])
+            partial = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=prefix))
+        yield Path(partial)
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[bool]:
-    """Hold the folder's lock; False where folders cannot be locked. The system releases it, however a process ends."""
-    if fcntl is None:
-        yield False
-        return
-    handle = os.open(out, os.O_RDONLY)
+def _hold_shard(out: Path, shard: Shard) -> Iterator[bool]:
+    """Hold the lock of a share; False where the file system has none."""
+    what = "run" if shard.is_whole else f"process on shard {shard}"
     try:
-        is_held = True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(f"another run is writing into {out}: wait for it, or give another folder") from error
-        except OSError as error:
-            if error.errno not in _UNLOCKABLE:
-                raise
-            is_held = False
-        yield is_held
-    finally:
-        os.close(handle)
+        with hold(shard_lock(out, shard), wait=False) as is_locked:
+            if others := other_counts_at_work(out, shard):
+                what = "run" if others[0].is_whole else f"run, of {others[0].count} shards,"
+                raise BlockingIOError
+            yield is_locked
+    except BlockingIOError as error:
+        raise BlockingIOError(f"another {what} is writing into {out}: wait for it, or give another folder") from error
+
+
+def _others_partial(name: str, shard: Shard) -> bool:
+    """Whether a folder is that of another share of the same count, on which a process may be at work."""
+    found = re.match(re.escape(PARTIAL) + r"(\d+)-of-(\d+)-", name)
+    return found is not None and int(found[2]) == shard.count and int(found[1]) != shard.index
 
 
 def write_atomically(path: Path, text: str) -> None:

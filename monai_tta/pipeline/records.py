@@ -10,7 +10,6 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,10 +22,10 @@ from monai_tta.core.record import Case
 from monai_tta.pipeline.case_file import files_of
 from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelAmount, LabelNames, UnknownLabels, amounts_in
+from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.quality_words import quality_columns, quality_in_words, quality_on_record
-from monai_tta.pipeline.segment import Outcome
 
 SCHEMA = "monai_tta.records"
 SCHEMA_VERSION = 1
@@ -73,13 +72,24 @@ class Records:
         """The places, from 0, of the images that are on record."""
         return set(self._entries)
 
-    def add(self, outcome: Outcome) -> None:
-        """Put an image on record, and count the labels in its masks.
+    def add(self, outcome: Outcome) -> dict[str, Any]:
+        """Put an image on record, count the labels in its masks, and return what the records then say of it.
 
         Args:
             outcome: what came of it.
         """
-        self._entries[outcome.number] = self._entry(outcome)
+        entry = self._entry(outcome)
+        self.put(outcome.number, entry)
+        return entry
+
+    def put(self, number: int, entry: Mapping[str, Any]) -> None:
+        """Put what another process found of an image on record.
+
+        Args:
+            number: the image's place among all images, from 0.
+            entry: what stands in the records.
+        """
+        self._entries[number] = {**entry, "number": number}
 
     def document(self, *, finished: bool) -> dict[str, Any]:
         """What ``records.json`` holds.
@@ -114,12 +124,6 @@ class Records:
         document = self.document(finished=finished)
         write_atomically(self.out / JSON_NAME, json.dumps(document, indent=1) + "\n")
         write_atomically(self.out / CSV_NAME, as_csv(document))
-
-    def write_what_is_done(self) -> None:
-        """Write the records of a run that was stopped, where there are any and they can be written."""
-        if self._entries:
-            with suppress(OSError):
-                self.write(finished=False)
 
     def _entry(self, outcome: Outcome) -> dict[str, Any]:
         def private(text: str | None) -> str | None:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_tta.core.record import Case
+from monai_tta.pipeline.content_hashes import content_id
+from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
 from monai_tta.pipeline.image_names import numbered
-from monai_tta.pipeline.output_folder import write_atomically
+from monai_tta.pipeline.journal import NAME as NAME  # what everything else calls it
+from monai_tta.pipeline.journal import Journal, UnfinishedRun, check_not_finished, how_to_start_again, journals
+from monai_tta.pipeline.shards import WHOLE, Shard
 
-NAME = ".monai_tta_run.jsonl"
-_WITH_COMPANIONS = (".mhd", ".nhdr", ".hdr", ".img", ".img.gz")  # endings of images whose voxels or header lie in another file
-
-
-class UnfinishedRun(ValueError):
-    """The output folder holds an unfinished run that this one cannot resume; the message says why and what to do."""
+Line = dict[str, Any]
 
 
 class RunLog:
@@ -29,14 +28,16 @@ class RunLog:
 
     Args:
         out: the folder for masks.
-        images: in the order in which they are segmented.
+        images: all images of the run, in the order in which they are segmented.
         settings: everything that a mask depends on besides its image.
         names: of the images, unique; None for their files' names.
         restart: whether to forget an unfinished run instead of resuming it.
         on_disk: whether there is a file; otherwise nothing outlives this process.
+        shard: the share of the images that this process segments.
 
     Attributes:
-        cases: the record of each finished image, by the image's number.
+        share: numbers of the images that this process segments.
+        cases: the record of each finished image of the share, by the image's number.
         masks: the mask files of each finished image.
         maps: the map of uncertainty of each finished image that has one.
         notes: what a person should know of how each finished image was read.
@@ -53,9 +54,11 @@ class RunLog:
         names: Sequence[str] | None = None,
         restart: bool = False,
         on_disk: bool = True,
+        shard: Shard = WHOLE,
     ) -> None:
         self.out = out
-        self.path = out / NAME
+        self.journal = Journal(out, shard)
+        self.shard = shard
         self.images = list(images)
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.restart = restart
@@ -67,33 +70,49 @@ class RunLog:
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
         self.names = numbered([image.name for image in self.images] if names is None else names)
-        self._ids = [_path_hash(name) for name in self.names]
+        self.share = [number for number, name in enumerate(self.names) if shard.holds(name)]
+        self._ids = [path_hash(name) for name in self.names]
+        self._entries: dict[int, dict[str, Any]] = {}
+
+    @property
+    def number_of(self) -> dict[str, int]:
+        """The number of each image, by the hash that stands for its name in a journal."""
+        return {name: number for number, name in enumerate(self._ids)}
 
     def open(self) -> None:
         """Read what an unfinished run has done, and start this one. Only the run that holds the output folder may call it.
 
+        What was done under another number of shards counts, too. Shards of that number are not at work, see `partial_folder`.
+
         Raises:
-            UnfinishedRun: for an unfinished run with other settings, a continual one, or a damaged file.
+            UnfinishedRun: for an unfinished run with other settings, a continual one, or a damaged file; and for a shard of a run
+                that came to its end.
         """
-        lines = self._read_lines() if self.on_disk and not self.restart else []
-        if any("done" in line for line in lines[1:]):
-            self._check_resumable(lines[0])
-        try:
-            self._take_over(lines[1:])
-        except (ValueError, KeyError, TypeError) as error:
-            self.cases.clear()
-            raise self._damaged() from error
-        self.of_earlier_run = frozenset(self.cases)
-        if self.on_disk:
-            kept = [{"settings": self.settings}, *lines[1:]]
-            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if not self.on_disk:
+            return
+        with hold(self.out / FOLDER_LOCK, wait=True):
+            there = [] if self.restart else journals(self.out)
+            if not there and not self.shard.is_whole:
+                check_not_finished(self.out)
+            existing = {path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if there else {}
+            try:
+                kept = [line for journal in there for line in self._resume(journal, existing)]
+            except UnfinishedRun:
+                self.cases.clear()  # a run that is refused puts nothing on record
+                raise
+            self.of_earlier_run = frozenset(self.cases)
+            self.journal.write([{"settings": self.settings}, *kept])
+            if self.restart:
+                for journal in journals(self.out):
+                    if journal != self.journal:
+                        journal.path.unlink(missing_ok=True)
 
     def order(self) -> list[int]:
         """Numbers of the unfinished images, first those that were never begun.
 
         An image that ends the process, whenever it is worked on, thus does so after all others are finished.
         """
-        unfinished = [number for number in range(len(self.images)) if number not in self.cases]
+        unfinished = [number for number in self.share if number not in self.cases]
         return [n for n in unfinished if n not in self.begun] + [n for n in unfinished if n in self.begun]
 
     def begin(self, number: int) -> None:
@@ -126,51 +145,86 @@ class RunLog:
             self.maps[number] = uncertainty_map
         maps = [] if uncertainty_map is None else [uncertainty_map]
         hashes = {
-            kind: [_path_hash(file.relative_to(self.out)) for file in files] for kind, files in (("masks", masks), ("maps", maps))
+            kind: [path_hash(file.relative_to(self.out)) for file in files] for kind, files in (("masks", masks), ("maps", maps))
         }
         if self.on_disk:
             content = content_id(self.images[number]) if content is None else content
         record = json.loads(case.to_json())
         self._append({"done": self._ids[number], "content": content, **hashes, "notes": list(notes), "case": record})
 
+    def put_on_record(self, number: int, entry: dict[str, Any]) -> None:
+        """Keep what the records say of an image of a shard's, also of one that failed, for whoever puts the shards together.
+
+        Args:
+            number: of the image.
+            entry: as in ``records.json``.
+        """
+        if not self.shard.is_whole and self._entries.get(number) != entry:
+            self._entries[number] = entry
+            self._append({"recorded": self._ids[number], "entry": entry})
+
+    def end(self) -> None:
+        """Note that every image of the share had its turn."""
+        self._append({"ended": True})
+
     def close(self) -> None:
-        """End the run: there is nothing left to resume."""
-        self.path.unlink(missing_ok=True)
+        """End the run: there is nothing left to resume, of whatever number of shards."""
+        for journal in [self.journal, *(journals(self.out) if self.on_disk else [])]:
+            journal.path.unlink(missing_ok=True)
+        for left_behind in self.out.glob("..monai_tta_run*.partial"):  # of a process that was killed while it began
+            left_behind.unlink(missing_ok=True)
 
-    def _read_lines(self) -> list[dict[str, Any]]:
-        """All whole lines. What a killed process left of its last line does not count."""
-        if not self.path.exists():
-            return []
-        try:
-            whole = self.path.read_bytes().decode().split("\n")[:-1]
-            lines = [json.loads(line) for line in whole]
-            if not all(isinstance(line, dict) for line in lines) or (lines and "settings" not in lines[0]):
-                raise ValueError("not a run log")
-        except (ValueError, RecursionError) as error:
-            raise self._damaged() from error
-        return lines
+    def check_settings(self, journal: Journal, first_line: Line) -> None:
+        """Check that a journal is one of this run.
 
-    def _check_resumable(self, first_line: dict[str, Any]) -> None:
+        Raises:
+            UnfinishedRun: where it has other settings.
+        """
         found = first_line["settings"] if isinstance(first_line["settings"], dict) else {}
         if other := sorted(name for name in {*found, *self.settings} if found.get(name) != self.settings.get(name)):
+            again = "--restart to start from the first image" if self.shard.is_whole else how_to_start_again(self.shard)
             raise UnfinishedRun(
-                f"{self.out} holds an unfinished run with another {', '.join(other)}; "
-                "give the same, or another --out, or --restart to start from the first image"
-            )
-        if self.settings.get("reset") == "never":
-            raise UnfinishedRun(
-                f"{self.out} holds an unfinished continual run (reset never), and what it had learnt from image to image is "
-                "lost; --restart starts from the first image"
+                f"{self.out} holds an unfinished run with another {', '.join(other)}; give the same, or another --out, or {again}"
             )
 
-    def _take_over(self, lines: list[dict[str, Any]]) -> None:
-        """Note what an earlier run did. An image that changed, or whose mask or map is not there any more, is segmented again."""
-        number_of = {name: number for number, name in enumerate(self._ids)}
-        existing = {_path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if lines else {}
+    def _resume(self, journal: Journal, existing: Mapping[str, Path]) -> list[Line]:
+        """Take over what a journal says of this share; its lines that are still true."""
+        lines = journal.lines()
+        is_beside = journal.shard.count == self.shard.count and journal != self.journal
+        if is_beside or any("done" in line for line in lines[1:]):
+            if lines:
+                self.check_settings(journal, lines[0])
+            if self.settings.get("reset") == "never":
+                raise UnfinishedRun(
+                    f"{self.out} holds an unfinished continual run (reset never), and what it had learnt from image to image is "
+                    "lost; --restart starts from the first image"
+                )
+        if is_beside:
+            return []
+        try:
+            return self._take_over(lines[1:], existing, is_own=journal == self.journal)
+        except (ValueError, KeyError, TypeError) as error:
+            raise journal.damaged() from error
+
+    def _take_over(self, lines: list[Line], existing: Mapping[str, Path], is_own: bool) -> list[Line]:
+        """Note what an earlier run did. An image that changed, or whose mask was removed or renamed, is segmented again.
+
+        The share's own journal keeps its lines on images that are not there now, or are other ones: they may come back.
+        """
+        number_of = self.number_of
+        mine = set(self.share)
+        kept: list[Line] = []
         for line in lines:
-            if "begun" in line and line["begun"] in number_of:
+            named = line.get("begun", line.get("done"))
+            if named is not None and (is_own or number_of.get(named) in mine):
+                kept.append(line)
+            if "begun" in line and number_of.get(line["begun"]) in mine:
                 self.begun.add(number_of[line["begun"]])
-            if "done" in line and line["done"] in number_of and all(name in existing for name in [*line["masks"], *line["maps"]]):
+            if (
+                "done" in line
+                and number_of.get(line["done"]) in mine
+                and all(name in existing for name in [*line["masks"], *line["maps"]])
+            ):
                 number = number_of[line["done"]]
                 if line.get("content") != content_id(self.images[number]):
                     continue
@@ -179,56 +233,16 @@ class RunLog:
                 for name in line["maps"]:
                     self.maps[number] = existing[name]
                 self.notes[number] = tuple(map(str, line["notes"]))
+            if "recorded" in line and number_of.get(line["recorded"]) in self.cases:
+                self._entries[number_of[line["recorded"]]] = line["entry"]
+                kept.append(line)
+        return kept
 
-    def _damaged(self) -> UnfinishedRun:
-        return UnfinishedRun(f"{self.path} is damaged; --restart starts from the first image and replaces it")
-
-    def _append(self, line: dict[str, Any]) -> None:
-        if not self.on_disk:
-            return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _append(self, line: Line) -> None:
+        if self.on_disk:
+            self.journal.append(line)
 
 
-def content_id(image: Path) -> str:
-    """A hash of all that an image consists of: the whole file, or the names and contents of all files in a folder.
-
-    A header whose voxels lie in another file is hashed with all files beside it that are called alike or that it names. Reading
-    everything once takes about a second for 1 to 2 GB that are in memory, and as long as the disk takes otherwise.
-    """
-    digest = hashlib.sha256()
-    try:
-        for file in _files_of(image):
-            digest.update(os.fsencode(file.name) + f"/{content_hash(file)}/".encode())
-    except OSError:
-        digest.update(b"unreadable")  # the image fails when its turn comes, and says why
-    return digest.hexdigest()[:32]
-
-
-def _files_of(image: Path) -> list[Path]:
-    if image.is_dir():
-        return sorted(path for path in image.iterdir() if path.is_file())
-    if not image.name.lower().endswith(_WITH_COMPANIONS):
-        return [image]
-    stem = image.name.split(".")[0]
-    with image.open("rb") as file:
-        header = file.read(1 << 16)
-    beside = (path for path in image.parent.iterdir() if path != image and path.is_file())
-    return [image, *sorted(path for path in beside if path.name.startswith(stem) or os.fsencode(path.name) in header)]
-
-
-def content_hash(path: Path) -> str:
-    """A hash of a whole file; "" where there is none."""
-    if not path.is_file():
-        return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:32]
-
-
-def _path_hash(relative: Path | str) -> str:
+def path_hash(relative: Path | str) -> str:
+    """What stands for a name or a path in a journal."""
     return hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]

@@ -20,9 +20,9 @@ from monai_tta.evaluation.protocol import Domain, Protocol
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.case_file import files_of, label_of
 from monai_tta.pipeline.config_changes import ConfigChanges
+from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.load_image import prepare_image
 from monai_tta.pipeline.output_head import head_of
-from monai_tta.pipeline.run_log import content_id
 from monai_tta.preparation.labelled_images import HeadOrAuto
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from monai_tta._version import __version__
 from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.source_look import SourceLook
-from monai_tta.pipeline.run_log import content_hash
+from monai_tta.pipeline.content_hashes import content_hash
 from monai_tta.preparation.examples import CalibrationCase
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from monai_tta.pipeline import nnunet_files
 from monai_tta.pipeline.bundle import BundleError, load_bundle
 from monai_tta.pipeline.case_file import content_of, files_of
 from monai_tta.pipeline.case_lists import ListedCase
+from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.find_images import search_images
 from monai_tta.pipeline.load_image import read_image
 from monai_tta.pipeline.nnunet_cases import case_files, check_sequences, list_cases, with_problems
@@ -25,7 +26,6 @@ from monai_tta.pipeline.nnunet_files import Cases, ModelFolderError, checkpoint_
 from monai_tta.pipeline.nnunet_inferer import FoldsInferer, NnUNetWindows
 from monai_tta.pipeline.nnunet_transforms import PROPERTIES, LoadNnUNetCased, Plan, PrepareNnUNetCased
 from monai_tta.pipeline.output_head import head_of
-from monai_tta.pipeline.run_log import content_id
 from monai_tta.pipeline.segment import settings_of
 from monai_tta.pipeline.source_files import weights_file, weights_files
 from monai_tta.pipeline.value_range import ExpectedRange

@@ -22,9 +22,9 @@ from monai_tta.pipeline.case_lists import ListedCase
 from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.named_warnings import warnings_with_names, working_on
+from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.records import SCHEMA_FILE, SCHEMA_VERSION, Records, RunFacts
-from monai_tta.pipeline.segment import Outcome
 from tests.attack.arena import save, small_bundle, volume
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))

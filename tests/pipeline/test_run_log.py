@@ -6,7 +6,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_tta.core.record import Case
-from monai_tta.pipeline.run_log import RunLog, content_id
+from monai_tta.pipeline.content_hashes import content_id
+from monai_tta.pipeline.run_log import RunLog
 from tests.attack.arena import save
 
 CASE = Case(number=0, network="", method="", head="", learn="", reset="", seed=0, shape=())

@@ -1,0 +1,90 @@
+"""What `monai-tta run` segments with: the bundle, the method and all that masks depend on, made from what was asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from monai_tta.cli.check import input_checks
+from monai_tta.cli.console import console
+from monai_tta.cli.guard_option import parse_guards
+from monai_tta.cli.load_to_adapt import load_to_adapt
+from monai_tta.cli.options import parse_changes
+from monai_tta.cli.quality_options import load_quality
+from monai_tta.cli.run_facts import RunRequest, facts_of
+from monai_tta.cli.uncertainty_options import views_for_maps
+from monai_tta.pipeline.method_by_name import named_method
+from monai_tta.pipeline.shipped_bundles import find_bundle
+
+if TYPE_CHECKING:
+    from monai_tta.pipeline.records import RunFacts
+    from monai_tta.pipeline.segment_workers import WorkerSource
+    from monai_tta.quality.quality_predictor import QualityPredictor
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """What a run segments with.
+
+    Args:
+        source: the bundle, the method, its options and the input checks.
+        settings: everything that masks depend on besides their images.
+        facts: what the records say on top.
+        predictor: of the masks' quality; None where there is none.
+    """
+
+    source: WorkerSource
+    settings: dict[str, Any]
+    facts: RunFacts
+    predictor: QualityPredictor | None
+
+
+def load_run_source(request: RunRequest) -> RunSource:
+    """Load what a run segments with, and say what the user did not choose.
+
+    Args:
+        request: what was asked for.
+
+    Raises:
+        ValueError: for what cannot be used, or does not fit together.
+    """
+    from monai_tta.pipeline.segment import settings_of
+    from monai_tta.pipeline.segment_workers import WorkerSource
+    from monai_tta.pipeline.source_files import weights_file
+
+    bundle = find_bundle(request.bundle, nnunet=True)
+    options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
+    options["uncertainty"] = views_for_maps(bundle, request.uncertainty)
+    named = None if request.method is None else named_method(request.method, request.choices)
+    changes = parse_changes(*request.changes)
+    source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, _device(request), changes, named)
+    settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
+    weights = weights_file(bundle, checkpoint)
+    checks, depends = input_checks(source, weights, request.checks)
+    predictor, depends_too = load_quality(source, bundle, weights, changes, request.quality)
+    settings |= {**depends, **depends_too}
+    options["quality"] = predictor
+    facts = facts_of(request, changes, source, method, checkpoint, settings)
+    return RunSource(WorkerSource(source, method, options, checks), settings, facts, predictor)
+
+
+def load_worker_source(request: RunRequest) -> WorkerSource:
+    """The same in another process, which says nothing: the one that started it has said it all.
+
+    Args:
+        request: what was asked for.
+    """
+    console.quiet = True
+    return load_run_source(request).source
+
+
+def _device(request: RunRequest) -> str | None:
+    """Where the network computes: under torchrun, where nothing else was said, each process has a card of its own."""
+    local_rank = os.environ.get("LOCAL_RANK", "")
+    if request.device is not None or request.shard.is_whole or not local_rank.isdecimal():
+        return request.device
+    import torch
+
+    cards = torch.cuda.device_count()
+    return f"cuda:{int(local_rank) % cards}" if cards > 1 else None

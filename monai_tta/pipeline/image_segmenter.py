@@ -1,0 +1,159 @@
+"""One image to its masks in a folder of its own: no order of images, no journal, no final places."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_tta.core.method import AdaptationMethod
+from monai_tta.core.record import Case
+from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.describe_error import describe_error
+from monai_tta.pipeline.input_correction import add_corrections
+from monai_tta.pipeline.load_image import LoadedImage, load_image
+from monai_tta.pipeline.named_warnings import working_on
+from monai_tta.pipeline.network_answer import check_no_nan, of_first_image
+from monai_tta.pipeline.output_folder import is_disk_full
+from monai_tta.pipeline.output_head import head_of, takes_main_only
+from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
+from monai_tta.pipeline.uncertainty_map import write_map
+from monai_tta.pipeline.value_range import expected_range
+from monai_tta.quality.corrections import Correction
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What came of one image, whose masks are not at their final places yet.
+
+    Args:
+        case: its record; None when it failed.
+        content: a hash of what was in its file before it was read; "" where none was asked for.
+        notes: what a person should know of how it was read, in words.
+        error: why it failed; None when it did not.
+        disk_full: whether that was a full or read-only disk.
+        seconds: wall time from its turn on, in seconds.
+        uncertainty_map: where in the folder of its masks the map of its uncertainty is; None where there is none.
+    """
+
+    case: Case | None = None
+    content: str = ""
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    disk_full: bool = False
+    seconds: float = 0.0
+    uncertainty_map: Path | None = None
+
+
+class ImageSegmenter:
+    """Segments one image at a time, and writes its masks into a folder.
+
+    Args:
+        bundle: the network and its transforms.
+        method: how to adapt.
+        partial: the folder.
+        images: files, or folders of DICOM series.
+        names: what the images are called, of which no two are the same.
+        with_content: whether to hash each image's content.
+        corrects: whether some image's input is corrected.
+        options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
+    """
+
+    def __init__(
+        self,
+        bundle: SourceBundle,
+        method: AdaptationMethod,
+        partial: Path,
+        images: Sequence[Path],
+        names: Sequence[str],
+        *,
+        with_content: bool,
+        corrects: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.bundle = bundle
+        self.partial = partial
+        self.images = images
+        self.names = names
+        self.with_content = with_content
+        self._preprocessing, self._postprocessing = bundle.transforms(partial)
+        if corrects:
+            add_corrections(self._preprocessing, self._postprocessing)
+        chosen = dict(options)
+        if chosen.get("head", "auto") == "auto":
+            chosen["head"] = head_of(self._postprocessing)
+        chosen.setdefault("main_only", takes_main_only(self._postprocessing))
+        self._inferer = bundle.adapt_with(method, **chosen)
+        self._expected = expected_range(getattr(bundle, "parser", None), self._preprocessing, bundle.network)
+
+    def load(self, number: int, correction: Correction | None = None) -> LoadedImage:
+        """Read an image and prepare it for the network."""
+        image = self.images[number]
+        working_on(image)
+        return load_image(
+            image,
+            self.names[number],
+            self._preprocessing,
+            self._expected,
+            with_content=self.with_content,
+            correction=correction,
+        )
+
+    def segment(
+        self, number: int, load: Callable[[], LoadedImage], next_loading: Sequence[Future[LoadedImage]] = ()
+    ) -> Segmented:
+        """Answer an image and write its masks. Whatever is wrong with it is in what is returned.
+
+        Args:
+            number: of the image.
+            load: returns what `load` returns of it, or raises what that raises.
+            next_loading: of the next image, which another thread loads.
+        """
+        began = time.monotonic()
+        try:
+            working_on(self.images[number])
+            loaded = load()
+            case, written = self._write_masks(loaded, next_loading, self.names[number])
+            took = time.monotonic() - began
+            return Segmented(case, loaded.content, loaded.notes, seconds=took, uncertainty_map=written)
+        except Exception as error:  # whatever is wrong with one image must not end the run
+            return failed(error, time.monotonic() - began)
+
+    def _write_masks(
+        self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], name: str
+    ) -> tuple[Case, Path | None]:
+        """Write the masks of an image, and the map of its uncertainty where one is made; its record, and where the map is."""
+        data = loaded.data
+        asked = prompt_arguments(data, self.bundle.network, self.bundle.inferer)
+        with torch.no_grad():
+            answer = self._inferer(data["image"][None].to(self.bundle.device), self.bundle.network, **asked)
+        data["pred"] = of_first_image(answer)
+        note_prompts(data, asked)
+        check_no_nan(data["pred"])
+        wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
+        before = dict(data)
+        self._postprocessing(data)
+        return self._with_map(self._inferer.cases[-1], before, name)
+
+    def _with_map(self, case: Case, data: Mapping[str, Any], name: str) -> tuple[Case, Path | None]:
+        """Write the map of a case's uncertainty where there is one; the case, which says why there is none, and where it is."""
+        if case.uncertainty is None:
+            return case, None
+        (found,) = self._inferer.uncertainty_maps
+        try:
+            file = write_map(found, case.uncertainty.largest, data, self._postprocessing, self.partial, name)
+        except Exception as error:  # the mask is there, and is worth having without this
+            if is_disk_full(error):
+                raise
+            return replace(case, uncertainty=None, uncertainty_note=describe_error(error)), None
+        return case, file.relative_to(self.partial)
+
+
+def failed(error: Exception, seconds: float) -> Segmented:
+    """What is said of an image that failed."""
+    return Segmented(error=describe_error(error), disk_full=is_disk_full(error), seconds=seconds)

@@ -1,0 +1,109 @@
+"""The files in which runs note what they have done: hidden files of the output folder, a line of JSON per event.
+
+The first line holds the settings. The journal of a run of all images is ``.monai_tta_run.jsonl``, that of a shard
+``.monai_tta_run.3-of-16.jsonl``. Only the process that holds the shard's lock writes into it; any may read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_tta.pipeline.output_folder import write_atomically
+from monai_tta.pipeline.shards import Shard
+
+NAME = ".monai_tta_run.jsonl"
+_FILES = re.compile(r"\.monai_tta_run\.(?:(\d+)-of-(\d+)\.)?jsonl")
+
+
+class UnfinishedRun(ValueError):
+    """The output folder holds a run that this one cannot resume; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One journal.
+
+    Args:
+        out: the folder for masks.
+        shard: whose it is.
+    """
+
+    out: Path
+    shard: Shard
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.out / NAME.replace(".jsonl", f".{self.shard.in_file_names}.jsonl" if self.shard.in_file_names else ".jsonl")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All whole lines. What a killed process left of its last line does not count, nor what another is just writing.
+
+        Raises:
+            UnfinishedRun: for a file that is damaged.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            whole = self.path.read_bytes().decode().split("\n")[:-1]
+            lines = [json.loads(line) for line in whole]
+            if not all(isinstance(line, dict) for line in lines) or (lines and "settings" not in lines[0]):
+                raise ValueError("not a run log")
+        except (ValueError, RecursionError) as error:
+            raise self.damaged() from error
+        return lines
+
+    def write(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Replace the file by one of these lines."""
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line, and wait until the disk has it."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def damaged(self) -> UnfinishedRun:
+        """What is said of a damaged file."""
+        return UnfinishedRun(f"{self.path} is damaged; {how_to_start_again(self.shard)}")
+
+
+def journals(out: Path) -> list[Journal]:
+    """All journals of a folder, of whatever number of shards."""
+    found = [_FILES.fullmatch(path.name) for path in sorted(out.glob(".monai_tta_run*.jsonl"))]
+    return [Journal(out, Shard(int(name[1] or 1), int(name[2] or 1))) for name in found if name is not None]
+
+
+def how_to_start_again(shard: Shard) -> str:
+    """What a person does to start from the first image."""
+    if shard.is_whole:
+        return "--restart starts from the first image and replaces it"
+    return "to start from the first image, end all shards and remove .monai_tta_run* in that folder"
+
+
+def check_not_finished(out: Path) -> None:
+    """Check that a shard does not begin in a folder whose run came to its end: the records of the others would be lost.
+
+    Args:
+        out: the folder.
+
+    Raises:
+        UnfinishedRun: where it does.
+    """
+    try:
+        run = json.loads((out / "records.json").read_text(encoding="utf-8"))["run"]
+        is_finished = bool(run["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if is_finished:
+        raise UnfinishedRun(
+            f"{out} holds a run that came to its end; a shard of a new one would replace its records: give another --out, or "
+            "remove records.json there to segment all images again"
+        )

@@ -1,0 +1,116 @@
+"""What came of an image of a run, and how its masks come to their final places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monai_tta.core.record import Case
+from monai_tta.pipeline.case_file import label_of
+from monai_tta.pipeline.image_segmenter import Segmented, failed
+from monai_tta.pipeline.output_folder import DiskFull, clear, older_masks, publish
+from monai_tta.pipeline.run_log import RunLog
+from monai_tta.pipeline.uncertainty_map import OLDER_MAP, has_older_map
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one image.
+
+    Args:
+        image: the file, or the folder of a DICOM series.
+        masks: where its masks are; empty when it failed.
+        case: its record; None when it failed.
+        error: why it failed; None when it did not.
+        earlier_run: whether an earlier run, which was stopped, segmented it.
+        number: its place among the images, from 0.
+        seconds: wall time from its turn on until it failed, in seconds; 0 where it did not, its record then knows.
+        name: what the image is called: in its masks' names, in its record and in messages.
+        notes: what a person should know of how it was read, in words.
+        uncertainty_map: where the map of its uncertainty is; None where there is none.
+    """
+
+    image: Path
+    masks: tuple[Path, ...] = ()
+    case: Case | None = None
+    error: str | None = None
+    earlier_run: bool = False
+    number: int = 0
+    seconds: float = 0.0
+    name: str = ""
+    notes: tuple[str, ...] = ()
+    uncertainty_map: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """What messages call the image, see `label_of`."""
+        return label_of(self.image, self.name)
+
+
+class Publisher:
+    """Moves the masks of one image after the other to their final places, and notes in the run log that they are there.
+
+    Args:
+        run_log: of the run.
+    """
+
+    def __init__(self, run_log: RunLog) -> None:
+        self._run_log = run_log
+        self._taken = {file for files in (*run_log.masks.values(), run_log.maps.values()) for file in files}
+
+    def finish(self, number: int, segmented: Segmented, partial: Path | None, input_check: str | None) -> Outcome:
+        """Publish what was written for an image, and empty the folder in which it was.
+
+        Args:
+            number: of the image.
+            segmented: what came of it.
+            partial: the folder; None where there is none.
+            input_check: what a check of its input found, for its record.
+
+        Raises:
+            DiskFull: when the disk is full or read-only, which no further image could change.
+        """
+        outcome = self._publish(number, segmented, partial, input_check)
+        if partial is not None:
+            clear(partial)
+        return outcome
+
+    def _publish(self, number: int, segmented: Segmented, partial: Path | None, input_check: str | None) -> Outcome:
+        log = self._run_log
+        if segmented.case is not None and partial is not None:
+            try:
+                files = publish(partial, log.out, self._taken, log.images)
+                uncertainty_map = None if segmented.uncertainty_map is None else log.out / segmented.uncertainty_map
+                masks = tuple(file for file in files if file != uncertainty_map)
+                is_older = uncertainty_map is None and has_older_map(masks[0].parent, log.names[number])
+                notes = (*segmented.notes, OLDER_MAP) if is_older else segmented.notes
+                case = replace(segmented.case, number=number, input_check=input_check)
+                log.done(number, case, masks, segmented.content, notes, uncertainty_map)
+                return earlier_outcome(log, number)
+            except Exception as error:  # whatever is wrong with one image must not end the run
+                segmented = failed(error, segmented.seconds)
+        if segmented.disk_full:
+            raise DiskFull(f"no room to write in {log.out}: {segmented.error}")
+        words = f"{segmented.error}{_words_on(older_masks(log.out, log.names[number], log.names, self._taken), log.out)}"
+        return Outcome(log.images[number], error=words, number=number, seconds=segmented.seconds, name=log.names[number])
+
+
+def earlier_outcome(run_log: RunLog, number: int) -> Outcome:
+    """What came of an image that the log knows to be done."""
+    return Outcome(
+        run_log.images[number],
+        run_log.masks[number],
+        run_log.cases[number],
+        earlier_run=number in run_log.of_earlier_run,
+        number=number,
+        name=run_log.names[number],
+        notes=run_log.notes[number],
+        uncertainty_map=run_log.maps.get(number),
+    )
+
+
+def _words_on(older: Sequence[Path], out: Path) -> str:
+    """A warning of masks that pass for those of an image that failed."""
+    names = ", ".join(str(mask.relative_to(out)) for mask in older[:3])
+    return f"; the mask of an earlier run is still there: {names}" if older else ""
