@@ -88,9 +88,13 @@ class TestMargin:
         assert margin == 1.75 and gains.min() >= 0 and gains.max() > 0  # at 1.75, 0.2 - 1.75 * 0.12 is below zero
 
     def test_it_does_not_count_on_small_expected_gains(self):
-        """Every tenth case expects a point and loses six; with these left alone from the start no margin would be needed."""
+        """A few cases expect a point and lose much; with these left alone from the start no margin would be needed.
+
+        The others are so sure that no error of the few, in their own spreads, would be a grave loss to them.
+        """
         cases = calibration_set(n=100, harm=0.1).cases
-        predictions = [(np.array([-1.0, 0.01 if is_harmed(case) else 0.2]), np.array([0.1, 0.008])) for case in cases]
+        expected = [(0.01, 0.008) if is_harmed(case) else (0.2, 0.002) for case in cases]
+        predictions = [(np.array([-1.0, gain]), np.array([0.1, spread])) for gain, spread in expected]
         margin, gains = choose_margin(cases, [predictions], 0.05)
         assert margin > 1 and gains.min() >= 0 and gains.max() > 0
 
