@@ -26,6 +26,7 @@ opens for details, and the page prints.
 """
 HELP_END = help_end("monai-tta report MASKS", "monai-tta report MASKS --accept 0.85 --file page.html", codes=(0, 2))
 DEFAULT_ACCEPT = 0.8
+PAGE = "report.html"  # the usual name
 
 
 def report(
@@ -37,20 +38,16 @@ def report(
     with report_errors():
         QualityOptions(accept=accept)
         document = read_records(masks)
-        written = write_report(document, file or masks / "report.html", accept)
-    print_line(f"written: {written}")
+        write_report(document, file or masks / PAGE, accept)
 
 
-def write_report(document: Mapping[str, Any], file: Path, accept: float | None) -> Path:
-    """Write the page.
+def write_report(document: Mapping[str, Any], file: Path, accept: float | None) -> None:
+    """Write the page, and say where.
 
     Args:
         document: what records.json holds.
         file: where to.
         accept: the Dice that a mask must have; None for .8 where the records know what masks are worth.
-
-    Returns:
-        the file.
     """
     from monai_tta.pipeline.output_folder import write_atomically
     from monai_tta.reporting.report_page import report_page
@@ -58,7 +55,7 @@ def write_report(document: Mapping[str, Any], file: Path, accept: float | None) 
     if accept is None and any(case.get("quality") for case in document["cases"]):
         accept = DEFAULT_ACCEPT
     write_atomically(file, report_page(document, accept))
-    return file
+    print_line(f"written: {file}")
 
 
 def read_records(masks: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from monai_tta.cli.run_options import (
     Method,
     Out,
     Reference,
+    Report,
     Reset,
     Restart,
     ShardOption,
@@ -119,6 +120,7 @@ def run_images(
     mirrors: Mirrors = None,
     shard: ShardOption = None,
     workers: Workers = 1,
+    report: Report = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
@@ -147,6 +149,7 @@ def run_images(
         uncertainty=maps,
         shard=share,
         workers=workers,
+        report=report,
     )
     with stop_in_order():
         with report_errors():

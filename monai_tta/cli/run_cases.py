@@ -16,6 +16,7 @@ from monai_tta.cli.case_options import say_skipped
 from monai_tta.cli.check import checked_inputs, say_unusual
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.progress import show_progress
+from monai_tta.cli.report import PAGE, read_records, write_report
 from monai_tta.cli.run_facts import RunRequest
 from monai_tta.cli.run_report import (
     describe_outcome,
@@ -69,6 +70,8 @@ def run_cases(request: RunRequest, given: list[Path]) -> int:
             records = Records(request.out, run.facts, len(found.images))
             _take_turns(request, run, log, records, outcomes)
             state = write_records(log, records, ended=True)
+            if request.report and state.finished:
+                write_report(read_records(request.out), request.out / PAGE, request.quality.accept)
             return _report(request, run, log, state, outcomes, found)
     except KeyboardInterrupt:
         report_interrupt(log, records, outcomes)

@@ -55,6 +55,7 @@ class RunRequest:
     uncertainty: UncertaintyOptions = UncertaintyOptions()
     shard: Shard = WHOLE
     workers: int = 1
+    report: bool = False
 
 
 def facts_of(
@@ -119,8 +120,8 @@ def command_on_record(
     """The command line with the options that differ from their defaults.
 
     Paths may name a patient: the images are IMAGES, the folder for masks is OUT, other files go by their last name.
-    ``--restart``, ``--shard`` and ``--workers`` change no answer and are left out: a resumed or shared run has the command of any
-    other.
+    ``--restart``, ``--shard``, ``--workers`` and ``--report`` change no answer and are left out: a resumed or shared run has the
+    command of any other.
 
     Args:
         bundle: the bundle's folder.

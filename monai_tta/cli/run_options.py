@@ -42,6 +42,7 @@ MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
+Report = Annotated[bool, typer.Option("--report", help="write report.html at the end, see `monai-tta report`")]
 ShardOption = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="segment one of N shares of the images; each by a process of its own, anywhere"),

@@ -2,6 +2,8 @@
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
@@ -23,6 +25,18 @@ def test_the_page_is_written_beside_the_records(tmp_path):
     assert "For a Dice of 0.8 or more" in page and str(tmp_path) not in page
     assert report(tmp_path, "--accept", "0.95", "--file", tmp_path / "other.html").exit_code == 0
     assert "For a Dice of 0.95 or more: 0 of 6 masks (0 %)" in (tmp_path / "other.html").read_text(encoding="utf-8")
+
+
+def test_a_run_writes_it_at_its_end_and_records_stay_as_without(bundle_copy, tmp_path):
+    image = np.random.default_rng(0).normal(100, 20, (34, 34, 34)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "b.nii.gz").write_bytes(b"none")
+    words = ["run", str(bundle_copy), str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz"), "--method", "source", "--no-check"]
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "masks"), "--report"])
+    assert result.exit_code == 3, result.output
+    page = (tmp_path / "masks" / "report.html").read_text(encoding="utf-8")
+    assert "1 of 2 images (50 %) failed" in page and "worth is not known" in page and str(tmp_path) not in page
+    assert "--report" not in (tmp_path / "masks" / "records.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
