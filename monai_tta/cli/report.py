@@ -10,16 +10,18 @@ import typer
 
 from monai_tta.cli.console import print_line, report_errors
 from monai_tta.cli.options import help_end
+from monai_tta.cli.progress import show_progress
 from monai_tta.cli.quality_options import Accept, QualityOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 HELP = """Write one page that says which masks of a run can be used.
 
 It reads records.json in the folder of masks, and nothing else: no images,
 no masks. The page needs no other file and no net. It names cases as the
-records do; after `run --anonymous` it names none.
+records do; after `run --anonymous` it names none. With --pictures it also
+shows slices of the images with their masks, and then holds pixels.
 
 The verdict comes first. The table can be sorted and filtered, each case
 opens for details, and the page prints.
@@ -33,29 +35,73 @@ def report(
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`")],
     accept: Accept = None,
     file: Annotated[Path | None, typer.Option(help="the page; MASKS/report.html if not given")] = None,
+    pictures: Annotated[
+        list[Path],
+        typer.Option(help="the images, as they were given to `run`: slices of them go into the page; may be given several times"),
+    ] = [],  # noqa: B006
 ) -> None:
     """Write one page that says which masks of a run can be used."""
     with report_errors():
         QualityOptions(accept=accept)
         document = read_records(masks)
-        write_report(document, file or masks / PAGE, accept)
+        drawn = draw_pictures(document, masks, pictures) if pictures else {}
+        write_report(document, file or masks / PAGE, accept, drawn)
 
 
-def write_report(document: Mapping[str, Any], file: Path, accept: float | None) -> None:
+def write_report(
+    document: Mapping[str, Any], file: Path, accept: float | None, pictures: Mapping[int, Sequence[tuple[str, bytes]]] = {}
+) -> None:
     """Write the page, and say where.
 
     Args:
         document: what records.json holds.
         file: where to.
         accept: the Dice that a mask must have; None for .8 where the records know what masks are worth.
+        pictures: by the number of a case, captions and PNGs.
     """
     from monai_tta.pipeline.output_folder import write_atomically
     from monai_tta.reporting.report_page import report_page
 
     if accept is None and any(case.get("quality") for case in document["cases"]):
         accept = DEFAULT_ACCEPT
-    write_atomically(file, report_page(document, accept))
+    write_atomically(file, report_page(document, accept, pictures))
     print_line(f"written: {file}")
+
+
+def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Path]) -> dict[int, list[tuple[str, bytes]]]:
+    """Slices of the images with the outlines of their masks, by the number of a case. What cannot be drawn is said.
+
+    Args:
+        document: what records.json holds.
+        masks: the folder of the masks.
+        images: files and folders, as they were given to the run.
+
+    Raises:
+        ValueError: for records without names, or images of which none is in them.
+    """
+    from monai_tta.pipeline.describe_error import describe_error
+    from monai_tta.pipeline.image_names import named_images
+    from monai_tta.pipeline.mask_pictures import mask_pictures
+
+    if document["run"]["anonymous"]:
+        raise ValueError("anonymous records name no masks, so no image can be found for one; leave out --pictures")
+    found = named_images(images, masks)
+    place = dict(zip(found.names, found.images, strict=True))
+    drawn = {}
+    todo = [case for case in document["cases"] if case["masks"]]
+    with show_progress("drawing", len(todo), "cases") as progress:
+        for case in todo:
+            name = case["name"]
+            try:
+                if name not in place:
+                    raise ValueError("no image of this name was given")
+                drawn[case["number"]] = mask_pictures(place[name], [masks / mask for mask in case["masks"]])
+                progress.advance(f"{name} drawn")
+            except Exception as error:  # whatever is wrong with one picture, the page is there
+                progress.advance(f"{name}: no picture: {describe_error(error)}")
+    if todo and not drawn:
+        raise ValueError("not one case could be drawn: give --pictures the images as they were given to `monai-tta run`")
+    return drawn
 
 
 def read_records(masks: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def stream(
         plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
         out.mkdir(parents=True, exist_ok=True)
         with (
-            show_progress("following the streams of", len(names), "contenders") as progress,
+            show_progress("following", len(names), "contenders") as progress,
             (out / "rows.jsonl").open("w", encoding="utf-8") as file,
         ):
             choices = {"budget": budget or None, "precision": precision}

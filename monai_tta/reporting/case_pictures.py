@@ -1,7 +1,8 @@
-"""Draws an example case: the image, then the label with the unadapted answer, then the label with the adapted answer."""
+"""Draws cases: an example case with its label and answers side by side, and slices of an image with the outlines of its mask."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import binary_erosion
 LABEL = (240, 228, 66)  # these colours are told apart by colour-blind readers, too; tables.html names the same
 UNADAPTED = (255, 143, 208)
 ADAPTED = (61, 220, 151)
+STRUCTURES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167))  # Okabe and Ito 2008
 SIZE = 300  # pixels of a panel's longer side
 GAP = 6
 STRIP = 22  # pixels above the panels for their titles
@@ -36,20 +38,45 @@ def draw_case(
         pixel: height and width of a pixel, in one unit; the picture keeps their ratio.
     """
     box = _box(np.any(np.concatenate([label, unadapted, adapted]), axis=0, keepdims=True)[0], pixel)
-    height = (box[0].stop - box[0].start) * pixel[0]
-    width = (box[1].stop - box[1].start) * pixel[1]
-    scale = SIZE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = _grey(image[box])
-    background = Image.fromarray(grey if grey.ndim == 3 else np.stack([grey] * 3, -1)).resize(size, Image.Resampling.BICUBIC)
+    background = _background(image, box, pixel)
     truth = [(mask[box], LABEL) for mask in label]
     panels = [
         ("image", background),
         ("label and unadapted", _outlined(background, [*truth, *((mask[box], UNADAPTED) for mask in unadapted)])),
         ("label and adapted", _outlined(background, [*truth, *((mask[box], ADAPTED) for mask in adapted)])),
     ]
-    step = max(size[0], SIZE // 2) + GAP  # a narrow panel leaves room for its title
-    sheet = Image.new("RGB", (step * len(panels) - GAP, size[1] + STRIP), "white")
+    return _sheet(panels)
+
+
+def draw_slice(image: NDArray[np.floating], mask: NDArray[np.bool_], pixel: tuple[float, float] = (1.0, 1.0)) -> bytes:
+    """A slice, and beside it the same with the outlines of its mask, cut to the mask, as a PNG's content.
+
+    Args:
+        image: ``(rows, columns)``, or ``(rows, columns, 3)`` for a photograph, as for `draw_case`.
+        mask: ``(structures, rows, columns)``; the colours of `STRUCTURES` in their order, from the first again after the last.
+        pixel: height and width of a pixel, in one unit.
+    """
+    box = _box(np.asarray(mask.any(0)), pixel)
+    background = _background(image, box, pixel)
+    outlines = [(one[box], STRUCTURES[number % len(STRUCTURES)]) for number, one in enumerate(mask)]
+    return _sheet([("image", background), ("mask", _outlined(background, outlines))])
+
+
+def _background(image: NDArray[np.floating], box: tuple[slice, slice], pixel: tuple[float, float]) -> Image.Image:
+    """The part of a slice in a box, in grey or colours, at the right aspect."""
+    height = (box[0].stop - box[0].start) * pixel[0]
+    width = (box[1].stop - box[1].start) * pixel[1]
+    scale = SIZE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = _grey(image[box])
+    return Image.fromarray(grey if grey.ndim == 3 else np.stack([grey] * 3, -1)).resize(size, Image.Resampling.BICUBIC)
+
+
+def _sheet(panels: Sequence[tuple[str, Image.Image]]) -> bytes:
+    """Panels of one size side by side, each under its title, as a PNG's content."""
+    width, height = panels[0][1].size
+    step = max(width, SIZE // 2) + GAP  # a narrow panel leaves room for its title
+    sheet = Image.new("RGB", (step * len(panels) - GAP, height + STRIP), "white")
     for number, (title, panel) in enumerate(panels):
         sheet.paste(panel, (number * step, STRIP))
         ImageDraw.Draw(sheet).text((number * step, 2), title, fill="black", font=ImageFont.load_default(14))

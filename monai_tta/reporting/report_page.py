@@ -93,12 +93,12 @@ def verdict(cases: Sequence[ReportCase], run: Mapping[str, Any], accept: float |
             f"looked at, {count[REFUSE]} should not be used."
         )
     else:
-        said.append("What the masks are worth is not known: look at each. `monai-tta calibrate` makes what is needed to know it.")
+        said.append(
+            "What the masks are worth is not known: look at each. The command monai-tta calibrate makes what is needed to know it."
+        )
     if count[CHECK]:
         said.append(f"{counted(count[CHECK], total, 'images')} do not look like the images that the network was made for.")
-    said.append(
-        f"{counted(run['adapted'], total, 'answers')} are adapted to their image, {run['unadapted']} are the network's own."
-    )
+    said.append(f"{counted(run['adapted'], total, 'answers')} are adapted to their image; the other masks are the network's own.")
     return said
 
 

@@ -1,0 +1,102 @@
+"""Pictures of masks show a patient the same way however the file's axes lie."""
+
+from io import BytesIO
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_tta.pipeline.mask_pictures import mask_pictures
+from monai_tta.reporting.case_pictures import SIZE, STRIP, STRUCTURES
+
+
+def volume():
+    """In RAS: two structures right of and in front of the middle, a bright point at the head side of them."""
+    image, mask = np.zeros((24, 26, 20), np.float32), np.zeros((24, 26, 20), np.uint8)
+    mask[12:18, 8:14, 6:12], mask[12:18, 14:20, 6:12] = 1, 2
+    image[mask > 0], image[12:18, 8:20, 11] = 1, 2
+    return image, mask
+
+
+def write(folder, image, mask, axes="RAS", spacing=(1.0, 1.0, 1.0)):
+    folder.mkdir()
+    files = []
+    for name, values in (("image", image), ("mask", mask)):
+        one = nib.Nifti1Image(values, np.diag([*spacing, 1.0]))
+        turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
+        files.append(folder / f"{name}.nii.gz")
+        nib.save(one.as_reoriented(turn), files[-1])
+    return files
+
+
+def pixels(png):
+    return np.asarray(Image.open(BytesIO(png)))[STRIP:]
+
+
+@pytest.mark.parametrize("axes", ["LPS", "SRA", "PIL"])
+def test_a_patient_looks_the_same_whatever_the_files_axes(tmp_path, axes):
+    image, mask = volume()
+    expected = mask_pictures(*_as_args(write(tmp_path / "ras", image, mask)))
+    found = mask_pictures(*_as_args(write(tmp_path / axes, image, mask, axes)))
+    assert [caption for caption, _ in expected] == ["axial", "coronal", "sagittal"] and found == expected
+
+
+def _as_args(files):
+    return files[0], [files[1]]
+
+
+def first_panel(png, wide, high):
+    """The image's panel of a picture that shows so many voxels."""
+    return pixels(png)[:, : round(SIZE * wide / max(wide, high)), 0].astype(float)
+
+
+@pytest.mark.parametrize(
+    ("axis", "plane", "brighter"), [(0, "axial", "left"), (1, "axial", "up"), (2, "coronal", "up"), (1, "sagittal", "left")]
+)
+def test_right_and_front_are_left_head_is_up(tmp_path, axis, plane, brighter):
+    """What is bright in the file's right, front or head half."""
+    mask = np.zeros((24, 24, 24), np.uint8)
+    mask[8:16, 8:16, 8:16] = 1
+    image = np.broadcast_to(np.arange(24.0)[tuple(slice(None) if k == axis else None for k in range(3))], mask.shape)
+    drawn = dict(mask_pictures(*_as_args(write(tmp_path / "a", image.astype(np.float32), mask))))
+    panel = first_panel(drawn[plane], 12, 12)
+    half = SIZE // 2
+    first, second = (panel[:half], panel[half:]) if brighter == "up" else (panel[:, :half], panel[:, half:])
+    assert first.mean() > second.mean() + 50
+
+
+def test_structures_have_their_colours_and_voxels_their_aspect(tmp_path):
+    image, mask = volume()
+    drawn = dict(mask_pictures(*_as_args(write(tmp_path / "a", image, mask, spacing=(1.0, 1.0, 4.0)))))
+    colours = {tuple(colour) for colour in pixels(drawn["axial"]).reshape(-1, 3)}
+    assert {STRUCTURES[0], STRUCTURES[1]} <= colours and STRUCTURES[2] not in colours
+    height, width = pixels(drawn["coronal"]).shape[:2]
+    assert height == SIZE and width < 2 * SIZE, "slices four times as far apart make a high picture"
+
+
+def test_an_empty_mask_shows_the_whole_image(tmp_path):
+    image, mask = volume()
+    drawn = mask_pictures(*_as_args(write(tmp_path / "a", image, 0 * mask)))
+    assert len(drawn) == 3 and pixels(drawn[0][1]).shape[0] == SIZE
+
+
+def test_a_photograph_is_drawn_as_it_is_shown(tmp_path):
+    shown = np.zeros((30, 50, 3), np.uint8)
+    shown[5:15, 10:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    Image.fromarray(np.rot90(shown)).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray((255 * (shown[..., 0] > 0)).astype(np.uint8)).save(tmp_path / "m.png")
+    ((caption, png),) = mask_pictures(tmp_path / "a.png", [tmp_path / "m.png"])
+    left = pixels(png)[:, :SIZE]
+    assert caption == "photograph" and left.mean() > 60
+
+
+@pytest.mark.parametrize("case", ["several", "grid"])
+def test_what_cannot_be_drawn_is_said(tmp_path, case):
+    image, mask = volume()
+    file, found = write(tmp_path / "a", image, mask)
+    _, other = write(tmp_path / "b", image[:-2], mask[:-2])
+    with pytest.raises(ValueError, match="2 masks" if case == "several" else "on its grid"):
+        mask_pictures(file, [found, other] if case == "several" else [other])
