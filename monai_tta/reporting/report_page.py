@@ -94,7 +94,7 @@ def verdict(cases: Sequence[ReportCase], run: Mapping[str, Any], accept: float |
         )
     else:
         said.append(
-            "What the masks are worth is not known: look at each. The command monai-tta calibrate makes what is needed to know it."
+            "What the masks are worth is not known: look at each. The command monai-tta calibrate makes what it takes to know."
         )
     if count[CHECK]:
         said.append(f"{counted(count[CHECK], total, 'images')} do not look like the images that the network was made for.")
