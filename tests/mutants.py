@@ -81,7 +81,7 @@ MUTANTS = {
     "an interval of one side": ("quality/conformal.py", "alpha = 1 - rate", "alpha = 2 * (1 - rate)"),
     "the truth looked up before it is predicted": ("preparation/fit_quality.py", "fit_point(rows.where(~inside))(rows.table[inside])", "fit_point(rows.where(inside))(rows.table[inside])"),
     "quality of another network": ("inference/predict_quality.py", "network_digest(source) != self.predictor.network", "False"),
-    "masks used by their expected Dice": ("pipeline/triage.py", "USE if worst.low >= accept", "USE if worst.dice >= accept"),
+    "masks used by the upper end of their interval": ("reporting/masks_to_use.py", "USE if intervals[worst][0] >= accept", "USE if intervals[worst][1] >= accept"),
     "DLTTA's temperature on both answers": ("methods/dltta.py", "logits[nearest].mean(1).log_softmax(-1)", "(logits[nearest].mean(1) / TEMPERATURE).log_softmax(-1)"),
     "DLTTA at the base rate": ("methods/dltta.py", "shadow.step_along(gradient, discrepancy)", "shadow.step_along(gradient)"),
     "SicTTA's least alike cases": ("methods/sictta.py", "key=lambda n: -cosines[n]", "key=lambda n: cosines[n]"),

@@ -11,7 +11,7 @@ from monai_tta.core.errors import CannotAdapt
 
 
 @dataclass(frozen=True)
-class Orientation:
+class AxesOrder:
     """An order of the spatial axes.
 
     Args:
@@ -19,8 +19,8 @@ class Orientation:
 
     >>> import torch
     >>> x = torch.arange(8.0).reshape(1, 1, 2, 2, 2)
-    >>> turned = Orientation(1).apply(x)
-    >>> bool((Orientation(1).undo(turned) == x).all()), turned[0, 0, 0, 1].tolist()
+    >>> turned = AxesOrder(1).apply(x)
+    >>> bool((AxesOrder(1).undo(turned) == x).all()), turned[0, 0, 0, 1].tolist()
     (True, [2.0, 6.0])
     """
 
@@ -43,7 +43,7 @@ class Orientation:
         return x.permute(0, 1, *(2 + (axis - self.first) % (x.ndim - 2) for axis in range(x.ndim - 2)))
 
 
-def orientations_of(shape: Sequence[int]) -> list[Orientation]:
+def orientations_of(shape: Sequence[int]) -> list[AxesOrder]:
     """The orientations of windows of this spatial shape, their own first: three for a cube, two for a square.
 
     Args:
@@ -57,4 +57,4 @@ def orientations_of(shape: Sequence[int]) -> list[Orientation]:
             f"windows of {' x '.join(map(str, shape))} voxels look otherwise from each axis; orientations need windows of equal "
             "sides, and voxels of equal spacing"
         )
-    return [Orientation(first) for first in range(len(shape))]
+    return [AxesOrder(first) for first in range(len(shape))]

@@ -15,7 +15,7 @@ from monai_tta.core.gradients import length
 from monai_tta.core.method import Descent, Loss
 from monai_tta.core.objectives import class_log_probabilities, dice_and_cross_entropy, largest_entropy
 from monai_tta.core.optimizers import SGD, OptimizerSpec
-from monai_tta.core.orientations import Orientation, orientations_of
+from monai_tta.core.orientations import AxesOrder, orientations_of
 from monai_tta.core.record import Step
 from monai_tta.core.selection import Everything, Selection
 from monai_tta.core.shadow import Shadow
@@ -102,7 +102,7 @@ class MuVi(Descent):
         return Step(losses={"loss": value}, lr=self.optimizer.lr)
 
     @torch.no_grad()
-    def _pseudo_labels(self, shadow: Shadow, windows: Tensor, orientations: list[Orientation]) -> Tensor:
+    def _pseudo_labels(self, shadow: Shadow, windows: Tensor, orientations: list[AxesOrder]) -> Tensor:
         """Class numbers ``(N, Q, *spatial)``: what the source's weights surely call foreground in any orientation, else 0."""
         best: Tensor | None = None
         with shadow.holding(shadow.start):
@@ -124,7 +124,7 @@ def _is_largest(log_p: Tensor) -> Tensor:
     return log_p == log_p.amax(2, keepdim=True)
 
 
-def _seen(shadow: Shadow, orientation: Orientation, windows: Tensor) -> tuple[Tensor, Tensor]:
+def _seen(shadow: Shadow, orientation: AxesOrder, windows: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities ``(N, Q, C, *spatial)`` and deepest features of windows in an orientation, brought back from it."""
     logits, features = logits_and_deepest(shadow, orientation.apply(windows))
     return class_log_probabilities(orientation.undo(logits), shadow.head), orientation.undo(features)

@@ -57,7 +57,9 @@ def test_a_stream_with_a_usual_learning_rate_does_not_restart(row):
     method = changed(ROWS[row], optimizer=Adam(lr=1e-3))
     cases, _, shadow = stream(method, collapse=Collapse())
     assert not any(case.restarted for case in cases)
-    if row not in NEEDS_RUNNING_STATS:  # their prompts start anew with each image
+    if row == "DLTTA":  # its rate falls where cases are answered alike, as these are
+        assert cases[-1].weight_distance > cases[0].weight_distance
+    elif row not in NEEDS_RUNNING_STATS:  # their prompts start anew with each image
         assert cases[-1].weight_distance > 2 * cases[0].weight_distance
     assert shadow.suspicious_cases == 0
 

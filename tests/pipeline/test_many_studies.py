@@ -288,6 +288,6 @@ def test_workers_write_what_one_process_writes_and_one_that_dies_costs_one_image
 
 
 def test_shards_that_are_killed_and_resumed_write_what_one_process_writes():
-    words = [sys.executable, "-m", "tests.attack.many", "--cases", "12", "--kills", "1", "--life", "4", "--only", "shards"]
+    words = [sys.executable, "-m", "tests.attack.many", "--cases", "12", "--kills", "1", "--life", "0.1", "--only", "shards"]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0 and "| 1 | 0 | 0 |" in done.stdout, done.stdout[-3000:] + done.stderr[-2000:]
