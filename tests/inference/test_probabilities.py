@@ -57,6 +57,7 @@ def test_a_network_that_ends_in_probabilities_adapts_as_its_logits_do(dims, head
         (lambda self, x: self.net(x).log_softmax(1).exp(), "probabilities", "softmax"),
         (lambda self, x: self.net(x).log_softmax(1), "logits", "softmax"),
         (lambda self, x: self.net(x) * self.net(x).sigmoid(), "logits", "softmax"),  # a gate is no end
+        (lambda self, x: (self.net(x) / 100).square() * self.net(x).sigmoid(), "logits", "softmax"),  # nor one in [0, 1]
         (lambda self, x: 3 * self.net(x).sigmoid() - 1, "logits", "softmax"),  # no longer in [0, 1]
         (lambda self, x: 0.5 + 1e-3 * self.net(x).clamp(-9, 9), "logits", "softmax"),  # in [0, 1] by chance
         (lambda self, x: {"aux": self.net(x), "out": self.net(x).softmax(1)}, "probabilities", "softmax"),
