@@ -33,17 +33,24 @@ mutants: .venv/ready
 packages: .venv/ready
 	$(BIN)/python -m tests.packages
 
-# Other people's programs, in an environment of their own: some of them need older packages than ours.
-.venv-programs/ready: setup.cfg pyproject.toml
-	$(PYTHON) -m venv .venv-programs
-	.venv-programs/bin/python -m pip install --quiet --upgrade pip
-	.venv-programs/bin/python -m pip install --quiet "torch==2.13.0"
-	.venv-programs/bin/python -m pip install --quiet -e ".[demo,dev,nnunet,label]" torchio lightning
-	touch .venv-programs/ready
+# Other people's programs, in environments of their own, because MONAI Label needs older packages than the rest. Which torch these
+# get is for pip to say: both need a torchvision that fits it.
+.venv-nnunet/ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-nnunet
+	.venv-nnunet/bin/python -m pip install --quiet --upgrade pip
+	.venv-nnunet/bin/python -m pip install --quiet -e ".[demo,dev,nnunet]" torchio lightning
+	touch .venv-nnunet/ready
 
-programs: .venv-programs/ready
-	.venv-programs/bin/python -m pytest -q -n 2 tests/apps tests/pipeline/test_nnunet_files.py tests/pipeline/test_nnunet_folder.py \
-	  tests/evaluation/test_nnunet_labelled.py
+.venv-label/ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-label
+	.venv-label/bin/python -m pip install --quiet --upgrade pip
+	.venv-label/bin/python -m pip install --quiet -e ".[demo,label]" pytest
+	touch .venv-label/ready
+
+programs: .venv-nnunet/ready .venv-label/ready
+	.venv-nnunet/bin/python -m pytest -q -n 2 tests/apps/test_programs.py tests/pipeline/test_nnunet_files.py \
+	  tests/pipeline/test_nnunet_folder.py tests/evaluation/test_nnunet_labelled.py
+	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py
 
 docs: .venv/ready
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
@@ -54,4 +61,4 @@ docs: .venv/ready
 check-all: test slow attack mutants packages programs docs demo
 
 clean:
-	rm -rf .venv .venv-programs demo docs/_build
+	rm -rf .venv .venv-nnunet .venv-label demo docs/_build
