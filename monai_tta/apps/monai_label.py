@@ -21,10 +21,9 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import reasons_on_record_alone
 from monai_tta.methods import Source
-from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.bundle_config import NO_CHANGES
-from monai_tta.pipeline.bundle_predictor import check_predictor_config, find_quality, safe_method
-from monai_tta.pipeline.checkpoint import checkpoint_name
+from monai_tta.pipeline.bundle_predictor import find_quality
+from monai_tta.pipeline.load_to_adapt import load_to_adapt
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.method_by_name import named_method
 from monai_tta.pipeline.outcome import Outcome
@@ -63,24 +62,21 @@ class AdaptiveInferTask(InferTask):
         seed: int = 0,
     ) -> None:
         root = find_bundle(Path(bundle), nnunet=True)
-        name = checkpoint_name(root, checkpoint, NO_CHANGES)
+        named = None if method is None else named_method(method)
+        told: list[str] = []
+        self.bundle, self.method, name = load_to_adapt(root, checkpoint, device, NO_CHANGES, named, told.append)
         weights = weights_file(root, name)
-        self.bundle = load_bundle(root, name, device)
-        safe, self.why = safe_method(self.bundle.network, weights, self.bundle.can_calibrate)
-        self.method: AdaptationMethod = (safe if method is None else named_method(method)).for_checkpoint(weights)
-        check_predictor_config(weights, self.method, root, NO_CHANGES)
         can_calibrate = self.bundle.can_calibrate
         self.quality, self.no_quality = find_quality(self.bundle.network, weights, root, NO_CHANGES, None, can_calibrate)
         self.names = LabelNames.of_metadata(self.bundle.metadata())
         self.seed = seed
         self._lock = Lock()
-        named = {label: value for value, label in self.names.channels.items() if value > 0}
-        chosen = self.why if method is None else self.method.record_name
+        chosen = [] if named is None else [f"method: {self.method.record_name}"]
         super().__init__(
             type=InferType.SEGMENTATION,
-            labels=named,
+            labels={label: value for value, label in self.names.channels.items() if value > 0},
             dimension=3,
-            description=f"{root.name}, adapted to each image. Method: {chosen}",
+            description="; ".join([f"{root.name}, adapted to each image", *told, *chosen]),
             config={"adapt": True},
         )
 

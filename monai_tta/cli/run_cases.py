@@ -26,7 +26,7 @@ from monai_tta.cli.run_report import (
     report_shards,
     report_triage,
 )
-from monai_tta.cli.run_source import RunSource, load_run_source, load_worker_source
+from monai_tta.cli.run_source import RunSource, load_to_run, load_worker_source, run_source
 
 if TYPE_CHECKING:
     from monai_tta.pipeline.check_input import CheckedInput
@@ -63,9 +63,10 @@ def run_cases(request: RunRequest, given: list[Path]) -> int:
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.shard_records import write_records
 
-            run = load_run_source(request)
+            loaded = load_to_run(request)
             found = named_images(request.images, request.out)
             check_output_folder(request.out, [*given, *found.images])
+            run = run_source(request, loaded)
             log = RunLog(request.out, found.images, run.settings, names=found.names, restart=request.restart, shard=request.shard)
             records = Records(request.out, run.facts, len(found.images))
             _take_turns(request, run, log, records, outcomes)

@@ -4,23 +4,48 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tta.cli.check import input_checks
-from monai_tta.cli.console import console
+from monai_tta.cli.console import console, say
 from monai_tta.cli.guard_option import parse_guards
-from monai_tta.cli.load_to_adapt import load_to_adapt
 from monai_tta.cli.options import parse_changes
 from monai_tta.cli.quality_options import load_quality
 from monai_tta.cli.run_facts import RunRequest, facts_of
 from monai_tta.cli.uncertainty_options import views_for_maps
+from monai_tta.pipeline.load_to_adapt import load_to_adapt
 from monai_tta.pipeline.method_by_name import named_method
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
+    from monai_tta.core.method import AdaptationMethod
+    from monai_tta.pipeline.bundle import SourceBundle
+    from monai_tta.pipeline.config_changes import ConfigChanges
     from monai_tta.pipeline.records import RunFacts
     from monai_tta.pipeline.segment_workers import WorkerSource
     from monai_tta.quality.quality_predictor import QualityPredictor
+
+
+@dataclass(frozen=True)
+class LoadedToRun:
+    """What of a run was loaded before its images were looked for.
+
+    Args:
+        root: the folder of the bundle, or of the nnU-Net.
+        bundle: loaded.
+        method: how to adapt.
+        checkpoint: the name of its weights.
+        changes: what is laid over the bundle's config.
+        options: keyword arguments of `AdaptiveInferer`.
+    """
+
+    root: Path
+    bundle: SourceBundle
+    method: AdaptationMethod
+    checkpoint: str
+    changes: ConfigChanges
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,11 +65,30 @@ class RunSource:
     predictor: QualityPredictor | None
 
 
-def load_run_source(request: RunRequest) -> RunSource:
-    """Load what a run segments with, and say what the user did not choose.
+def load_to_run(request: RunRequest) -> LoadedToRun:
+    """Load the bundle of a run and its method, and say which the user did not choose.
 
     Args:
         request: what was asked for.
+
+    Raises:
+        ValueError: for what cannot be used, or does not fit together.
+    """
+    root = find_bundle(request.bundle, nnunet=True)
+    options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
+    options["uncertainty"] = views_for_maps(root, request.uncertainty)
+    named = None if request.method is None else named_method(request.method, request.choices)
+    changes = parse_changes(*request.changes)
+    bundle, method, checkpoint = load_to_adapt(root, request.checkpoint, _device(request), changes, named, say)
+    return LoadedToRun(root, bundle, method, checkpoint, changes, options)
+
+
+def run_source(request: RunRequest, loaded: LoadedToRun) -> RunSource:
+    """What a run segments with; says what is not known of the source.
+
+    Args:
+        request: what was asked for.
+        loaded: of the same request.
 
     Raises:
         ValueError: for what cannot be used, or does not fit together.
@@ -53,20 +97,15 @@ def load_run_source(request: RunRequest) -> RunSource:
     from monai_tta.pipeline.segment_workers import WorkerSource
     from monai_tta.pipeline.source_files import weights_file
 
-    bundle = find_bundle(request.bundle, nnunet=True)
-    options = {**request.options, "guard": parse_guards(request.guards, request.reference)}
-    options["uncertainty"] = views_for_maps(bundle, request.uncertainty)
-    named = None if request.method is None else named_method(request.method, request.choices)
-    changes = parse_changes(*request.changes)
-    source, method, checkpoint = load_to_adapt(bundle, request.checkpoint, _device(request), changes, named)
-    settings = settings_of(bundle, checkpoint, method, options) | changes.settings(bundle)
-    weights = weights_file(bundle, checkpoint)
-    checks, depends = input_checks(source, weights, request.checks)
-    predictor, depends_too = load_quality(source, bundle, weights, changes, request.quality)
+    root, bundle, method, changes = loaded.root, loaded.bundle, loaded.method, loaded.changes
+    weights = weights_file(root, loaded.checkpoint)
+    settings = settings_of(root, loaded.checkpoint, method, loaded.options) | changes.settings(root)
+    checks, depends = input_checks(bundle, weights, request.checks)
+    predictor, depends_too = load_quality(bundle, root, weights, changes, request.quality)
     settings |= {**depends, **depends_too}
-    options["quality"] = predictor
-    facts = facts_of(request, changes, source, method, checkpoint, settings)
-    return RunSource(WorkerSource(source, method, options, checks), settings, facts, predictor)
+    facts = facts_of(request, changes, bundle, method, loaded.checkpoint, settings)
+    options = {**loaded.options, "quality": predictor}
+    return RunSource(WorkerSource(bundle, method, options, checks), settings, facts, predictor)
 
 
 def load_worker_source(request: RunRequest) -> WorkerSource:
@@ -76,7 +115,7 @@ def load_worker_source(request: RunRequest) -> WorkerSource:
         request: what was asked for.
     """
     console.quiet = True
-    return load_run_source(request).source
+    return run_source(request, load_to_run(request)).source
 
 
 def _device(request: RunRequest) -> str | None:

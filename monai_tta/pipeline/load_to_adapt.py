@@ -1,11 +1,11 @@
-"""Load the bundle that a command adapts, with the method that suits its checkpoint, and say what was chosen."""
+"""Load the bundle that is to be adapted, with the method that suits its checkpoint, and tell what was chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monai_tta.cli.console import say
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 
@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 def load_to_adapt(
-    root: Path, checkpoint: str | None, device: str | None, changes: ConfigChanges, named: AdaptationMethod | None
+    root: Path,
+    checkpoint: str | None,
+    device: str | None,
+    changes: ConfigChanges,
+    named: AdaptationMethod | None,
+    tell: Callable[[str], None],
 ) -> tuple[SourceBundle, AdaptationMethod, str]:
     """Load a bundle or an nnU-Net, and complete the method with what belongs to the checkpoint.
 
-    What the user did not choose is said.
+    What the user did not choose is told.
 
     Args:
         root: the bundle's folder, or the nnU-Net's.
@@ -27,6 +32,7 @@ def load_to_adapt(
         device: where the network computes; None for where the bundle puts it.
         changes: what is laid over the bundle's config.
         named: the method; None for the safe one.
+        tell: what is done with what is told, a line each.
 
     Returns:
         the bundle, the method, and the checkpoint's name.
@@ -41,14 +47,14 @@ def load_to_adapt(
 
     name = checkpoint_name(root, checkpoint, changes)
     if checkpoint is None and name != USUAL and not is_nnunet_folder(root):
-        say(f"checkpoint: {name}, which the bundle's config names")
+        tell(f"checkpoint: {name}, which the bundle's config names")
     source = bundles.load_bundle(root, name, device, changes)
     if source.about:
-        say(source.about)
+        tell(source.about)
     weights = weights_file(root, name)
     if named is None:
         named, which_and_why = safe_method(source.network, weights, source.can_calibrate)
-        say(f"method: {which_and_why}")
+        tell(f"method: {which_and_why}")
     method = named.for_checkpoint(weights)
     check_predictor_config(weights, method, root, changes)
     return source, method, name
