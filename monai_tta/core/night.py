@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.network_copy import copy_sharing_parameters
+from monai_tta.core.norm_uses import joint
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import Head, cross_entropy
 from monai_tta.core.optimizers import Adam, OptimizerSpec
@@ -152,9 +153,7 @@ def move_statistics(network: nn.Module, day: Sequence[Tensor], head: Head, share
     for name, pairs in found.items():
         if not pairs:  # behind a global pooling there is nothing to pool
             continue
-        means, variances = (torch.stack(some) for some in zip(*pairs, strict=True))
-        of_day = {"running_mean": means.mean(0), "running_var": variances.mean(0) + means.var(0, correction=0)}
-        for key, day_value in of_day.items():
+        for key, day_value in zip(("running_mean", "running_var"), joint(pairs), strict=True):
             norm = network.get_submodule(name)
             old = getattr(norm, key)
             new = (1 - share) * old + share * day_value.to(old.dtype)

@@ -5,6 +5,8 @@ What the layer is given differs from place to place, so each use has pooled stat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -77,14 +79,23 @@ class CountsUses:
         found = [statistics for statistics in self.pooled if statistics is not None]
         if not found:
             return None
-        means, variances = (torch.stack(parts) for parts in zip(*found, strict=True))
-        return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+        return joint(found)
 
 
 def running_statistics(layer: nn.Module) -> MeanAndVariance:
     """The source's running mean and variance ``(C,)`` of a layer that has them."""
     mean = layer.get_buffer("running_mean")
     return mean, layer.get_buffer("running_var")
+
+
+def joint(statistics: Sequence[MeanAndVariance]) -> MeanAndVariance:
+    """The mean and variance of several groups of values together, each of the same weight, from those of each group.
+
+    Args:
+        statistics: of each group, at least one.
+    """
+    means, variances = (torch.stack(parts) for parts in zip(*statistics, strict=True))
+    return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
 
 def mixed(a: MeanAndVariance, b: MeanAndVariance, share: float) -> MeanAndVariance:

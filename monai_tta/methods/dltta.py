@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_tta.compute.distributed import mean_over_processes
+from monai_tta.core.bank_shadow import BankShadow
 from monai_tta.core.deep_features import logits_and_deepest, pooled
 from monai_tta.core.method import Descent, Loss
-from monai_tta.core.normalization import StatisticsFrom
 from monai_tta.core.objectives import Head, full_entropy
 from monai_tta.core.record import Step
-from monai_tta.core.selection import Selection
 from monai_tta.core.shadow import Shadow
 
 TEMPERATURE = 2.0  # of the present answer alone, as in the authors' code
-
-
-class ComparingShadow(Shadow):
-    """A shadow that remembers earlier windows by their deepest features.
-
-    Attributes:
-        bank: features ``(F,)`` of earlier windows, each with the mean logits ``(Q, C)`` that it was answered in the end.
-    """
-
-    def __init__(
-        self, source: nn.Module, head: Head, select: Selection, statistics: StatisticsFrom, blend: float, bank_size: int
-    ) -> None:
-        super().__init__(source, head, select, statistics, blend)
-        self.bank: deque[tuple[Tensor, Tensor]] = deque(maxlen=bank_size)
-
-    def state(self) -> dict[str, Any]:
-        """What the stream has learnt, with the bank."""
-        return super().state() | {"bank": list(self.bank)}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        super().load_state(state)
-        self.bank.extend((key, answer) for key, answer in state["bank"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +59,7 @@ class DLTTA(Descent):
 
     def begin(self, source: nn.Module, head: Head) -> Shadow:
         """A shadow with an empty bank."""
-        shadow = ComparingShadow(source, head, self.select, self.statistics, self.blend, self.bank_size)
+        shadow = BankShadow(source, head, self.select, self.statistics, self.blend, self.bank_size)
         shadow.optimizer = self.optimizer.build(shadow.moving)
         return shadow
 
@@ -96,7 +69,7 @@ class DLTTA(Descent):
 
     def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
         """Compare the windows with the bank, take ``steps`` steps at the rate found, and add the windows to the bank."""
-        assert isinstance(shadow, ComparingShadow)
+        assert isinstance(shadow, BankShadow)
         if not self.bank_size:
             return super().adapt(shadow, windows, loss)
         keys, answers = _described(shadow, windows)
@@ -115,7 +88,7 @@ class DLTTA(Descent):
         lr = self.optimizer.lr * discrepancy
         return Step(losses={"loss": value}, lr=lr, notes={"discrepancy": discrepancy})
 
-    def _discrepancy(self, shadow: ComparingShadow, keys: Tensor, answers: Tensor) -> float | None:
+    def _discrepancy(self, shadow: BankShadow, keys: Tensor, answers: Tensor) -> float | None:
         """The mean over windows of the discrepancy, in nats; None while the bank holds too few."""
         known = [(key, answer) for key, answer in shadow.bank if key.shape == keys[0].shape]
         if len(known) < self.neighbors:

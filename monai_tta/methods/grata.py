@@ -51,9 +51,10 @@ class GraTa(Descent):
         distance = self.look_ahead / (length(auxiliary) + 1e-12) if self.normalized else self.look_ahead
         with shadow.displaced(auxiliary, -distance):
             value, pseudo = shadow.gradient(loss, windows)
-        layers = shadow.layers(self.per_layer)
-        trust = {layer: self.trust(angle) for layer, angle in cosines(auxiliary, pseudo, layers).items()}
+        agreement, layers = cosine(auxiliary, pseudo), shadow.layers(self.per_layer)
+        angles = cosines(auxiliary, pseudo, layers) if self.per_layer else {layers[0]: agreement}
+        trust = {layer: self.trust(angle) for layer, angle in angles.items()}
         direction = without_conflict(pseudo, auxiliary, layers) if self.projected else pseudo
         shadow.step_along(direction, [trust[layer] for layer in layers])
         rate = self.optimizer.lr * fmean(trust.values())
-        return Step(losses=losses | {"loss": value}, cosine=cosine(auxiliary, pseudo), lr=rate)
+        return Step(losses=losses | {"loss": value}, cosine=agreement, lr=rate)

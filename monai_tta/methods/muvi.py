@@ -13,7 +13,7 @@ from monai_tta.core.deep_features import logits_and_deepest
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.gradients import length
 from monai_tta.core.method import Descent, Loss
-from monai_tta.core.objectives import class_log_probabilities, dice_and_cross_entropy, largest_entropy
+from monai_tta.core.objectives import class_log_probabilities, dice_and_cross_entropy, largest_entropy, voxel_entropy
 from monai_tta.core.optimizers import SGD, OptimizerSpec
 from monai_tta.core.orientations import AxesOrder, orientations_of
 from monai_tta.core.record import Step
@@ -109,7 +109,7 @@ class MuVi(Descent):
             for number, orientation in enumerate(orientations):
                 logits = orientation.undo(shadow(orientation.apply(windows)))
                 log_p = class_log_probabilities(logits, shadow.head)
-                entropy = -(log_p.exp() * log_p).sum(2, keepdim=True)
+                entropy = voxel_entropy(logits, shadow.head)[:, :, None]
                 share = self.reliable_turned if number else self.reliable
                 sure = (entropy <= share * largest_entropy(logits, shadow.head)) & _is_largest(log_p)
                 p = torch.where(sure, log_p.exp(), 0.0)

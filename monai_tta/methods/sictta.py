@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_tta.core.bank_shadow import BankShadow
 from monai_tta.core.deep_features import logits_and_deepest, pooled
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.core.method import AdaptationMethod, Loss
-from monai_tta.core.norm_uses import MeanAndVariance, mixed, running_statistics
+from monai_tta.core.norm_uses import MeanAndVariance, joint, mixed, running_statistics
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Step
@@ -23,7 +22,7 @@ from monai_tta.core.shadow import Shadow
 CaseStatistics = list[list[MeanAndVariance | None]]  # by layer and use; None for a use that keeps the source's
 
 
-class CaseShadow(Shadow):
+class CaseShadow(BankShadow):
     """A shadow that remembers the statistics of earlier cases.
 
     Attributes:
@@ -32,8 +31,7 @@ class CaseShadow(Shadow):
     """
 
     def __init__(self, source: nn.Module, head: Head, bank_size: int) -> None:
-        super().__init__(source, head, None, "volume", 1.0)
-        self.bank: deque[tuple[Tensor, CaseStatistics]] = deque(maxlen=bank_size)
+        super().__init__(source, head, None, "volume", 1.0, bank_size)
         self.norms = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
         if not self.norms:
             raise CannotAdapt(f"{self.kind} keeps no running statistics of its training, in whose place a case's could be put")
@@ -51,15 +49,6 @@ class CaseShadow(Shadow):
         """Normalise by these statistics from now on; None for the source's."""
         for number, layer in enumerate(self.norms):
             layer.pooled = () if statistics is None else tuple(statistics[number])
-
-    def state(self) -> dict[str, Any]:
-        """What the stream has learnt: the bank."""
-        return super().state() | {"bank": list(self.bank)}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        super().load_state(state)
-        self.bank.extend((key, statistics) for key, statistics in state["bank"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +142,5 @@ class SicTTA(AdaptationMethod):
             if not found:
                 uses.append(None)
                 continue
-            means, variances = (torch.stack(parts) for parts in zip(*found, strict=True))
-            joint = means.mean(0), variances.mean(0) + means.var(0, correction=0)
-            uses.append(mixed(running_statistics(layer), joint, self.blend))
+            uses.append(mixed(running_statistics(layer), joint(found), self.blend))
         return uses

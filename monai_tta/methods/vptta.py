@@ -1,6 +1,5 @@
 """VPTTA: visual prompt-based test-time adaptation (Chen, Pan, Ye, Lu, Xia; CVPR 2024; arXiv 2311.18363)."""
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_tta.core.bank_shadow import BankShadow
 from monai_tta.core.method import Descent, Loss
 from monai_tta.core.normalization import AdaptiveNorm, StatisticsFrom
 from monai_tta.core.objectives import Head
@@ -19,7 +19,7 @@ from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import StatisticsTask, Task
 
 
-class PromptedShadow(Shadow):
+class PromptedShadow(BankShadow):
     """A shadow that counts the images of its stream and remembers their prompts.
 
     Attributes:
@@ -28,9 +28,8 @@ class PromptedShadow(Shadow):
     """
 
     def __init__(self, source: nn.Module, head: Head, select: Selection, statistics: StatisticsFrom, bank_size: int) -> None:
-        super().__init__(source, head, select, statistics)
+        super().__init__(source, head, select, statistics, 1.0, bank_size)
         self.n_images = 0
-        self.bank: deque[tuple[Tensor, Tensor]] = deque(maxlen=bank_size)
         self.norms = [m for m in self.module.modules() if isinstance(m, AdaptiveNorm) and m.has_running_stats]
         for layer in self.norms:
             layer.correction = 1
@@ -38,13 +37,12 @@ class PromptedShadow(Shadow):
 
     def state(self) -> dict[str, Any]:
         """What the stream has learnt, with the number of its images and the bank."""
-        return super().state() | {"n_images": self.n_images, "bank": list(self.bank)}
+        return super().state() | {"n_images": self.n_images}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         super().load_state(state)
         self.n_images = int(state["n_images"])
-        self.bank.extend((key, prompt) for key, prompt in state["bank"])
 
 
 @dataclass(frozen=True, kw_only=True)
