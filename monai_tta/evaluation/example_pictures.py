@@ -14,7 +14,7 @@ from monai.transforms import Orientation, ResampleToMatch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tta.core.geometry import voxel_spacing
+from monai_tta.core.geometry import slice_as_looked_at, voxel_spacing
 from monai_tta.evaluation.answer_cases import Answer, labelled_domain, use_answers
 from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan
 from monai_tta.evaluation.scoring import is_one_hot, scores_of
@@ -171,13 +171,15 @@ def case_slice(data: dict[str, Any], dice: float) -> CaseSlice:
     spacing = voxel_spacing(placed, label.ndim - 1) or (1.0,) * (label.ndim - 1)
     if label.ndim == 4:
         parts, spacing = _cut(parts, getattr(placed, "affine", None), spacing)
-    pixels, answer, truth = (part.transpose(1, 2).contiguous().numpy() for part in parts)
+    else:
+        parts = [part.transpose(1, 2) for part in parts]
+    pixels, answer, truth = (part.contiguous().numpy() for part in parts)
     colours = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
     return CaseSlice(colours, truth > 0, answer > 0, (spacing[1], spacing[0]), dice)
 
 
 def _cut(parts: list[Tensor], affine: Any, spacing: tuple[float, ...]) -> tuple[list[Tensor], tuple[float, ...]]:
-    """One slice of each volume, both axes turned round; the last volume is the truth."""
+    """One slice of each volume, as it is looked at; the last volume is the truth."""
     if affine is not None:
         turned = [Orientation(axcodes="RAS", labels=None)(MetaTensor(part, affine=affine)) for part in parts]
         spacing = voxel_spacing(turned[0], 3) or spacing
@@ -186,7 +188,7 @@ def _cut(parts: list[Tensor], affine: Any, spacing: tuple[float, ...]) -> tuple[
     others = [axis for axis in range(3) if axis != across]
     areas = parts[-1].sum(dim=[0, *(1 + axis for axis in others)])
     place = int(areas.argmax())
-    return [part.select(1 + across, place).flip(1, 2) for part in parts], tuple(spacing[axis] for axis in others)
+    return [slice_as_looked_at(part, across, place) for part in parts], tuple(spacing[axis] for axis in others)
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case
 from monai_tta.core.views import Views
 from monai_tta.guards.collapse import Collapse
-from monai_tta.inference.batches import batched, of_image
+from monai_tta.inference.batches import batched, single_images
 from monai_tta.inference.episode import Answered, answer_adapted, answer_unadapted, nothing_adapts
 from monai_tta.inference.network import Network, check_input, fingerprint, seen_inside
 from monai_tta.inference.news import news_of
@@ -168,14 +168,11 @@ class AdaptiveInferer(SlidingWindowInferer):
             ValueError: for a wrong number of dimensions or channels.
         """
         check_input(inputs, network, self.roi_size if self.inferer is None else None)
-        n = len(inputs)
         found = []
-        for i in range(n):
-            own_args = tuple(of_image(value, i, n) for value in args) if n > 1 else args
-            own_kwargs = {key: of_image(value, i, n) for key, value in kwargs.items()} if n > 1 else kwargs
-            found.append(self._answer_one(inputs[i : i + 1] if n > 1 else inputs, network, own_args, own_kwargs))
+        for image, own_args, own_kwargs in single_images(inputs, args, kwargs):
+            found.append(self._answer_one(image, network, own_args, own_kwargs))
         self.uncertainty_maps = tuple(one.uncertainty_map for one in found)
-        return batched([one.answer for one in found], inputs) if n > 1 else found[0].answer
+        return batched([one.answer for one in found], inputs)
 
     def run_inner(self, inputs: Tensor, network: Network, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the inner inferer with ``network`` as it is.

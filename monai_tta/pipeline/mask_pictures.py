@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import LoadImage, Orientation
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from monai_tta.core.geometry import voxel_spacing
+from monai_tta.core.geometry import slice_as_looked_at, voxel_spacing
 from monai_tta.pipeline.find_images import PICTURES
 from monai_tta.reporting.case_pictures import draw_slice
 from monai_tta.transforms.pictures import as_shown
 
 PLANES = ("sagittal", "coronal", "axial")  # which plane stands across each axis
-_AXES = "LPS"  # of the planes: right is drawn on the left, as radiologists look at it; front and head are up
 MOST_STRUCTURES = 12  # more outlines hide each other
 
 
@@ -37,23 +38,20 @@ def mask_pictures(image: Path, masks: Sequence[Path]) -> list[tuple[str, bytes]]
         return [("photograph", _photograph(image, masks[0]))]
     voxels, found = (_load(path) for path in (image, masks[0]))
     if len(voxels) != 1 or len(found) != 1 or voxels.shape != found.shape:
-        raise ValueError(
-            f"pictures are drawn of one channel and a mask on its grid, found {tuple(voxels.shape)} and {tuple(found.shape)}"
-        )
+        shapes = " and ".join(str(tuple(one.shape)) for one in (voxels, found))
+        raise ValueError(f"pictures are drawn of one channel and a mask on its grid, found {shapes}")
     spacing = voxel_spacing(voxels, voxels.ndim - 1) or (1.0,) * (voxels.ndim - 1)
-    values = np.asarray(voxels.as_tensor()[0], dtype=np.float64)
-    structures = _structures(np.asarray(found.as_tensor()[0]))
-    if values.ndim == 2:
-        return [("slice", draw_slice(values.T, structures.transpose(0, 2, 1), (spacing[1], spacing[0])))]
-    middle = _middle(np.asarray(structures.any(0)))
-    return [(plane, _plane(values, structures, axis, middle[axis], spacing)) for axis, plane in reversed(list(enumerate(PLANES)))]
+    values, structures = voxels.as_tensor().double(), torch.from_numpy(_structures(found.numpy()[0]))
+    if values.ndim == 3:
+        return [("slice", _drawn(values.transpose(1, 2), structures.transpose(1, 2), spacing))]
+    middle = _middle(structures.any(0))
+    return [(PLANES[axis], _plane(values, structures, axis, middle[axis], spacing)) for axis in (2, 1, 0)]
 
 
 def _load(path: Path) -> Any:
-    """A volume ``(C, x, y, z)`` with its axes towards left, back and head; a flat image as it lies."""
+    """A volume ``(C, x, y, z)`` with its axes towards right, front and head; a flat image as it lies."""
     loaded: Any = LoadImage(image_only=True, ensure_channel_first=True)(path)
-    turned: Any = Orientation(axcodes=_AXES, labels=None)(loaded) if loaded.ndim == 4 else loaded
-    return turned
+    return Orientation(axcodes="RAS", labels=None)(loaded) if loaded.ndim == 4 else loaded
 
 
 def _structures(mask: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -64,21 +62,22 @@ def _structures(mask: NDArray[np.floating]) -> NDArray[np.bool_]:
     return np.stack([mask == value for value in values])
 
 
-def _middle(found: NDArray[np.bool_]) -> tuple[int, ...]:
+def _middle(found: Tensor) -> list[int]:
     """The centre of what was found; of the image where nothing was."""
     if not found.any():
-        return tuple(length // 2 for length in found.shape)
-    return tuple(int(round(float(places.mean()))) for places in np.nonzero(found))
+        return [length // 2 for length in found.shape]
+    return [round(float(places.double().mean())) for places in found.nonzero(as_tuple=True)]
 
 
-def _plane(values: NDArray[np.floating], structures: NDArray[np.bool_], axis: int, place: int, spacing: Sequence[float]) -> bytes:
-    """The plane across an axis at a place, with head and front up: rows run along the later of the two other axes."""
-    across, down = (other for other in range(3) if other != axis)
-    picture = np.take(values, [place], axis).squeeze(axis).T
-    masks = np.take(structures, [place], axis + 1).squeeze(axis + 1).transpose(0, 2, 1)
-    if down == 2:  # this axis runs towards the head
-        picture, masks = picture[::-1], masks[:, ::-1]
-    return draw_slice(picture, masks, (spacing[down], spacing[across]))
+def _plane(values: Tensor, structures: Tensor, axis: int, place: int, spacing: Sequence[float]) -> bytes:
+    """The plane across an axis at a place."""
+    picture, masks = (slice_as_looked_at(volume, axis, place) for volume in (values, structures))
+    return _drawn(picture, masks, [size for other, size in enumerate(spacing) if other != axis])
+
+
+def _drawn(picture: Tensor, masks: Tensor, spacing: Sequence[float]) -> bytes:
+    """A slice ``(1, rows, columns)`` with its masks, whose columns lie along the first of two axes of this spacing."""
+    return draw_slice(picture[0].numpy(), masks.numpy(), (spacing[1], spacing[0]))
 
 
 def _photograph(image: Path, mask: Path) -> bytes:
