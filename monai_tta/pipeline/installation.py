@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, version
 
 from packaging.requirements import Requirement
 
@@ -42,19 +42,19 @@ def examine() -> list[Finding]:
 def _packages() -> list[Finding]:
     """What the package needs, and what its extras need."""
     try:
-        needed = [Requirement(line) for line in requires(PACKAGE) or []]
+        about = metadata(PACKAGE)
     except PackageNotFoundError:
         return [Finding(PACKAGE, "not installed", "install it, so that its packages come with it: pip install -e .")]
+    needed = [Requirement(line) for line in about.get_all("Requires-Dist") or []]
     found = [Finding("Python", platform.python_version()), Finding(PACKAGE, version(PACKAGE))]
-    found += [_package(one) for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    extras = sorted({extra for one in needed for extra in _extras_of(one)} - set(FOR_DEVELOPERS))
-    return found + [_extra(name, [one for one in needed if name in _extras_of(one)]) for name in extras]
+    found += [_package(one) for one in needed if _is_for(one, "")]
+    extras = sorted(set(about.get_all("Provides-Extra") or []) - set(FOR_DEVELOPERS))
+    return found + [_extra(name, [one for one in needed if not _is_for(one, "") and _is_for(one, name)]) for name in extras]
 
 
-def _extras_of(requirement: Requirement) -> set[str]:
-    """The extras that a requirement belongs to."""
-    marker = str(requirement.marker or "")
-    return {part.strip("\"' )") for part in marker.split("extra ==")[1:]} if "extra ==" in marker else set()
+def _is_for(requirement: Requirement, extra: str) -> bool:
+    """Whether a requirement is one of an installation with this extra; "" for none."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _package(requirement: Requirement) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from monai_tta.reporting.number_format import two_digits
+from monai_tta.reporting.number_format import with_interval
 
 if TYPE_CHECKING:
     from monai_tta.core.record import Case, StructureQuality
@@ -35,7 +35,7 @@ def describe_quality(quality: Sequence[StructureQuality], names: Mapping[int, st
     parts = []
     for one in quality:
         name = "" if len(quality) == 1 else f"{(names or {}).get(one.structure, f'structure {one.structure}')} "
-        parts.append(f"{name}{two_digits(one.dice)} ({two_digits(one.low)} to {two_digits(one.high)})")
+        parts.append(name + with_interval(one.dice, one.low, one.high))
     return "expected Dice " + ", ".join(parts)
 
 

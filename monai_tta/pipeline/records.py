@@ -26,6 +26,7 @@ from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.quality_words import quality_columns, quality_in_words, quality_on_record
+from monai_tta.reporting.number_format import label_amount
 
 SCHEMA = "monai_tta.records"
 SCHEMA_VERSION = 1
@@ -226,21 +227,19 @@ def _labels_note(found: list[LabelAmount]) -> str | None:
 
 def _amounts(labels: list[Mapping[str, Any]]) -> dict[str, Any]:
     """The columns of a case's labels with their numbers. Labels of one name are told apart by where they are in the mask."""
-    columns = [_column(label) for label in labels]
-    names = [name for name, _ in columns]
     places = [" ".join(f"{key} {label[key]}" for key in ("file", "channel", "value") if key in label) for label in labels]
+    columns = [_column(label, place) for label, place in zip(labels, places, strict=True)]
+    names = [name for name, _ in columns]
     return {
         f"{place} {name}" if names.count(name) > 1 else name: amount
         for (name, amount), place in zip(columns, places, strict=True)
     }
 
 
-def _column(label: Mapping[str, Any]) -> tuple[str, Any]:
+def _column(label: Mapping[str, Any], place: str) -> tuple[str, Any]:
     """A label's column in the table and the number in it: ml or mm2 where they are known, else what was counted."""
-    flat = "pixels" in label
-    unit = ("mm2" if flat else "ml") if label["mm2" if flat else "ml"] is not None else ("pixels" if flat else "voxels")
-    place = " ".join(f"{key} {label[key]}" for key in ("file", "channel", "value") if key in label)
-    return f"{label['name'] or place or 'label'} ({unit})", label[unit]
+    amount, unit = label_amount(label)
+    return f"{label['name'] or place or 'label'} ({unit})", amount
 
 
 def _cell(value: Any) -> Any:

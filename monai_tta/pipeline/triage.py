@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from monai_tta.core.record import Case, StructureQuality
 from monai_tta.quality.quality_predictor import QualityPredictor
 from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, USE, judge
-from monai_tta.reporting.number_format import two_digits
+from monai_tta.reporting.number_format import with_interval
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Judged:
     def row(self) -> tuple[str, str, str]:
         """As a row of a table."""
         worst = self.worst
-        words = "" if worst is None else f"{two_digits(worst.dice)} ({two_digits(worst.low)} to {two_digits(worst.high)})"
+        words = "" if worst is None else with_interval(worst.dice, worst.low, worst.high)
         return self.label, self.what, words
 
 

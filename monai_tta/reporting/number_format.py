@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 
 def signed(points: float) -> str:
@@ -53,3 +55,26 @@ def two_digits(dice: float) -> str:
     """
     text = f"{dice:.2f}"
     return text if text.startswith("1") else text.removeprefix("0")
+
+
+def with_interval(dice: float, low: float, high: float) -> str:
+    """A Dice with the interval that holds it.
+
+    >>> with_interval(0.82, 0.71, 0.88)
+    '.82 (.71 to .88)'
+    """
+    return f"{two_digits(dice)} ({two_digits(low)} to {two_digits(high)})"
+
+
+def label_amount(label: Mapping[str, Any]) -> tuple[float, str]:
+    """How much of a label a mask holds, and the unit: ml or mm2 where these are known, else what was counted.
+
+    Args:
+        label: an entry of a case's ``labels`` in ``records.json``.
+
+    >>> label_amount({"voxels": 1200, "ml": 1.2}), label_amount({"pixels": 7, "mm2": None})
+    ((1.2, 'ml'), (7, 'pixels'))
+    """
+    sized, counted_as = ("mm2", "pixels") if "pixels" in label else ("ml", "voxels")
+    unit = sized if label[sized] is not None else counted_as
+    return label[unit], unit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, USE, judge
-from monai_tta.reporting.number_format import counted, two_digits
+from monai_tta.reporting.number_format import counted, label_amount, with_interval
 from monai_tta.reporting.step_curves import Curve, step_curves
 from monai_tta.reporting.templates import embedded, fill_template
 
@@ -40,8 +40,7 @@ class ReportCase:
     @property
     def expected_words(self) -> str:
         """The expected Dice of the structure that decided, with its interval."""
-        one = self.expected
-        return "" if one is None else f"{two_digits(one['dice'])} ({two_digits(one['low'])} to {two_digits(one['high'])})"
+        return _interval(self.expected)
 
 
 def report_page(
@@ -156,16 +155,13 @@ def _quality_rows(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _interval(one: Mapping[str, Any] | None) -> str:
-    return "" if one is None else f"{two_digits(one['dice'])} ({two_digits(one['low'])} to {two_digits(one['high'])})"
+    return "" if one is None else with_interval(one["dice"], one["low"], one["high"])
 
 
 def _amount(label: Mapping[str, Any]) -> str:
     """How much of a label there is, with its unit."""
-    for unit, words in (("ml", "ml"), ("mm2", "mm²")):
-        if label.get(unit) is not None:
-            return f"{label[unit]:.3g} {words}"
-    unit = "voxels" if "voxels" in label else "pixels"
-    return f"{label[unit]} {unit}"
+    amount, unit = label_amount(label)
+    return f"{amount:.3g} {unit.replace('mm2', 'mm²')}" if unit in ("ml", "mm2") else f"{amount} {unit}"
 
 
 def _drawn(curve: Curve) -> dict[str, Any]:
