@@ -56,5 +56,4 @@ class GraTa(Descent):
         trust = {layer: self.trust(angle) for layer, angle in angles.items()}
         direction = without_conflict(pseudo, auxiliary, layers) if self.projected else pseudo
         shadow.step_along(direction, [trust[layer] for layer in layers])
-        rate = self.optimizer.lr * fmean(trust.values())
-        return Step(losses=losses | {"loss": value}, cosine=agreement, lr=rate)
+        return Step(losses=losses | {"loss": value}, cosine=agreement, lr=self.optimizer.lr * fmean(trust.values()))

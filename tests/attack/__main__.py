@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import itk
-import torch
 
 from tests.attack import (
     arena,
@@ -31,7 +30,6 @@ from tests.attack import (
     volumes,
 )
 
-torch.set_num_threads(1)
 FAMILIES = {
     "volumes": volumes.FAMILY,
     "names and links": names.FAMILY,

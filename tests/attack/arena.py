@@ -21,6 +21,8 @@ from monai_tta.cli.demo import BUNDLE
 from monai_tta.pipeline import bundle as bundles
 from tests.small import same, state
 
+torch.set_num_threads(1)  # a process that is forked after torch has used threads hangs in its first operation
+
 GIB = 2**30
 LIMIT_S = 120
 SMALL = (
