@@ -20,7 +20,7 @@ from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.record import Case
 from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, VolumeChange, WeightDistance
 from monai_tta.pipeline.records import SCHEMA_FILE, SCHEMA_VERSION
-from tests.mutants import MUTANTS
+from tests.mutants.table import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
