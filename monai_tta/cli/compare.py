@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.rows import METRICS, has_rows
 
+if TYPE_CHECKING:
+    from monai_tta.evaluation.plan import ComparisonPlan
+
 HELP_END = help_end("monai-tta compare BUNDLE --dataset-dir DATA --out OUT --only GraTa", codes=(0, 2, 3, 130))
 TABLES_HELP_END = help_end("monai-tta tables OUT --csv")
 
@@ -44,6 +47,9 @@ def compare(
     ] = [4],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="may be given several times")] = [0],  # noqa: B006
     ablations: Annotated[bool, typer.Option("--ablations", help="add GraTa without its parts, see docs/compare.md")] = False,
+    choose_rates: Annotated[
+        bool, typer.Option("--choose-rates", help="add each method at its best learning rate on simulated scanners")
+    ] = False,
     metrics: Annotated[str, typer.Option(help="which to compute; dice alone is fast")] = ",".join(METRICS),
     precision: PrecisionOption = "exact",
     set_: ConfigEntries = [],  # noqa: B006
@@ -70,14 +76,12 @@ def compare(
         "limit": limit or None,
         "device": device,
     }
-    failures: list[str] = []
     with report_errors():
         root = find_bundle(bundle, nnunet=True)
         check_dataset_dir(dataset_dir)
         check_new_folder(out)
         choices["changes"] = parse_changes(config, set_)
 
-        from monai_tta.evaluation.compare import compare as run_comparison
         from monai_tta.evaluation.plan import ComparisonPlan
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.pipeline.checkpoint import checkpoint_name
@@ -85,11 +89,30 @@ def compare(
         protocol_of(root)  # tells that there is none, before anything else is looked for
         choices["checkpoints"] = tuple(checkpoint) or (checkpoint_name(root, None, choices["changes"], ("evaluate",)),)
         plan = ComparisonPlan(root=root, dataset_dir=dataset_dir, **choices)
-        with show_progress("comparing") as progress:
-            for done, total, failed in run_comparison(plan, out, workers or None):
+        failures = _run(plan, out, workers or None, choose_rates)
+    _finish(out, failures)
+
+
+def _run(plan: ComparisonPlan, out: Path, workers: int | None, choose: bool) -> list[str]:
+    """Run a comparison, after a choice of learning rates where that is asked for; a line for each failure."""
+    from monai_tta.evaluation.choose_rates import choose_rates
+    from monai_tta.evaluation.compare import compare as run_comparison
+
+    failures: list[str] = []
+    if choose:
+        with show_progress("choosing learning rates") as progress:
+            for step in choose_rates(plan, out, workers):
+                if not isinstance(step, tuple):
+                    plan = step
+                    break
+                done, total, failed = step
                 progress.move_to(done, total or None, f"jobs done{', with a failure' if failed else ''}")
                 failures += failed
-    _finish(out, failures)
+    with show_progress("comparing") as progress:
+        for done, total, failed in run_comparison(plan, out, workers):
+            progress.move_to(done, total or None, f"jobs done{', with a failure' if failed else ''}")
+            failures += failed
+    return failures
 
 
 def _finish(out: Path, failures: list[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from monai.data import MetaTensor
 
+from monai_tta.compute.count_passes import Passes, count_passes
 from monai_tta.compute.memory import memory_rise
 from monai_tta.core.method import NoLearning
 from monai_tta.core.objectives import Head
@@ -22,6 +23,7 @@ from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.labelled_data import LabelledDomain, labelled_cases
 from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain, protocol_of
+from monai_tta.inference.network import unwrap
 from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.output_head import head_of
@@ -56,7 +58,8 @@ class Answer:
 
     ``data`` is the case once the bundle's postprocessing is through: "image", "label" and "pred". ``case`` is the answer's
     record, ``memory`` in MiB above what the process held before, and ``digest`` of the logits. ``signals`` are those that the
-    plan asks for; where an unadapted answer stands in for an adapted one, those of windows are left out.
+    plan asks for; where an unadapted answer stands in for an adapted one, those of windows are left out. ``passes`` are those of
+    the network and its copies; None where signals were measured, which takes passes of its own.
     """
 
     contender: Contender
@@ -66,6 +69,7 @@ class Answer:
     memory: float | None
     digest: str
     signals: dict[str, float] = field(default_factory=dict)
+    passes: Passes | None = None
 
 
 def use_answers(job: ComparisonJob, use: Callable[[Answer], T]) -> tuple[list[T], list[str]]:
@@ -128,7 +132,8 @@ class _Contestant:
         """Answer one case. The inferer is handed the image and nothing else."""
         image = torch.as_tensor(data["image"].as_tensor() if isinstance(data["image"], MetaTensor) else data["image"])[None]
         image = image.to(self.bundle.device)
-        with torch.no_grad(), memory_rise(self.bundle.device) as memory:
+        counting = count_passes(unwrap(self.bundle.network))
+        with torch.no_grad(), memory_rise(self.bundle.device) as memory, counting as passes:
             logits = self.inferer(image, self.bundle.network)[0].cpu()
         case = self.inferer.cases[-1]
         signals: dict[str, float] = {}
@@ -140,5 +145,6 @@ class _Contestant:
             case = replace(case, seconds=case.seconds - (0.0 if self.looks_again else seconds))
         digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]
         found = domain.postprocessing()(dict(data) | {"pred": logits.clone()})
-        own_memory = memory[0] if self.measure is None else None  # measuring takes memory of its own
-        return Answer(self.contender, number, found, case, own_memory, digest, signals)
+        if self.measure is not None:  # measuring takes memory and passes of its own
+            return Answer(self.contender, number, found, case, None, digest, signals)
+        return Answer(self.contender, number, found, case, memory[0], digest, signals, passes)

@@ -46,6 +46,8 @@ def _row(job: ComparisonJob, answer: Answer) -> Row:
         answer=answer.digest,
         reason=answer.case.reason,
         signals=answer.signals,
+        forwards=None if answer.passes is None else answer.passes.forwards,
+        backwards=None if answer.passes is None else answer.passes.backwards,
     )
 
 
@@ -79,7 +81,7 @@ def compare(plan: ComparisonPlan, out: Path, workers: int | None = None) -> Iter
                 yield 0, 0, [f"{domain.label}: {describe_error(error)}"]
                 continue
             file.settle({"domains": {domain.label: [len(cases), cases.digest]}, "image_lists": {domain.label: cases.images}})
-            sizes[domain.label] = len(cases) if plan.limit is None else min(plan.limit, len(cases))
+            sizes[domain.label] = len(cases)
         jobs = list(jobs_of(plan, file.done(), sizes))
         if jobs:
             file.settle({"runs": {datetime.now().astimezone().isoformat(timespec="milliseconds"): plan.command()}})

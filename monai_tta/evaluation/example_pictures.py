@@ -72,10 +72,13 @@ def picture_jobs(plan: ComparisonPlan, rows: Sequence[Row], sizes: dict[str, int
         examples = (*(before.examples if before else ()), example)
         needed = {SOURCE, *(other.key.contender for other in examples)}
         last = max(other.key.number for other in examples)
+        of_domain = plan.numbers(template.domain, sizes[template.domain.label])
         answers = replace(
             template,
             contenders=tuple(c for label, c in contenders.items() if label in needed),
-            numbers=tuple(range(last + 1)) if stream else (key.number,),  # what a stream answers depends on what came before
+            numbers=tuple(n for n in of_domain if n <= last)
+            if stream
+            else (key.number,),  # what a stream answers depends on what came before
         )
         jobs[where] = PictureJob(answers, examples)
     return list(jobs.values())

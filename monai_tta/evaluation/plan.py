@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
@@ -26,6 +26,8 @@ from monai_tta.pipeline.source_files import description_files, weights_file, wei
 from monai_tta.quality.predictor_files import predictor_file, quality_file
 from monai_tta.quality.signals import SIGNALS
 from monai_tta.reporting.rows import METRICS, Key
+
+SET_ASIDE = 3  # one of so many cases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ class ComparisonPlan:
         signals: whether to measure the signals of each answer, see `monai_tta.quality.signals`.
         device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
         changes: what is laid over the bundle's configs; a domain's own keys cannot be changed.
+        more: contenders besides those that have names.
+        part: "all" cases of a domain; or those on which learning rates are chosen ("choice"), every third case of those that
+            simulated scanners show; or all others ("report").
 
     Raises:
         ValueError: for an unknown metric, budget, precision, contender, domain, severity, device or limit, a change of what a
@@ -74,6 +79,8 @@ class ComparisonPlan:
     signals: bool = False
     device: str | None = None
     changes: ConfigChanges = NO_CHANGES
+    more: tuple[Contender, ...] = ()
+    part: Literal["all", "choice", "report"] = "all"
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -105,7 +112,26 @@ class ComparisonPlan:
 
     def contenders(self) -> list[Contender]:
         """The contenders, Source first."""
-        return chosen_contenders(protocol_of(self.root), self.only, self.ablations)
+        return [*chosen_contenders(protocol_of(self.root), self.only, self.ablations), *self.more]
+
+    def numbers(self, domain: Domain, size: int) -> tuple[int, ...]:
+        """Which cases of a domain are compared.
+
+        Args:
+            domain: one of `places`.
+            size: how many cases it has.
+
+        Raises:
+            BundleError: where so few cases are there that none is left for a part.
+        """
+        every = range(size if self.limit is None else min(self.limit, size))
+        simulated = [other.keys for other in protocol_of(self.root).domains if other.shift]
+        if self.part == "all" or domain.keys not in simulated:
+            return tuple(every)
+        chosen = tuple(n for n in every if (n % SET_ASIDE == SET_ASIDE - 1) == (self.part == "choice"))
+        if not chosen:
+            raise BundleError(f"{domain.label} has {len(every)} cases; at least {SET_ASIDE} are needed to choose learning rates")
+        return chosen
 
     def places(self) -> list[Domain]:
         """The domains."""
@@ -132,6 +158,7 @@ class ComparisonPlan:
             "precision": self.precision,
             "signals": [signal.name for signal in SIGNALS] if self.signals else [],
             **({} if self.device is None else {"device": self.device}),
+            "part": self.part,
             "versions": {"monai_tta": __version__, **{name: version(name) for name in self._packages()}},
             "checkpoints": {self._name(path): _digest(path) for path in files if path.is_file()},
             "contenders": {c.label: f"{c.method!r} {c.choices}" for c in known},
@@ -169,6 +196,7 @@ class ComparisonPlan:
         words += [] if self.device is None else ["--device", self.device]
         words += self.changes.words()
         words += [f"--{flag}" for flag in ("ablations", "pictures") if getattr(self, flag)]
+        words += [] if self.part == "all" else ["--choose-rates"]
         return shlex.join(words)
 
 
@@ -206,7 +234,7 @@ def jobs_of(plan: ComparisonPlan, done: set[Key], sizes: dict[str, int]) -> Iter
     places = [d for d in plan.places() if d.label in sizes]
     for checkpoint, domain in ((c, d) for c in plan.checkpoints for d in places):
         for budget, seed in ((b, s) for b in plan.budgets for s in plan.seeds):
-            numbers = tuple(range(sizes[domain.label]))
+            numbers = plan.numbers(domain, sizes[domain.label])
             everything = ComparisonJob(plan, checkpoint, domain, numbers, tuple(plan.contenders()), budget, seed)
             streams = [c for c in everything.contenders if c.choices.get("reset") == "never"]
             for stream in streams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cases (
     id INTEGER PRIMARY KEY, checkpoint TEXT NOT NULL, domain TEXT NOT NULL, contender TEXT NOT NULL, budget INTEGER NOT NULL,
     seed INTEGER NOT NULL, number INTEGER NOT NULL, shift TEXT, severity INTEGER, case_group TEXT, seconds REAL, memory REAL,
-    answer TEXT, reason TEXT, UNIQUE (checkpoint, domain, contender, budget, seed, number));
+    answer TEXT, reason TEXT, forwards INTEGER, backwards INTEGER, UNIQUE (checkpoint, domain, contender, budget, seed, number));
 CREATE TABLE IF NOT EXISTS scores (
     row INTEGER NOT NULL, label INTEGER NOT NULL, dice REAL, nsd REAL, hd95 REAL, assd REAL, reason TEXT,
     PRIMARY KEY (row, label)) WITHOUT ROWID;
@@ -74,7 +74,8 @@ class Row:
     ``shift`` is the class of the simulated scanner and ``severity`` its strength; both are None without one. ``seconds`` and
     ``memory`` are of the answer alone; memory is in MiB above what the process held before, None where the system doesn't say.
     ``answer`` is a digest of the logits: equal where the logits are equal bit for bit. ``reason`` says why the image has the
-    unadapted answer; it is None for an adapted one.
+    unadapted answer; it is None for an adapted one. ``forwards`` counts the windows that the network and its copies answered, and
+    ``backwards`` those through which a gradient went back; both are None where nobody counted.
 
     Args:
         key: what identifies the row.
@@ -87,6 +88,8 @@ class Row:
         answer: a digest of the logits.
         reason: why the answer is the unadapted one; None for an adapted one.
         signals: figures that were measured without the label, by name; see `monai-tta trust`.
+        forwards: windows that were answered; None where nobody counted.
+        backwards: windows through which a gradient went back; None where nobody counted.
     """
 
     key: Key
@@ -99,6 +102,12 @@ class Row:
     answer: str | None = None
     reason: str | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
+    forwards: int | None = None
+    backwards: int | None = None
+
+
+_OF_A_ROW = ("shift", "severity", "group", "seconds", "memory", "answer", "reason", "forwards", "backwards")
+_COLUMNS = ", ".join([*(f.name for f in fields(Key)), *("case_group" if name == "group" else name for name in _OF_A_ROW)])
 
 
 def has_rows(path: Path) -> bool:
@@ -132,8 +141,13 @@ class RowFile:
             self._file = sqlite3.connect(path, timeout=60)
             with self._file:
                 self._file.executescript(_TABLES)
+                for column in {"forwards", "backwards"} - self._columns():  # of a file that an earlier version made
+                    self._file.execute(f"ALTER TABLE cases ADD COLUMN {column} INTEGER")
         except sqlite3.DatabaseError as error:
             raise RowsError(f"{path} is not a file of a comparison's rows ({error}); choose another folder") from error
+
+    def _columns(self) -> set[str]:
+        return {str(name) for _, name, *_ in self._file.execute("PRAGMA table_info(cases)")}
 
     def close(self) -> None:
         """Close the file."""
@@ -183,9 +197,9 @@ class RowFile:
                 same = " AND ".join(f"{f.name} = ?" for f in fields(Key))
                 for table in ("scores", "signals"):
                     self._file.execute(f"DELETE FROM {table} WHERE row = (SELECT id FROM cases WHERE {same})", key)
-                values = (None, *key, row.shift, row.severity, row.group, row.seconds, row.memory, row.answer, row.reason)
+                values = (*key, *(getattr(row, name) for name in _OF_A_ROW))
                 marks = ", ".join("?" * len(values))
-                at = self._file.execute(f"INSERT OR REPLACE INTO cases VALUES ({marks})", values).lastrowid
+                at = self._file.execute(f"INSERT OR REPLACE INTO cases ({_COLUMNS}) VALUES ({marks})", values).lastrowid
                 found = [(at, label, *map(_null, astuple(score))) for label, score in enumerate(row.scores, 1)]
                 self._file.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", found)
                 self._file.executemany("INSERT INTO signals VALUES (?, ?, ?)", [(at, *one) for one in row.signals.items()])
@@ -201,12 +215,11 @@ class RowFile:
         signals: dict[int, dict[str, float]] = {}
         for at, name, value in self._file.execute("SELECT row, name, value FROM signals"):
             signals.setdefault(at, {})[name] = value
-        columns = ", ".join(f.name for f in fields(Key)) + ", shift, severity, case_group, seconds, memory, answer, reason"
         found = []
-        for at, *values in self._file.execute(f"SELECT id, {columns} FROM cases"):
+        for at, *values in self._file.execute(f"SELECT id, {_COLUMNS} FROM cases"):
             key = Key(*values[: len(fields(Key))])
-            rest = values[len(fields(Key)) :]
-            found.append(replace(Row(key, tuple(scores.get(at, ())), *rest), signals=signals.get(at, {})))
+            rest = dict(zip(_OF_A_ROW, values[len(fields(Key)) :], strict=True))
+            found.append(Row(key, tuple(scores.get(at, ())), signals=signals.get(at, {}), **rest))
         known = self.settings()
         ranks = [{n: i for i, n in enumerate(known.get(kind, {}))} for kind in ("checkpoints", "domains", "contenders")]
         return sorted(found, key=lambda row: _place(row.key, ranks))

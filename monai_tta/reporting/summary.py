@@ -32,8 +32,9 @@ class Line:
     ``change`` is the mean change of the mean Dice against Source. ``interval`` is its 95 % interval, and ``spread`` its standard
     deviation over seeds. ``tail`` and ``worst`` are the changes of the worst tenth and of the worst case. All five are in Dice.
     ``p`` is corrected for the number of contenders in the table. ``harmed`` is a share in [0, 1]. ``seconds`` and ``memory``
-    (MiB) are means per case. ``pairs`` maps a case's number to its mean Dice by Source and by this contender. ``groups`` maps a
-    group of cases to its mean change. ``missed``, ``invented`` and ``unadapted`` count masks, masks and answers.
+    (MiB) are means per case, as are ``forwards`` and ``backwards`` (windows). ``pairs`` maps a case's number to its mean Dice by
+    Source and by this contender. ``groups`` maps a group of cases to its mean change. ``missed``, ``invented`` and ``unadapted``
+    count masks, masks and answers.
     """
 
     contender: str
@@ -50,6 +51,8 @@ class Line:
     spread: float
     seconds: float
     memory: float
+    forwards: float
+    backwards: float
     pairs: dict[int, tuple[float, float]]
     groups: dict[str, float]
     missed: int
@@ -166,6 +169,8 @@ def _line(name: str, rows: list[Row], source: dict[tuple[int, int], float]) -> L
         spread=pstdev(by_seed) if len(by_seed) > 1 else nan,
         seconds=mean_of_numbers(r.seconds for r in rows),
         memory=mean_of_numbers(r.memory for r in rows),
+        forwards=mean_of_numbers(r.forwards for r in rows),
+        backwards=mean_of_numbers(r.backwards for r in rows),
         pairs=pairs,
         groups=own,
         missed=sum(score.reason == "missed" for score in scores),

@@ -73,7 +73,7 @@ def key_cells(table: Table) -> Grid:
 
 
 def detail_cells(table: Table, settings: Mapping[str, Any]) -> Grid:
-    """All other figures: p, the worst tenth, Dice per label, NSD and distances, time and memory.
+    """All other figures: p, the worst tenth, Dice per label, NSD and distances, time, memory and passes of the network.
 
     Args:
         table: of `monai_tta.reporting.summary.tables_of`.
@@ -92,8 +92,12 @@ def detail_cells(table: Table, settings: Mapping[str, Any]) -> Grid:
     columns += [(f"Dice {label}", partial(_dice, place=place)) for place, label in enumerate(labels)]
     metrics = [metric for metric in settings.get("metrics", METRICS) if metric != "dice"]
     columns += [(_head(metric, settings.get("unit", "mm")), partial(_metric, metric=metric)) for metric in metrics]
+    plain = next((line.seconds for line in table.lines if line.contender == SOURCE), nan)
     columns.append(("s / case", lambda line: decimal(line.seconds, ".2f")))
+    columns.append(("x Source", lambda line: decimal(line.seconds / plain if plain else nan, ".1f")))
     columns.append(("MiB", lambda line: decimal(line.memory, ".0f")))
+    columns.append(("windows forward", lambda line: decimal(line.forwards, ".0f")))
+    columns.append(("windows backward", lambda line: decimal(line.backwards, ".0f")))
     rows = [[TableCell(text(line)) for _, text in columns] for line in table.lines]
     return [[TableCell(head) for head, _ in columns], *rows]
 

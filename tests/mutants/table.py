@@ -328,6 +328,9 @@ MUTANTS = {
     "a map left in the network's grid": ("pipeline/uncertainty_map.py", "orig_keys=original, nearest_interp=False)(case))", "orig_keys=original, nearest_interp=False)(case)) if False else case"),
     "a map on another grid than its mask": ("pipeline/uncertainty_map.py", "    if not same:\n", "    if False:\n"),
     "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(name in existing or not existing.setdefault(name, self.path) or name in line["maps"] for name in [*line["masks"], *line["maps"]])'),
+    "cases that rates were chosen on reported": ("evaluation/plan.py", " if (n % SET_ASIDE == SET_ASIDE - 1) == (self.part == \"choice\")", ""),
+    "the worst rate chosen": ("evaluation/choose_rates.py", "(one.change, -one.rate)", "(-one.change, -one.rate)"),
+    "a failed pass counted": ("compute/count_passes.py", " or answer is None", ""),
 }  # fmt: skip
 
 TESTS = [
@@ -458,7 +461,8 @@ OWN = {
     "reporting/masks_to_use.py": ["reporting/test_report_page"],
     "reporting/report_page.py": ["reporting/test_report_page"],
     "reporting/trust_": ["evaluation/test_trust"],
-    "evaluation/plan.py": ["evaluation/test_compare"],
+    "evaluation/plan.py": ["evaluation/test_choose_rates", "evaluation/test_compare"],
+    "evaluation/choose_rates.py": ["evaluation/test_choose_rates"],
     "transforms/headneck": ["transforms/test_headneck"],
     "transforms/pictures.py": ["transforms/test_pictures"],
     "evaluation/structure_scores.py": ["evaluation/test_structure_scores"],

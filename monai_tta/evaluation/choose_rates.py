@@ -1,0 +1,157 @@
+"""A learning rate for each method, chosen on simulated scanners of the source and never on what is reported.
+
+A method's published rate was chosen for another network and other images. So that no method loses by that alone, each is also
+compared with the best of a few rates. They are tried on cases that are set aside, seen through the bundle's simulated scanners.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from monai_tta.core.method import AdaptationMethod
+from monai_tta.evaluation.compare import compare
+from monai_tta.evaluation.contenders import Contender
+from monai_tta.evaluation.plan import ComparisonPlan
+from monai_tta.evaluation.protocol import protocol_of
+from monai_tta.pipeline.bundle_config import BundleError
+from monai_tta.reporting.rows import RowFile
+from monai_tta.reporting.significance import mean_of_numbers
+from monai_tta.reporting.summary import SOURCE, tables_of
+
+FACTORS = (0.1, 1.0, 10.0, 100.0)  # of the published rate
+FOLDER = "choice"
+FILE = "rates.csv"
+
+
+@dataclass(frozen=True)
+class TriedRate:
+    """How a method did at one rate on the cases that were set aside.
+
+    Args:
+        contender: the label of the row with the published rate.
+        rate: the learning rate.
+        change: the mean over simulated scanners of the mean change of Dice against Source; NaN where nothing was measured.
+        harmed: how many cases lost more than a point.
+        cases: how many cases there were, over all simulated scanners.
+        chosen: whether it is the best; of equals, the smallest.
+    """
+
+    contender: str
+    rate: float
+    change: float
+    harmed: int
+    cases: int
+    chosen: bool = False
+
+
+def rate_of(method: AdaptationMethod) -> float | None:
+    """The learning rate of a method, or of the one inside it; None for a method without."""
+    optimizer = getattr(method, "optimizer", None)
+    rate = getattr(optimizer, "lr", None)
+    if rate is None and (inner := getattr(method, "inner", None)) is not None:
+        return rate_of(inner)
+    return None if rate is None else float(rate)
+
+
+def with_rate(method: AdaptationMethod, rate: float) -> AdaptationMethod:
+    """The same method at another learning rate.
+
+    Args:
+        method: one for which `rate_of` is not None.
+        rate: of its optimiser, or of that of the method inside it.
+    """
+    changed: Any = method
+    if getattr(changed, "optimizer", None) is not None:
+        made: AdaptationMethod = replace(changed, optimizer=replace(changed.optimizer, lr=rate))
+        return made
+    made = replace(changed, inner=with_rate(changed.inner, rate))
+    return made
+
+
+def at_rate(contender: Contender, rate: float, words: str = "") -> Contender:
+    """A row at another rate, which its label says."""
+    return Contender(f"{contender.label}, {words}lr {rate:.4g}", with_rate(contender.method, rate), contender.choices)
+
+
+def grid_of(contender: Contender) -> list[tuple[float, Contender]]:
+    """The rates that are tried for a row, each with its row; nothing for a method without a rate."""
+    rate = rate_of(contender.method)
+    return [] if not rate else [(rate * factor, at_rate(contender, rate * factor)) for factor in FACTORS]
+
+
+def choose_rates(
+    plan: ComparisonPlan, out: Path, workers: int | None = None
+) -> Iterator[tuple[int, int, list[str]] | ComparisonPlan]:
+    """Try the rates of a plan's rows on the cases that are set aside, and add the best of each to the plan.
+
+    The trials are a comparison of their own in ``out/choice``, which resumes as any. ``out/rates.csv`` lists what each rate did.
+
+    Args:
+        plan: what is to be compared.
+        out: the folder of the comparison.
+        workers: processes, see `compare`.
+
+    Yields:
+        progress as `compare`, and at last the plan that remains to be run: with a row more for each method whose best rate is not
+        the published one, on the cases that were not set aside.
+
+    Raises:
+        BundleError: for a bundle without simulated scanners, or with too few cases to set some aside.
+    """
+    rows = [row for row in plan.contenders() if grid_of(row)]
+    tried = [one for row in rows for _, one in grid_of(row)]
+    domains = tuple(domain.label for domain in protocol_of(plan.root).domains if domain.shift)
+    if not domains:
+        raise BundleError(f"{plan.root / 'configs' / 'compare.yaml'} names no simulated scanner, on which rates could be chosen")
+    trial = replace(plan, domains=domains, severities=(), only=(SOURCE,), ablations=False, more=tuple(tried), part="choice")
+    trial = replace(trial, pictures=False, metrics=("dice",))
+    yield from compare(trial, out / FOLDER, workers)
+    results = results_of(rows, out / FOLDER / "rows.sqlite", trial)
+    _write(results, out / FILE)
+    best = {one.contender: one.rate for one in results if one.chosen}
+    added = [
+        at_rate(row, best[row.label], "best ") for row in rows if row.label in best and best[row.label] != rate_of(row.method)
+    ]
+    yield replace(plan, more=tuple(added), part="report")
+
+
+def results_of(rows: Sequence[Contender], file: Path, trial: ComparisonPlan) -> list[TriedRate]:
+    """What each rate did.
+
+    Args:
+        rows: with their published rates.
+        file: of the trials' rows.
+        trial: the plan by which they were made.
+    """
+    opened = RowFile(file)
+    try:
+        tables = tables_of([row for row in opened.rows() if row.key.budget == trial.budgets[0]])
+    finally:
+        opened.close()
+    found = []
+    for row in rows:
+        of_row = []
+        for rate, at in grid_of(row):
+            lines = [line for table in tables for line in table.lines if line.contender == at.label]
+            change = mean_of_numbers(line.change for line in lines)
+            harmed = sum(line.harmed_cases for line in lines)
+            of_row.append(TriedRate(row.label, rate, change, harmed, sum(len(line.pairs) for line in lines)))
+        known = [one for one in of_row if not isnan(one.change)]
+        best = max(known, key=lambda one: (one.change, -one.rate), default=None)
+        found += [replace(one, chosen=one is best) for one in of_row]
+    return found
+
+
+def _write(results: Sequence[TriedRate], file: Path) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["contender", "rate", "mean change (points)", "harmed", "cases", "chosen"])
+    for one in results:
+        writer.writerow([one.contender, f"{one.rate:.4g}", f"{100 * one.change:.2f}", one.harmed, one.cases, int(one.chosen)])
+    file.write_text(text.getvalue(), encoding="utf-8")
