@@ -70,6 +70,19 @@ class AdaptationMethod(ABC):
         return False
 
     @property
+    def lr(self) -> float | None:
+        """Its learning rate, 0 or more; None for a method that takes no steps."""
+        return None
+
+    def with_lr(self, lr: float) -> AdaptationMethod:
+        """The same method at another learning rate, 0 or more.
+
+        Raises:
+            ValueError: for a method whose `lr` is None.
+        """
+        raise ValueError(f"{type(self).__name__} takes no steps, so it has no learning rate")
+
+    @property
     def record_name(self) -> str:
         """What records call it: its repr, without the folders of files."""
         return repr_for_records(self)
@@ -166,28 +179,6 @@ class AdaptationMethod(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoLearning(AdaptationMethod):
-    """A method that learns nothing. It differs in how its shadow begins or how it predicts."""
-
-    @property
-    def learns(self) -> bool:
-        """Never."""
-        return False
-
-    def begin(self, source: nn.Module, head: Head) -> Shadow:
-        """A shadow in which nothing moves."""
-        return Shadow(source, head, None)
-
-    def loss(self, shadow: Shadow, windows: Tensor) -> Tensor:
-        """Zero."""
-        return windows.new_zeros(())
-
-    def adapt(self, shadow: Shadow, windows: Tensor, loss: Loss) -> tuple[Step, ...]:
-        """Nothing."""
-        return ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Descent(AdaptationMethod):
     """The usual case: select tensors, choose statistics, take ``steps`` optimiser steps down one loss.
 
@@ -217,6 +208,16 @@ class Descent(AdaptationMethod):
     def pools_statistics(self) -> bool:
         """True for statistics="volume"."""
         return self.statistics == "volume"
+
+    @property
+    def lr(self) -> float | None:
+        """The optimiser's."""
+        return self.optimizer.lr
+
+    def with_lr(self, lr: float) -> AdaptationMethod:
+        """The same method whose optimiser has another learning rate."""
+        changed: Any = self.optimizer  # each optimiser is a dataclass
+        return replace(self, optimizer=replace(changed, lr=lr))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -68,3 +68,7 @@ class Wrapper(AdaptationMethod):
     def for_checkpoint(self, weights: Path) -> AdaptationMethod:
         """The same plug-in around the inner method with what belongs to one checkpoint."""
         return replace(self, inner=self.inner.for_checkpoint(weights))
+
+    def with_lr(self, lr: float) -> AdaptationMethod:
+        """The same plug-in around the inner method at another learning rate."""
+        return replace(self, inner=self.inner.with_lr(lr))

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 from monai_tta.compute.count_passes import Passes, count_passes
 from monai_tta.compute.memory import memory_rise
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case, reasons_on_record_alone
 from monai_tta.evaluation.case_signals import SignalMeasure

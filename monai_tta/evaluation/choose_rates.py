@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import Any
 
-from monai_tta.core.method import AdaptationMethod
 from monai_tta.evaluation.compare import compare
 from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.plan import ComparisonPlan
@@ -50,39 +48,15 @@ class TriedRate:
     chosen: bool = False
 
 
-def rate_of(method: AdaptationMethod) -> float | None:
-    """The learning rate of a method, or of the one inside it; None for a method without."""
-    optimizer = getattr(method, "optimizer", None)
-    rate = getattr(optimizer, "lr", None)
-    if rate is None and (inner := getattr(method, "inner", None)) is not None:
-        return rate_of(inner)
-    return None if rate is None else float(rate)
-
-
-def with_rate(method: AdaptationMethod, rate: float) -> AdaptationMethod:
-    """The same method at another learning rate.
-
-    Args:
-        method: one for which `rate_of` is not None.
-        rate: of its optimiser, or of that of the method inside it.
-    """
-    changed: Any = method
-    if getattr(changed, "optimizer", None) is not None:
-        made: AdaptationMethod = replace(changed, optimizer=replace(changed.optimizer, lr=rate))
-        return made
-    made = replace(changed, inner=with_rate(changed.inner, rate))
-    return made
-
-
 def at_rate(contender: Contender, rate: float, words: str = "") -> Contender:
     """A row at another rate, which its label says."""
-    return Contender(f"{contender.label}, {words}lr {rate:.4g}", with_rate(contender.method, rate), contender.choices)
+    return Contender(f"{contender.label}, {words}lr {rate:.4g}", contender.method.with_lr(rate), contender.choices)
 
 
 def grid_of(contender: Contender) -> list[tuple[float, Contender]]:
     """The rates that are tried for a row, each with its row; nothing for a method without a rate."""
-    rate = rate_of(contender.method)
-    return [] if not rate else [(rate * factor, at_rate(contender, rate * factor)) for factor in FACTORS]
+    rate = contender.method.lr
+    return [] if rate is None else [(rate * factor, at_rate(contender, rate * factor)) for factor in FACTORS]
 
 
 def choose_rates(
@@ -115,9 +89,7 @@ def choose_rates(
     results = results_of(rows, out / FOLDER / "rows.sqlite", trial)
     _write(results, out / FILE)
     best = {one.contender: one.rate for one in results if one.chosen}
-    added = [
-        at_rate(row, best[row.label], "best ") for row in rows if row.label in best and best[row.label] != rate_of(row.method)
-    ]
+    added = [at_rate(row, best[row.label], "best ") for row in rows if row.label in best and best[row.label] != row.method.lr]
     yield replace(plan, more=tuple(added), part="report")
 
 

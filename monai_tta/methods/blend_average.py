@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_tta.compute.precision import at_least_float32
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.core.norm_uses import mixed, running_statistics
 from monai_tta.core.normalization import AdaptiveNorm
 from monai_tta.core.objectives import Head, probabilities

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from monai_tta.core.image_edits import EDITS, edit_image
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.core.objectives import Head
 from monai_tta.core.shadow import Shadow
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 
 
 @dataclass(frozen=True, kw_only=True)

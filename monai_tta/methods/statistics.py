@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.core.normalization import StatisticsFrom
 from monai_tta.core.objectives import Head
 from monai_tta.core.shadow import Shadow

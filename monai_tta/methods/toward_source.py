@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from monai_tta.core.errors import CannotAdapt, cannot_use
-from monai_tta.core.method import AdaptationMethod, NoLearning
+from monai_tta.core.method import AdaptationMethod
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import repr_for_records
 from monai_tta.core.shadow import Shadow

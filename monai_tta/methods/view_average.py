@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import answers_of_views, single_answers_of, view_average
 from monai_tta.core.views import Views

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from monai_tta.core.label_free_metrics import mean_entropy
-from monai_tta.core.method import NoLearning
+from monai_tta.core.no_learning import NoLearning
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import chosen_domains, protocol_of
 from monai_tta.evaluation.scoring import is_one_hot

@@ -11,7 +11,7 @@ from monai_tta.core.wrapper import Wrapper, pass_on
 from monai_tta.quality.features import CANDIDATE_FEATURES
 from tests.small import ROWS
 
-WRAPPED = ("for_checkpoint", "record_name")  # these put the wrapper around what the inner method returns
+WRAPPED = ("for_checkpoint", "record_name", "with_lr")  # these put the wrapper around what the inner method returns
 PASSED_ON = [name for name in vars(AdaptationMethod) if not name.startswith("_") and name not in WRAPPED]
 ARGUMENTS = {"begin": 2, "loss": 2, "adapt": 3, "predict": 2, "consolidate": 2, "answer_in_views": 3, "single_answers": 3}
 
@@ -41,6 +41,7 @@ def test_a_wrapper_is_put_around_the_inner_methods_checkpoint_and_name():
     wrapper = Wrapper(inner=Inner())
     assert wrapper.for_checkpoint(Path("model.pt")).inner.blend == 0.7
     assert wrapper.record_name == "Wrapper(inner=the inner method)"
+    assert Wrapper(inner=Tent()).with_lr(0.5) == Wrapper(inner=Tent().with_lr(0.5))
 
 
 def test_a_member_added_to_the_contract_is_passed_on():

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from monai_tta import STAG, Adam, GraTa, Rehearsal, Source, Statistics, Tent
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.evaluation.choose_rates import FACTORS, TriedRate, choose_rates, grid_of, rate_of, results_of, with_rate
+from monai_tta.evaluation.choose_rates import FACTORS, TriedRate, choose_rates, grid_of, results_of
 from monai_tta.evaluation.compare import compare
 from monai_tta.evaluation.contenders import Contender, chosen_contenders, contenders
 from monai_tta.evaluation.plan import ComparisonPlan, jobs_of
@@ -40,13 +40,15 @@ def plan_of(data, **named):
 
 def test_each_row_with_a_rate_has_a_grid_around_its_own():
     for row in [*contenders(protocol_of(BUNDLE)), *chosen_contenders(protocol_of(BUNDLE), ["SAR", "MEMO", "CoTTA", "EATA"])]:
-        rate, grid = rate_of(row.method), grid_of(row)
-        assert [one for one, _ in grid] == ([rate * factor for factor in FACTORS] if rate else [])
-        assert [rate_of(at.method) for _, at in grid] == [one for one, _ in grid]
-        assert all(with_rate(at.method, rate) == row.method and at.choices == row.choices for _, at in grid)
-    assert rate_of(Source()) is rate_of(Statistics()) is None
+        rate, grid = row.method.lr, grid_of(row)
+        assert [one for one, _ in grid] == ([rate * factor for factor in FACTORS] if rate is not None else [])
+        assert [at.method.lr for _, at in grid] == [one for one, _ in grid]
+        assert all(at.method.with_lr(rate) == row.method and at.choices == row.choices for _, at in grid)
+    assert Source().lr is Statistics().lr is None
+    with pytest.raises(ValueError, match="no learning rate"):
+        Source().with_lr(1.0)
     inside = STAG(inner=Rehearsal(inner=GraTa(optimizer=Adam(lr=3e-3))))
-    assert rate_of(inside) == 3e-3 and with_rate(inside, 1.0).inner.inner == GraTa(optimizer=Adam(lr=1.0))
+    assert inside.lr == 3e-3 and inside.with_lr(1.0).inner.inner == GraTa(optimizer=Adam(lr=1.0))
 
 
 def test_no_case_is_chosen_on_and_reported(phantom_set):
