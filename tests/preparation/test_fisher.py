@@ -8,8 +8,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_tta import EATA
 from monai_tta.cli.app import app
-from monai_tta.core.fisher_file import FisherInformation
+from monai_tta.cli.demo import BUNDLE
+from monai_tta.core.fisher_file import FisherInformation, fisher_file
 from monai_tta.core.network_copy import network_digest
 from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.config_changes import ConfigChanges
@@ -58,6 +60,7 @@ def test_the_command_makes_a_file_that_eata_finds(phantom_set, bundle_copy, tmp_
 
 def test_what_may_move_is_chosen_as_for_eata(phantom_set, bundle_copy, tmp_path):
     file = tmp_path / "all" / "fisher.npz"
+    (bundle_copy / "models" / "fisher.npz").unlink()
     done = invoke("fisher", bundle_copy, *scans(phantom_set, 0), "--choose", "select=Everything", "--out", file)
     assert done.exit_code == 0 and "by 1 windows" in done.output and not (bundle_copy / "models" / "fisher.npz").exists()
     network = load_bundle(bundle_copy, "model.pt", None).network
@@ -84,3 +87,13 @@ def test_a_bad_image_is_left_out_and_said(phantom_set, bundle_copy, tmp_path):
 def test_images_that_are_not_there_are_named(words, said, bundle_copy):
     done = invoke("fisher", bundle_copy, *words)
     assert done.exit_code == 2 and said in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("name", ["hippocampus_mri", "vessel_fundus"])
+def test_the_shipped_files_fit_their_checkpoints(name):
+    root = BUNDLE.parent / name
+    network = load_bundle(root, "model.pt", None).network
+    method = EATA().for_checkpoint(root / "models" / "model.pt")
+    shadow = method.begin(network, "softmax")
+    shipped = FisherInformation.load(fisher_file(root / "models" / "model.pt"))
+    assert set(shipped.values) == set(shadow.names) and all(float(value.sum()) > 0 for value in shipped.values.values())
