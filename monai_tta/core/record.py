@@ -16,6 +16,7 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 
+SURFACE_TOLERANCE = 2  # in voxels of the network's grid: a surface is right up to this distance
 NOTHING_ADAPTS = "nothing adapts"  # how the reason ends on the record of a method that changes nothing, such as Source
 
 
