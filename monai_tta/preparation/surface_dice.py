@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from monai.metrics.utils import get_edge_surface_distance
+from monai.metrics import get_mask_edges, get_surface_distance
+from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_tta.core.record import SURFACE_TOLERANCE
@@ -33,10 +34,18 @@ def structure_nsd(masks: Tensor, label: Tensor) -> Floats:
     total = np.zeros(masks.shape[1])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)  # of MONAI 1.6's calls to itself
-        warnings.filterwarnings("ignore", ".*is all 0, this may result in nan/inf distance.*")  # an infinity is right here
-        for mask, truth in zip(masks, label, strict=True):
-            for k in np.flatnonzero((mask | truth).flatten(1).any(1)):
-                edges, distances, _ = get_edge_surface_distance(mask[k], truth[k], symmetric=True)
-                right[k] += sum(int((one <= SURFACE_TOLERANCE).sum()) for one in distances)
-                total[k] += sum(int(one.sum()) for one in edges)
+        for n, k in np.ndindex(*masks.shape[:2]):
+            ours, true = _edges(masks[n, k].numpy(), label[n, k].numpy())
+            total[k] += ours.sum() + true.sum()
+            if ours.any() and true.any():
+                for one, other in ((ours, true), (true, ours)):
+                    right[k] += (get_surface_distance(one, other) <= SURFACE_TOLERANCE).sum()
     return np.where(total > 0, right / np.maximum(total, 1), 1.0)
+
+
+def _edges(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The surface voxels of both, in the box around both. MONAI's own way to this box takes longer than all the rest."""
+    filled = mask | truth
+    box = tuple(slice(found.min(), found.max() + 1) if len(found) else slice(0) for found in filled.nonzero())
+    ours, true = get_mask_edges(mask[box], truth[box], crop=False)
+    return ours, true

@@ -43,15 +43,15 @@ class TestPoint:
         point = fit_point(rows(known_by_forest=0.2, noise=0.01))
         fresh = rows(known_by_forest=0.2, noise=0.01, seed=1)
         assert point.share >= 0.75
-        assert np.abs(point(fresh.table) - fresh.dice).mean() < 0.8 * np.abs(point.curve(fresh.table) - fresh.dice).mean()
+        assert np.abs(point(fresh.table) - fresh.truth).mean() < 0.8 * np.abs(point.curve(fresh.table) - fresh.truth).mean()
 
 
 def test_the_interval_holds_as_often_as_stated_on_fresh_cases():
-    model, about = fitting._fit_structure(rows(), 0.9, 200)
+    model, about = fitting._fit_figure(rows(), 0.9, 200)
     fresh = rows(n=2000, seed=2)
     for adapted in (False, True):
         _, low, high, _ = model.interval(fresh.table, adapted)
-        assert abs(np.mean((low <= fresh.dice) & (fresh.dice <= high)) - 0.9) < 0.05
+        assert abs(np.mean((low <= fresh.truth) & (fresh.truth <= high)) - 0.9) < 0.05
     assert abs(about["coverage held out"] - 0.9) < 0.05 and about["mean absolute error held out"] < 0.1
 
 
