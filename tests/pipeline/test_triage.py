@@ -1,11 +1,15 @@
 """What is said of masks by their expected worth: use as it is, look at, do not use."""
 
+from pathlib import Path
+
 import pytest
 
-from monai_tta.core.record import Case, StructureQuality
+from monai_tta.core.record import SURFACE_TOLERANCE, Case, StructureQuality
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.quality_words import describe_quality, quality_columns, quality_in_words, quality_on_record
+from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.pipeline.triage import LOOK, REFUSE, UNKNOWN, USE, triage, words_on_accepted
+from monai_tta.reporting import report_page
 from tests.small import network, quality_stub
 
 NAMES = LabelNames({0: "background", 1: "anterior", 2: "posterior"})
@@ -64,6 +68,10 @@ class TestWords:
         assert describe_quality(case_of((0.82, 0.71, 0.88)).quality) == (
             "expected Dice .82 (.71 to .88); surface within 2 voxels .90 (.80 to 1.00)"
         )
+
+    def test_everything_says_the_same_tolerance(self):
+        files = [SCHEMA_FILE, Path(report_page.__file__).with_name("report.html")]
+        assert all(f"within {SURFACE_TOLERANCE} voxels" in file.read_text(encoding="utf-8") for file in files)
 
     def test_several_structures_are_called_as_the_bundle_calls_them(self):
         case = case_of((0.82, 0.71, 0.88), (1.0, 0.999, 1.0))
