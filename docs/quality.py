@@ -1,4 +1,4 @@
-"""Predicted against true Dice, for the tables of docs/quality.md: `python -m docs.quality hippocampus_mri DATA --quality FILE`.
+"""Predicted against true Dice and surface, for docs/quality.md: `python -m docs.quality hippocampus_mri DATA --quality FILE`.
 
 FILE is what `monai-tta calibrate BUNDLE --dataset-dir DATA --out trial.npz` wrote as trial_quality.npz. DATA is the folder with
 the bundle's labelled images. The cases are the target's, as they are and through the simulated scanners of the bundle's
@@ -30,7 +30,8 @@ from monai_tta.pipeline.triage import LOOK, REFUSE, USE, triage
 from monai_tta.preparation.examples import structure_dice
 from monai_tta.preparation.labelled_images import label_structures
 from monai_tta.preparation.source_images import label_on_image_grid
-from monai_tta.quality.quality_predictor import QualityPredictor
+from monai_tta.preparation.surface_dice import structure_nsd
+from monai_tta.quality.quality_predictor import FIGURES, QualityPredictor
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,24 @@ class Measured:
         domain: of the case.
         adapted: which answer.
         said: what was predicted, for each structure.
-        dice: the true Dice of each structure, of the whole image in the network's grid.
+        true: by figure, the true one of each structure, of the whole image in the network's grid.
         case: the record.
     """
 
     domain: str
     adapted: bool
     said: tuple[StructureQuality, ...]
-    dice: tuple[float, ...]
+    true: dict[str, tuple[float, ...]]
     case: Case
 
 
-def true_dice(logits: Any, label: torch.Tensor, head: Head) -> tuple[float, ...]:
-    """Dice of each structure of an answer ``(1, K, *spatial)``; of one that is not in the label, 1 for nothing and else 0."""
-    masks = hard_masks(probabilities(torch.as_tensor(logits), head), head)[0].flatten(1).numpy()
-    truth = label_structures(label[None], logits.shape[1], head)[0].flatten(1).numpy()
-    return tuple(structure_dice(masks, truth, truth.sum(1)).tolist())
+def true_figures(logits: Any, label: torch.Tensor, head: Head) -> dict[str, tuple[float, ...]]:
+    """Figures of each structure of an answer ``(1, K, *spatial)``; of one that is not in the label, 1 for nothing and else 0."""
+    masks = hard_masks(probabilities(torch.as_tensor(logits), head), head)
+    truth = label_structures(label[None], logits.shape[1], head)
+    flat = truth[0].flatten(1).numpy()
+    dice = structure_dice(masks[0].flatten(1).numpy(), flat, flat.sum(1))
+    return {"dice": tuple(dice.tolist()), "nsd": tuple(structure_nsd(masks, truth).tolist())}
 
 
 def measure(bundle: SourceBundle, labelled: LabelledDomain, label: str, most: int, predictor: QualityPredictor) -> list[Measured]:
@@ -78,14 +81,14 @@ def measure(bundle: SourceBundle, labelled: LabelledDomain, label: str, most: in
         case = careful.cases[-1]
         if case.quality is None or case.quality_unadapted is None:
             raise SystemExit(f"case {number} of {label}: {case.quality_note or case.reason}")
-        found.append(Measured(label, False, case.quality_unadapted, true_dice(unadapted, truth, head), case))
-        found.append(Measured(label, True, case.quality, true_dice(adapted, truth, head), case))
+        found.append(Measured(label, False, case.quality_unadapted, true_figures(unadapted, truth, head), case))
+        found.append(Measured(label, True, case.quality, true_figures(adapted, truth, head), case))
         sys.stderr.write(f"{label}, case {number + 1} of {len(labelled)}\n")
     return found
 
 
-def table(found: list[Measured], predictor: QualityPredictor, names: list[str]) -> list[str]:
-    """A row for each domain, structure and answer."""
+def table(found: list[Measured], predictor: QualityPredictor, names: list[str], figure: str) -> list[str]:
+    """A row for each domain, structure and answer, on one figure."""
     lines = [
         "| domain | structure | answer | n | true | expected | off by | off by, always the mean | inside |",
         "|" + "---|" * 9,
@@ -94,14 +97,15 @@ def table(found: list[Measured], predictor: QualityPredictor, names: list[str]) 
         for k, name in enumerate(names):
             for adapted in (False, True):
                 chosen = [one for one in found if domain in (one.domain, "all") and one.adapted == adapted]
-                lines.append(_row(domain, name, chosen, k, predictor.about["structures"][k]["mean Dice"]))
+                lines.append(_row(domain, name, chosen, k, figure, predictor.about["structures"][k][figure]["mean"]))
     return lines
 
 
-def _row(domain: str, name: str, chosen: list[Measured], k: int, mean: float) -> str:
-    true = np.array([one.dice[k] for one in chosen])
-    said = np.array([one.said[k].dice for one in chosen])
-    inside = np.mean([one.said[k].low <= one.dice[k] <= one.said[k].high for one in chosen])
+def _row(domain: str, name: str, chosen: list[Measured], k: int, figure: str, mean: float) -> str:
+    true = np.array([one.true[figure][k] for one in chosen])
+    fields = ("dice", "low", "high") if figure == "dice" else ("nsd", "nsd_low", "nsd_high")
+    said, low, high = np.array([[getattr(one.said[k], field) for field in fields] for one in chosen]).T
+    inside = np.mean((low <= true) & (true <= high))
     off = np.abs(true - said)
     figures = [f"{true.mean():.2f} ± {true.std(ddof=1):.2f}", f"{said.mean():.2f}", f"{off.mean():.3f} ± {off.std(ddof=1):.3f}"]
     figures += [f"{np.abs(true - mean).mean():.3f}", f"{inside:.0%}"]
@@ -121,7 +125,7 @@ def triage_lines(found: list[Measured], predictor: QualityPredictor, accept: flo
         judged = triage(cases, predictor, accept)
         for what in (USE, LOOK, REFUSE):
             these = [one for one in judged if one.what == what]
-            bad = sum(min(chosen[int(one.label)].dice) < accept for one in these)
+            bad = sum(min(chosen[int(one.label)].true["dice"]) < accept for one in these)
             chance = f"{np.mean([one.chance for one in these]):.0%}" if these else ""
             lines.append(f"| {'adapted' if adapted else 'unadapted'} | {what} | {len(these)} | {bad} | {chance} |")
     return lines
@@ -147,7 +151,8 @@ def main() -> None:
         labelled = LabelledDomain(root, given.data, on_target, protocol)
         found += measure(bundle, labelled, domain.label, given.cases, predictor)
     sys.stdout.write(json.dumps(predictor.about, indent=1) + "\n")
-    sys.stdout.write("\n".join(table(found, predictor, list(protocol.labels))) + "\n\n")
+    for figure in FIGURES:
+        sys.stdout.write(f"{figure}\n\n" + "\n".join(table(found, predictor, list(protocol.labels), figure)) + "\n\n")
     sys.stdout.write("\n".join(triage_lines(found, predictor, given.accept)) + "\n")
 
 

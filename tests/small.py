@@ -50,8 +50,9 @@ from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import ConsistencyTask, EntropyTask
 from monai_tta.core.wrapper import Wrapper
 from monai_tta.quality.features import FEATURES
+from monai_tta.quality.figure_model import LEVELS, FigureModel, QualityCurve
 from monai_tta.quality.gain_predictor import Forest, GainPredictor
-from monai_tta.quality.quality_predictor import LEVELS, QualityCurve, QualityPredictor, StructureModel
+from monai_tta.quality.quality_predictor import QualityPredictor, StructureModel
 
 FAST = Adam(lr=0.05)
 TENT = Tent(optimizer=FAST)
@@ -254,13 +255,14 @@ def run(net, method=TENT, x=None, **options):
     return answer, made.cases[-1]
 
 
-def quality_stub(net, structures=2, dice=0.8, low=-1.0, high=0.8, spread=0.1, **choices):
-    """A quality predictor of a network that expects ``dice`` of every mask, from ``low`` to ``high`` spreads around it."""
+def quality_stub(net, structures=2, dice=0.8, low=-1.0, high=0.8, spread=0.1, nsd=0.9, **choices):
+    """A quality predictor that expects ``dice`` and ``nsd`` of every mask of a network, ``low`` to ``high`` spreads around it."""
     leaf = ([0], [-1], [0], [0], [0])
     kinds = (np.int32, np.int16, np.float32, np.int32, np.int32, np.float32)
     zero, wide = (Forest(*[np.array(a, k) for a, k in zip((*leaf, [v]), kinds, strict=True)]) for v in (0.0, spread))
     tails = np.array([[low, high], [low, high]])
     scores = np.tile(np.linspace(low, high, len(LEVELS)), (2, 1))
-    model = StructureModel(QualityCurve(0, np.array([0.0, 1.0]), np.full(2, dice), 0.0), zero, 0.0, wide, tails, scores)
+    curves = (QualityCurve(0, np.array([0.0, 1.0]), np.full(2, value), 0.0) for value in (dice, nsd))
+    model = StructureModel(*(FigureModel(curve, zero, 0.0, wide, tails, scores) for curve in curves))
     choices = {"budget": 1, "about": {"structures": []}} | choices
     return QualityPredictor((model,) * structures, network_digest(net), **choices)

@@ -49,7 +49,7 @@ predictor is done.
 
 With a label for each image the quality predictor comes with it:
 `monai-tta run` then says of every mask, by any method, which Dice is to
-be expected, and how surely.
+be expected, how much of its surface is right, and how surely.
 
 A predictor that gained nothing on held-out cases, or harmed too many, is
 of no use. The command says so and ends with 3. The file is written, and

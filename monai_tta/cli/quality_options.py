@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monai_tta.cli.console import print_line, print_table, say
+from monai_tta.core.record import SURFACE_TOLERANCE
 from monai_tta.reporting.number_format import two_digits
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Accept = Annotated[
     float | None,
     typer.Option(help="the Dice that a mask must have to be used, e.g. 0.8: sorts the masks by what is expected of them"),
 ]
+_WORDS = {"dice": "Dice", "nsd": f"share of surface within {SURFACE_TOLERANCE} voxels"}
 NoQuality = Annotated[bool, typer.Option("--no-quality", help="do not predict what masks are worth")]
 
 
@@ -94,15 +96,22 @@ def print_quality(quality: QualityPredictor, file: Path) -> None:
         quality: the predictor that was fitted.
         file: where it was written.
     """
+    from monai_tta.quality.quality_predictor import FIGURES
+
     rows = []
     for one in quality.about["structures"]:
         for kind, ending in (("unadapted", ""), ("adapted", ", adapted")):
-            off = two_digits(one[f"mean absolute error held out{ending}"])
-            rows.append((f"{one['structure']}, {kind}", off, f"{one[f'coverage held out{ending}']:.0%}"))
-    print_table(["structure", "expected Dice is off by", f"true Dice inside the {quality.rate:.0%} interval"], rows)
+            cells = []
+            for figure in FIGURES:
+                cells += [two_digits(one[figure][f"mean absolute error held out{ending}"])]
+                cells += [f"{one[figure][f'coverage held out{ending}']:.0%}"]
+            rows.append((f"{one['structure']}, {kind}", *cells))
+    inside = f"true one inside the {quality.rate:.0%} interval"
+    heads = [words for figure in FIGURES for words in (f"expected {_WORDS[figure]} is off by", inside)]
+    print_table(["structure", *heads], rows)
     before, after = (quality.about[f"calibration error {when}"] for when in ("before", "after"))
     print_line(
         f"probabilities: expected calibration error {before:.4f}, with a temperature of {quality.temperature:g} {after:.4f} "
         "(all of this on images that were held out)"
     )
-    print_line(f"written: {file}; `monai-tta run` then says which Dice is to be expected of each mask")
+    print_line(f"written: {file}; `monai-tta run` then says what is to be expected of each mask")

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from monai_tta.core.record import SURFACE_TOLERANCE
 from monai_tta.reporting.number_format import with_interval
 
 if TYPE_CHECKING:
     from monai_tta.core.record import Case, StructureQuality
     from monai_tta.pipeline.mask_labels import LabelNames
 
-_COLUMNS = {"dice": "expected Dice", "low": "Dice from", "high": "Dice to"}
+_COLUMNS = {
+    "dice": "expected Dice",
+    "low": "Dice from",
+    "high": "Dice to",
+    "nsd": "expected NSD",
+    "nsd_low": "NSD from",
+    "nsd_high": "NSD to",
+}
+
+WITHIN = f"surface within {SURFACE_TOLERANCE} voxels"
 
 
 def structure_names(names: LabelNames, head: str) -> dict[int, str]:
@@ -26,17 +36,19 @@ def structure_names(names: LabelNames, head: str) -> dict[int, str]:
 
 
 def describe_quality(quality: Sequence[StructureQuality], names: Mapping[int, str] | None = None) -> str:
-    """The expected Dice of each structure, with its interval.
+    """The expected Dice of each structure and what of its surface is expected to be right, with their intervals.
 
     Args:
         quality: of each structure.
         names: of the structures, by number; None where they are not known.
     """
-    parts = []
+    dice = []
+    surface = []
     for one in quality:
         name = "" if len(quality) == 1 else f"{(names or {}).get(one.structure, f'structure {one.structure}')} "
-        parts.append(name + with_interval(one.dice, one.low, one.high))
-    return "expected Dice " + ", ".join(parts)
+        dice.append(name + with_interval(one.dice, one.low, one.high))
+        surface.append(name + with_interval(one.nsd, one.nsd_low, one.nsd_high))
+    return f"expected Dice {', '.join(dice)}; {WITHIN} {', '.join(surface)}"
 
 
 def quality_in_words(case: Case, names: LabelNames | None = None) -> str | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from monai_tta.core.label_free_metrics import hard_masks, voxels_last
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook
+from monai_tta.preparation.surface_dice import structure_nsd
 from monai_tta.quality.gain_predictor import Floats
 from monai_tta.quality.structure_features import STRUCTURE_FEATURES
 
@@ -34,6 +35,7 @@ class CalibrationCase:
             asked.
         structure_dice: Dice of each structure of each answer ``(answers, structures)``. Where a structure is not in the label it
             is 1 for an empty mask and 0 for any other.
+        structure_nsd: normalised surface Dice of the same, see `structure_nsd`.
         temperature_scores: NLL and calibration error of the unadapted answer at each of `TEMPERATURES`, ``(temperatures, 2)``.
     """
 
@@ -50,6 +52,7 @@ class CalibrationCase:
     _head: Head
     structure_features: Floats = field(default_factory=lambda: np.empty((0, 0, len(STRUCTURE_FEATURES))))
     structure_dice: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    structure_nsd: Floats = field(default_factory=lambda: np.empty((0, 0)))
     temperature_scores: Floats = field(default_factory=lambda: np.empty((0, 2)))
 
     def gain_of(self, weights: Floats) -> float:
@@ -92,7 +95,8 @@ class CalibrationSet:
     ) -> CalibrationCase | None:
         """Add a case. One whose label is empty has no Dice and is left out.
 
-        Voxels are sorted by their values. No Dice depends on their order, and no shape can be seen in what is kept.
+        Voxels are sorted by their values. No Dice depends on their order, and no shape can be seen in what is kept. A surface has
+        a shape, so what is right of it is measured before.
 
         Args:
             group: number of the image that was distorted.
@@ -133,6 +137,7 @@ class CalibrationSet:
             masks = [_segmented(answer.astype(np.float64), head) for answer in kept]
             described["structure_features"] = structure_features.numpy()
             described["structure_dice"] = np.stack([structure_dice(mask, kept_label, label_sizes) for mask in masks])
+            described["structure_nsd"] = np.stack([structure_nsd(hard_masks(answer.half(), head), label) for answer in answers])
         if temperature_scores is not None:
             described["temperature_scores"] = temperature_scores
         case = CalibrationCase(

@@ -20,16 +20,9 @@ from monai_tta.preparation.examples import GIVEN, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_scikit_learn, check_usable, fit_forest
 from monai_tta.preparation.temperature import best_temperature
 from monai_tta.quality.conformal import conformal_tails, interval_of
+from monai_tta.quality.figure_model import LEVELS, FigureModel, QualityCurve, spreads_of, with_residual
 from monai_tta.quality.gain_predictor import Floats, Forest
-from monai_tta.quality.quality_predictor import (
-    LEVELS,
-    RATE,
-    QualityCurve,
-    QualityPredictor,
-    StructureModel,
-    spreads_of,
-    with_residual,
-)
+from monai_tta.quality.quality_predictor import FIGURES, RATE, QualityPredictor, StructureModel
 from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, found_nothing
 
 NEEDS_LABELS = "a quality predictor needs a true label for each image: the network's own answers say nothing of how good they are"
@@ -41,18 +34,18 @@ SOURCE_ROW = 1  # of a case's answers, the source's own, see `monai_tta.quality.
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The answers of all cases, as rows for one structure.
+    """The answers of all cases, as rows for one figure of one structure.
 
     Args:
         table: features ``(rows, features)``.
-        dice: true Dice of each row.
+        truth: the true figure of each row, its Dice or NSD.
         fold: with which others each row is held out.
         adapted: False for the source's own answer.
         weight: of each row. In each case, the source's own answer weighs as much as all others together.
     """
 
     table: Floats
-    dice: Floats
+    truth: Floats
     fold: NDArray[np.int64]
     adapted: NDArray[np.bool_]
     weight: Floats
@@ -64,14 +57,14 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """What predicts the Dice of one structure, without an interval."""
+    """What predicts one figure of one structure, without an interval."""
 
     curve: QualityCurve
     residual: Forest
     share: float
 
     def __call__(self, table: Floats) -> Floats:
-        """Expected Dice of each row ``(rows, features)``."""
+        """Expected figure of each row ``(rows, features)``."""
         return with_residual(self.curve(table), self.residual.each(table).mean(0), self.share)
 
 
@@ -100,9 +93,9 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
     models = []
     found = []
     for k in range(cases[0].structure_dice.shape[1]):
-        model, about = _fit_structure(_rows(calibration, folds, k), rate, len(cases))
-        models.append(model)
-        found.append({"structure": k + 1, **about})
+        of_figures = {name: _fit_figure(_rows(calibration, folds, k, name), rate, len(cases)) for name in FIGURES}
+        models.append(StructureModel(**{name: model for name, (model, _) in of_figures.items()}))
+        found.append({"structure": k + 1, **{name: about for name, (_, about) in of_figures.items()}})
     about = {
         "made": f"monai_tta {__version__}, {date.today().isoformat()}",
         "networks": [calibration.name],
@@ -116,26 +109,25 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
     return QualityPredictor(tuple(models), calibration.network, views, budget, rate, temperature, STRUCTURE_FEATURES, about)
 
 
-def _rows(calibration: CalibrationSet, folds: Sequence[int], structure: int) -> Rows:
-    """All answers of all cases, for one structure."""
+def _rows(calibration: CalibrationSet, folds: Sequence[int], structure: int, figure: str) -> Rows:
+    """All answers of all cases, for one of `FIGURES` of one structure."""
     parts = []
     for case, fold in zip(calibration.cases, folds, strict=True):
-        n = len(case.structure_dice)
+        truth = (case.structure_dice if figure == "dice" else case.structure_nsd)[:, structure]
+        n = len(truth)
         adapted = np.arange(n) != SOURCE_ROW
         weight = np.where(adapted, 0.5 / max(n - 1, 1), 0.5)
-        parts.append(
-            Rows(case.structure_features[:, structure], case.structure_dice[:, structure], np.full(n, fold), adapted, weight)
-        )
+        parts.append(Rows(case.structure_features[:, structure], truth, np.full(n, fold), adapted, weight))
     return Rows(*(np.concatenate(arrays) for arrays in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def _fit_structure(rows: Rows, rate: float, n_cases: int) -> tuple[StructureModel, dict[str, Any]]:
-    """The model of one structure, and what held on the images that were held out."""
-    expected = np.zeros(len(rows.dice))
+def _fit_figure(rows: Rows, rate: float, n_cases: int) -> tuple[FigureModel, dict[str, Any]]:
+    """The model of one figure of one structure, and what held on the images that were held out."""
+    expected = np.zeros(len(rows.truth))
     for fold in np.unique(rows.fold):
         inside = rows.fold == fold
         expected[inside] = fit_point(rows.where(~inside))(rows.table[inside])
-    off = rows.dice - expected
+    off = rows.truth - expected
     spread = np.zeros(len(off))
     for fold in np.unique(rows.fold):
         inside = rows.fold == fold
@@ -146,7 +138,7 @@ def _fit_structure(rows: Rows, rate: float, n_cases: int) -> tuple[StructureMode
     tails = _tails(scores, rows.adapted, rate, n_cases)
     quantiles = np.stack([np.quantile(scores[rows.adapted == kind], LEVELS) for kind in (False, True)])
     final_spread = _grow(rows, np.abs(off))
-    model = StructureModel(point.curve, point.residual, point.share, final_spread, tails, quantiles)
+    model = FigureModel(point.curve, point.residual, point.share, final_spread, tails, quantiles)
     return model, _held_out(rows, expected, spread, point, rate, n_cases)
 
 
@@ -154,42 +146,42 @@ def fit_point(rows: Rows) -> Point:
     """Choose the signal and the forest's share by folds, and fit both to all rows."""
     folds = np.unique(rows.fold)
     names = list(SIGNALS)
-    curves = np.zeros((len(names), len(rows.dice)))
-    residual = np.zeros(len(rows.dice))
+    curves = np.zeros((len(names), len(rows.truth)))
+    residual = np.zeros(len(rows.truth))
     for fold in folds:
         inside = rows.fold == fold
         for number, name in enumerate(names):
             curves[number, inside] = fit_curve(rows.where(~inside), name)(rows.table[inside])
-    errors = [np.average((rows.dice - curve) ** 2, weights=rows.weight) for curve in curves]
+    errors = [np.average((rows.truth - curve) ** 2, weights=rows.weight) for curve in curves]
     best = int(np.argmin(errors))
     for fold in folds:
         inside = rows.fold == fold
         others = rows.where(~inside)
-        missing = others.dice - fit_curve(others, names[best])(others.table)
+        missing = others.truth - fit_curve(others, names[best])(others.table)
         residual[inside] = _grow(others, missing).each(rows.table[inside]).mean(0)
     added = [with_residual(curves[best], residual, share) for share in SHARES]
-    share = SHARES[int(np.argmin([np.average((rows.dice - one) ** 2, weights=rows.weight) for one in added]))]
+    share = SHARES[int(np.argmin([np.average((rows.truth - one) ** 2, weights=rows.weight) for one in added]))]
     curve = fit_curve(rows, names[best])
-    return Point(curve, _grow(rows, rows.dice - curve(rows.table)), share)
+    return Point(curve, _grow(rows, rows.truth - curve(rows.table)), share)
 
 
 def fit_curve(rows: Rows, name: str) -> QualityCurve:
-    """The isotonic regression of Dice on one signal, by scikit-learn; empty masks have a value of their own.
+    """The isotonic regression of a figure on one signal, by scikit-learn; empty masks have a value of their own.
 
     Args:
-        rows: with known Dice.
+        rows: with the known figure.
         name: one of `SIGNALS`.
     """
     from sklearn.isotonic import IsotonicRegression
 
     signal = STRUCTURE_FEATURES.index(name)
     empty = found_nothing(rows.table)
-    if_empty = float((0.5 + rows.dice[empty].sum()) / (1 + empty.sum()))
+    if_empty = float((0.5 + rows.truth[empty].sum()) / (1 + empty.sum()))
     if empty.all():
         return QualityCurve(signal, np.zeros(1), np.full(1, if_empty), if_empty)
     full = rows.where(~empty)
     model = IsotonicRegression(increasing=SIGNALS[name] > 0, out_of_bounds="clip")
-    model.fit(full.table[:, signal], full.dice, sample_weight=full.weight)
+    model.fit(full.table[:, signal], full.truth, sample_weight=full.weight)
     return QualityCurve(signal, model.X_thresholds_.astype(float), model.y_thresholds_.astype(float), if_empty)
 
 
@@ -205,20 +197,20 @@ def _tails(scores: Floats, adapted: NDArray[np.bool_], rate: float, n_cases: int
 
 def _held_out(rows: Rows, expected: Floats, spread: Floats, point: Point, rate: float, n_cases: int) -> dict[str, Any]:
     """What held on images that were held out; each fold's interval comes from the scores of the others."""
-    off = rows.dice - expected
+    off = rows.truth - expected
     is_inside = np.zeros(len(off), bool)
     width = np.zeros(len(off))
     for fold in np.unique(rows.fold):
         here = rows.fold == fold
         tails = _tails(off[~here] / spread[~here], rows.adapted[~here], rate, n_cases * int((~here).sum()) // len(here))
         low, high = interval_of(expected[here], spread[here], tails[rows.adapted[here].astype(int)])
-        is_inside[here] = (low <= rows.dice[here]) & (rows.dice[here] <= high)
+        is_inside[here] = (low <= rows.truth[here]) & (rows.truth[here] <= high)
         width[here] = high - low
     own = ~rows.adapted
     return {
         "signal": STRUCTURE_FEATURES[point.curve.signal],
         "share of the forest": point.share,
-        "mean Dice": float(rows.dice[own].mean()),
+        "mean": float(rows.truth[own].mean()),
         "mean absolute error held out": float(np.abs(off)[own].mean()),
         "mean absolute error held out, adapted": float(np.abs(off)[~own].mean()),
         "coverage held out": float(is_inside[own].mean()),

@@ -27,7 +27,7 @@ from monai_tta.preparation.examples import CalibrationCase
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
 
-FORMAT = 2
+FORMAT = 3
 _ARRAYS = (
     "source_features",
     "features",
@@ -37,6 +37,7 @@ _ARRAYS = (
     "_label_sizes",
     "structure_features",
     "structure_dice",
+    "structure_nsd",
     "temperature_scores",
 )
 _LOOK = "source_look.npz"

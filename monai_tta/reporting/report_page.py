@@ -40,7 +40,7 @@ class ReportCase:
     @property
     def expected_words(self) -> str:
         """The expected Dice of the structure that decided, with its interval."""
-        return _interval(self.expected)
+        return _intervals(self.expected)[0]
 
 
 def report_page(
@@ -145,17 +145,21 @@ def _on_page(case: ReportCase, pictures: Sequence[tuple[str, bytes]]) -> dict[st
     }
 
 
-def _quality_rows(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """For each structure its name, what is expected of the mask, and of the unadapted answer."""
+def _quality_rows(entry: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """For each structure its name, and Dice and surface that are expected of the mask, and of the unadapted answer."""
     before = {one["structure"]: one for one in entry.get("quality_unadapted") or ()}
     return [
-        (one["name"] or f"structure {one['structure']}", _interval(one), _interval(before.get(one["structure"])))
+        (one["name"] or f"structure {one['structure']}", *_intervals(one), *_intervals(before.get(one["structure"])))
         for one in entry.get("quality") or ()
     ]
 
 
-def _interval(one: Mapping[str, Any] | None) -> str:
-    return "" if one is None else with_interval(one["dice"], one["low"], one["high"])
+def _intervals(one: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Expected Dice and surface, with their intervals; of the surface nothing where records were made without it."""
+    if one is None:
+        return "", ""
+    surface = with_interval(one["nsd"], one["nsd_low"], one["nsd_high"]) if "nsd" in one else ""
+    return with_interval(one["dice"], one["low"], one["high"]), surface
 
 
 def _amount(label: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from monai_tta.cli.app import app
 from monai_tta.cli.quality_options import QualityOptions
 from monai_tta.pipeline.bundle import load_bundle
+from monai_tta.pipeline.quality_words import WITHIN
 from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.quality.predictor_files import quality_file
 from tests.small import network, quality_stub
@@ -57,6 +58,8 @@ def test_it_is_said_with_each_mask_and_on_record_and_changes_no_mask(bundle_copy
     (row,) = csv.DictReader((tmp_path / "with" / "records.csv").read_text(encoding="utf-8").splitlines())
     name = case["quality"][0]["name"]
     assert float(row[f"{name} (Dice to)"]) == pytest.approx(case["quality"][0]["high"], rel=1e-4)
+    assert float(row[f"{name} (NSD from)"]) == pytest.approx(case["quality"][0]["nsd_low"], rel=1e-4)
+    assert f"; {WITHIN} anterior hippocampus ." in case["in_words"]
     again = run(bundle_copy, scan, tmp_path / "again", "--method", "statistics", "--no-quality")
     assert again.exit_code == 0 and "expected Dice" not in again.output
     assert (mask(tmp_path / "with") == mask(tmp_path / "again")).all()

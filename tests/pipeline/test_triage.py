@@ -1,11 +1,15 @@
 """What is said of masks by their expected worth: use as it is, look at, do not use."""
 
+from pathlib import Path
+
 import pytest
 
-from monai_tta.core.record import Case, StructureQuality
+from monai_tta.core.record import SURFACE_TOLERANCE, Case, StructureQuality
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.quality_words import describe_quality, quality_columns, quality_in_words, quality_on_record
+from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.pipeline.triage import LOOK, REFUSE, UNKNOWN, USE, triage, words_on_accepted
+from monai_tta.reporting import report_page
 from tests.small import network, quality_stub
 
 NAMES = LabelNames({0: "background", 1: "anterior", 2: "posterior"})
@@ -23,7 +27,7 @@ def case_of(*structures, **changes):
         "seed": 0,
     }
     quality = tuple(
-        StructureQuality(structure=k + 1, dice=dice, low=low, high=high, spread=0.1)
+        StructureQuality(structure=k + 1, dice=dice, low=low, high=high, spread=0.1, nsd=0.9, nsd_low=0.8, nsd_high=1.0)
         for k, (dice, low, high) in enumerate(structures)
     )
     return Case(**{**said, "shape": (1, 1, 8, 8), "quality": quality or None, **changes})
@@ -61,11 +65,20 @@ class TestTriage:
 
 class TestWords:
     def test_one_structure_needs_no_name(self):
-        assert describe_quality(case_of((0.82, 0.71, 0.88)).quality) == "expected Dice .82 (.71 to .88)"
+        assert describe_quality(case_of((0.82, 0.71, 0.88)).quality) == (
+            "expected Dice .82 (.71 to .88); surface within 2 voxels .90 (.80 to 1.00)"
+        )
+
+    def test_everything_says_the_same_tolerance(self):
+        files = [SCHEMA_FILE, Path(report_page.__file__).with_name("report.html")]
+        assert all(f"within {SURFACE_TOLERANCE} voxels" in file.read_text(encoding="utf-8") for file in files)
 
     def test_several_structures_are_called_as_the_bundle_calls_them(self):
         case = case_of((0.82, 0.71, 0.88), (1.0, 0.999, 1.0))
-        assert quality_in_words(case, NAMES) == "expected Dice anterior .82 (.71 to .88), posterior 1.00 (1.00 to 1.00)"
+        assert quality_in_words(case, NAMES) == (
+            "expected Dice anterior .82 (.71 to .88), posterior 1.00 (1.00 to 1.00); "
+            "surface within 2 voxels anterior .90 (.80 to 1.00), posterior .90 (.80 to 1.00)"
+        )
         assert "structure 2 1.00" in quality_in_words(case, LabelNames({}))
         assert quality_in_words(case_of(), NAMES) is None
         assert quality_in_words(case_of(quality_note="so"), NAMES) == "what the mask is worth is not known: so"
@@ -77,4 +90,5 @@ class TestWords:
     def test_columns(self):
         entry = quality_on_record(case_of((0.5, 0.4, 0.6)), NAMES)
         found = {"anterior (expected Dice)": 0.5, "anterior (Dice from)": 0.4, "anterior (Dice to)": 0.6}
+        found |= {"anterior (expected NSD)": 0.9, "anterior (NSD from)": 0.8, "anterior (NSD to)": 1.0}
         assert quality_columns(entry) == found and quality_columns({}) == {}

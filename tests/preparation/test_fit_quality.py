@@ -1,5 +1,7 @@
 """The fit of a quality predictor: it finds what there is to find, and says what held on images that were held out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from monai_tta.preparation import fit_quality as fitting
 from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet, structure_dice
 from monai_tta.preparation.fit_quality import Rows, fit_point, fit_quality
+from monai_tta.preparation.surface_dice import structure_nsd
 from monai_tta.preparation.temperature import TEMPERATURES, best_temperature, scores_by_temperature
 from monai_tta.preparation.trials import KeptTrials
-from monai_tta.quality.structure_features import STRUCTURE_FEATURES
+from monai_tta.quality.structure_features import EMPTY, STRUCTURE_FEATURES
 from tests.preparation.calibration_cases import calibration_set
 from tests.small import image, network
 
@@ -24,6 +27,10 @@ QUICK = Careful(candidates=(Statistics(blend=0.0, statistics="volume"), Statisti
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch):
     monkeypatch.setattr(fitting, "TREES", 5)
+
+
+def truths(calibration, figure):
+    return [getattr(case, f"structure_{figure}") for case in calibration.cases]
 
 
 def rows(n=400, known_by_forest=0.0, noise=0.05, seed=0):
@@ -43,16 +50,38 @@ class TestPoint:
         point = fit_point(rows(known_by_forest=0.2, noise=0.01))
         fresh = rows(known_by_forest=0.2, noise=0.01, seed=1)
         assert point.share >= 0.75
-        assert np.abs(point(fresh.table) - fresh.dice).mean() < 0.8 * np.abs(point.curve(fresh.table) - fresh.dice).mean()
+        assert np.abs(point(fresh.table) - fresh.truth).mean() < 0.8 * np.abs(point.curve(fresh.table) - fresh.truth).mean()
 
 
 def test_the_interval_holds_as_often_as_stated_on_fresh_cases():
-    model, about = fitting._fit_structure(rows(), 0.9, 200)
+    model, about = fitting._fit_figure(rows(), 0.9, 200)
     fresh = rows(n=2000, seed=2)
     for adapted in (False, True):
         _, low, high, _ = model.interval(fresh.table, adapted)
-        assert abs(np.mean((low <= fresh.dice) & (fresh.dice <= high)) - 0.9) < 0.05
+        assert abs(np.mean((low <= fresh.truth) & (fresh.truth <= high)) - 0.9) < 0.05
     assert abs(about["coverage held out"] - 0.9) < 0.05 and about["mean absolute error held out"] < 0.1
+
+
+def test_the_interval_of_a_surface_that_is_mostly_right_holds_as_often_as_stated():
+    """Most true values are at or near 1, as those of a surface are, and some masks are empty, of which a third were right."""
+
+    def mostly_right(n, seed):
+        rng = np.random.default_rng(seed)
+        made = rows(n=n, seed=seed)
+        truth = np.clip(1.3 * made.table[:, SIGNAL] ** 0.3 + rng.normal(0, 0.05, n), 0, 1)
+        empty = rng.uniform(size=n) < 0.1
+        made.table[:, EMPTY] = np.where(empty, np.log(1e-4), -2.0)
+        return replace(made, truth=np.where(empty, rng.uniform(size=n) < 1 / 3, truth))
+
+    model, about = fitting._fit_figure(mostly_right(600, 0), 0.9, 600)
+    fresh = mostly_right(3000, 1)
+    assert np.mean(fresh.truth == 1) > 0.3
+    for adapted in (False, True):
+        expected, low, high, _ = model.interval(fresh.table, adapted)
+        assert np.mean((low <= fresh.truth) & (fresh.truth <= high)) > 0.87
+        assert ((low >= 0) & (low <= expected) & (expected <= high) & (high <= 1)).all()
+    assert about["coverage held out"] > 0.87
+    assert model.curve.if_empty == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_dice_of_a_structure_that_is_not_in_the_label():
@@ -95,6 +124,22 @@ class TestCases:
         table = calibration.cases[0].structure_features[1]
         assert first.predict(table, True) == again.predict(table, True)
         assert [one["structure"] for one in first.about["structures"]] == [1, 2]
+        case = calibration.cases[0]
+        assert case.structure_nsd.shape == case.structure_dice.shape and not np.allclose(case.structure_nsd, case.structure_dice)
+        of_source = {name: [case_of[1, 0] for case_of in truths(calibration, name)] for name in ("dice", "nsd")}
+        said = first.about["structures"][0]
+        assert {name: said[name]["mean"] for name in of_source} == pytest.approx({k: np.mean(v) for k, v in of_source.items()})
+
+    def test_surfaces_are_measured_before_voxels_are_sorted(self):
+        """The answer's cube is the label's, moved by three voxels: sorted, it would be any shape."""
+        label = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
+        label[..., 2:10, 4:12, 4:12] = True
+        answer = label.roll(3, 2).float()
+        calibration = CalibrationSet("a")
+        table = torch.zeros(2, 1, len(STRUCTURE_FEATURES))
+        row = torch.zeros(2, 3)
+        made = calibration.add(0, row, row, torch.stack([answer, label.float()]), answer, label, "sigmoid", table)
+        assert made.structure_nsd[:, 0].tolist() == [structure_nsd(answer > 0.5, label)[0], 1.0] and made.structure_nsd[0, 0] < 1
 
     def test_cases_that_say_nothing_of_structures_are_refused(self):
         with pytest.raises(ValueError, match="say nothing of single structures"):

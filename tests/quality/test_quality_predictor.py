@@ -39,7 +39,7 @@ class TestCurve:
         signal = rng.uniform(size=200)
         rows = rows_of(signal, np.clip(SIGNALS[name] * signal + 0.5 + rng.normal(0, 0.2, 200), 0, 1), name)
         theirs = IsotonicRegression(increasing=SIGNALS[name] > 0, out_of_bounds="clip")
-        theirs.fit(signal, rows.dice, sample_weight=rows.weight)
+        theirs.fit(signal, rows.truth, sample_weight=rows.weight)
         asked = rows_of(np.linspace(-0.5, 1.5, 77), np.zeros(77), name).table
         curve = fit_curve(rows, name)
         assert np.allclose(curve(asked), theirs.predict(np.linspace(-0.5, 1.5, 77)), atol=1e-12)
@@ -93,6 +93,7 @@ class TestPredictor:
         (first, second) = read.predict(self.TABLE, False)
         assert first.structure == 1 and second.structure == 2
         assert (first.dice, first.low, first.high) == pytest.approx((0.8, 0.7, 0.88), abs=1e-5)
+        assert (first.nsd, first.nsd_low, first.nsd_high) == pytest.approx((0.9, 0.8, 0.98), abs=1e-5)
 
     def test_what_cannot_be_used_is_refused_in_words(self, tmp_path, monkeypatch):
         made = quality_stub(network(dims=2))
@@ -105,13 +106,14 @@ class TestPredictor:
         replace(made, features=("another",) + STRUCTURE_FEATURES[1:]).save(file)
         with pytest.raises(PredictorError, match="fitted to other features"):
             QualityPredictor.load(file)
-        replace(made, structures=(replace(made.structures[0], tails=np.full((2, 2), np.nan)),)).save(file)
+        first = made.structures[0]
+        replace(made, structures=(replace(first, nsd=replace(first.nsd, tails=np.full((2, 2), np.nan))),)).save(file)
         with pytest.raises(PredictorError, match="intervals are of another form"):
             QualityPredictor.load(file)
         monkeypatch.setattr("monai_tta.quality.quality_predictor.FORMAT", 99)
         made.save(file)
         monkeypatch.undo()
-        with pytest.raises(PredictorError, match="format 99"):
+        with pytest.raises(PredictorError, match="format 99, .*; calibrate again"):
             QualityPredictor.load(file)
         with pytest.raises(PredictorError, match="fitted to 2 structures, and the network answers 3"):
             made.predict(np.zeros((3, len(STRUCTURE_FEATURES))), True)
@@ -119,7 +121,7 @@ class TestPredictor:
     def test_the_chance_of_a_worse_mask(self):
         """The quantiles of the scores go evenly from -1 to 1 spread: from .7 to .9."""
         made = quality_stub(network(dims=2), low=-1.0, high=1.0)
-        said = StructureQuality(structure=1, dice=0.8, low=0.7, high=0.9, spread=0.1)
+        said = StructureQuality(structure=1, dice=0.8, low=0.7, high=0.9, spread=0.1, nsd=0.1, nsd_low=0.0, nsd_high=0.2)
         chances = [made.chance_below(said, True, dice) for dice in (0.6, 0.75, 0.8001, 0.95)]
         assert chances == pytest.approx([0, 0.25, 0.505, 1], abs=0.01)
 
