@@ -25,7 +25,7 @@ Accept = Annotated[
     float | None,
     typer.Option(help="the Dice that a mask must have to be used, e.g. 0.8: sorts the masks by what is expected of them"),
 ]
-_WORDS = {"dice": "Dice", "nsd": f"share of surface within {SURFACE_TOLERANCE} voxels"}
+_WORDS = {"dice": "Dice", "nsd": f"share of surface within {SURFACE_TOLERANCE} voxel"}
 NoQuality = Annotated[bool, typer.Option("--no-quality", help="do not predict what masks are worth")]
 
 

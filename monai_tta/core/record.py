@@ -16,7 +16,7 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 
-SURFACE_TOLERANCE = 2  # in voxels of the network's grid: a surface is right up to this distance
+SURFACE_TOLERANCE = 1  # in voxels of the network's grid: a surface is right up to this distance
 NOTHING_ADAPTS = "nothing adapts"  # how the reason ends on the record of a method that changes nothing, such as Source
 
 
@@ -75,7 +75,7 @@ class StructureQuality:
         high: its upper end.
         spread: how far the prediction is expected to be off, in Dice, above 0.
         nsd: the expected normalised surface Dice, in [0, 1]: the share of both surfaces, the mask's and the true one, that lies
-            within `SURFACE_TOLERANCE` voxels of the other.
+            within `SURFACE_TOLERANCE` voxel of the other.
         nsd_low: the lower end of the interval that holds the true one at the predictor's rate, in [0, 1].
         nsd_high: its upper end.
     """

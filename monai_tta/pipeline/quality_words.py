@@ -21,7 +21,7 @@ _COLUMNS = {
     "nsd_high": "NSD to",
 }
 
-WITHIN = f"surface within {SURFACE_TOLERANCE} voxels"
+WITHIN = f"surface within {SURFACE_TOLERANCE} voxel"
 
 
 def structure_names(names: LabelNames, head: str) -> dict[int, str]:

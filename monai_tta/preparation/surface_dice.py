@@ -18,7 +18,7 @@ from monai_tta.quality.gain_predictor import Floats
 
 
 def structure_nsd(masks: Tensor, label: Tensor) -> Floats:
-    """NSD of each structure, at a tolerance of `SURFACE_TOLERANCE` voxels, over the surfaces of all windows together.
+    """NSD of each structure, at a tolerance of `SURFACE_TOLERANCE` voxel, over the surfaces of all windows together.
 
     Where a window's edge cuts a structure, the cut counts as surface. A window in which only one of both has the structure adds
     that surface, and none of it is right.

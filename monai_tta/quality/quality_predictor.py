@@ -1,7 +1,7 @@
 """The quality predictor: from what an answer shows of each structure to the quality it is expected to have, with intervals.
 
 It predicts two figures of each structure, each by a model of its own of one kind (`monai_tta.quality.figure_model`): Dice, and
-normalised surface Dice (NSD) at a tolerance of `SURFACE_TOLERANCE` voxels, the share of the surface that is right.
+normalised surface Dice (NSD) at a tolerance of `SURFACE_TOLERANCE` voxel, the share of the surface that is right.
 
 A model starts from the one signal that says most by itself, such as the Dice between answers in views, through a
 curve that only rises or only falls. A forest adds what the other figures know, as far as that held on images that were held out.
@@ -37,7 +37,7 @@ class StructureModel:
 
     Args:
         dice: its Dice.
-        nsd: its normalised surface Dice at `SURFACE_TOLERANCE` voxels.
+        nsd: its normalised surface Dice at `SURFACE_TOLERANCE` voxel.
     """
 
     dice: FigureModel

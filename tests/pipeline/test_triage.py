@@ -66,18 +66,18 @@ class TestTriage:
 class TestWords:
     def test_one_structure_needs_no_name(self):
         assert describe_quality(case_of((0.82, 0.71, 0.88)).quality) == (
-            "expected Dice .82 (.71 to .88); surface within 2 voxels .90 (.80 to 1.00)"
+            "expected Dice .82 (.71 to .88); surface within 1 voxel .90 (.80 to 1.00)"
         )
 
     def test_everything_says_the_same_tolerance(self):
         files = [SCHEMA_FILE, Path(report_page.__file__).with_name("report.html")]
-        assert all(f"within {SURFACE_TOLERANCE} voxels" in file.read_text(encoding="utf-8") for file in files)
+        assert all(f"within {SURFACE_TOLERANCE} voxel" in file.read_text(encoding="utf-8") for file in files)
 
     def test_several_structures_are_called_as_the_bundle_calls_them(self):
         case = case_of((0.82, 0.71, 0.88), (1.0, 0.999, 1.0))
         assert quality_in_words(case, NAMES) == (
             "expected Dice anterior .82 (.71 to .88), posterior 1.00 (1.00 to 1.00); "
-            "surface within 2 voxels anterior .90 (.80 to 1.00), posterior .90 (.80 to 1.00)"
+            "surface within 1 voxel anterior .90 (.80 to 1.00), posterior .90 (.80 to 1.00)"
         )
         assert "structure 2 1.00" in quality_in_words(case, LabelNames({}))
         assert quality_in_words(case_of(), NAMES) is None
