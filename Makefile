@@ -55,6 +55,7 @@ programs: .venv-nnunet/ready .venv-label/ready
 docs: .venv/ready
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	$(BIN)/python -m docs.methods_page
+	MPLBACKEND=Agg $(BIN)/python -m docs.gallery_pictures
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 	@echo "docs/_build/index.html"
 

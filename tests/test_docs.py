@@ -102,6 +102,10 @@ def test_links_between_pages_lead_somewhere():
             assert page.parent.parent != ROOT or inside, f"{page.name} links to {target}, which Sphinx builds no page for"
 
 
+def test_the_readme_is_one_screen():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
 def test_the_citation_is_of_this_version():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == __version__
 
