@@ -14,12 +14,15 @@ import pytest
 import torch
 import yaml
 from monai.networks.nets import UNet
+from typer.testing import CliRunner
 
 from monai_tta import __version__, methods
+from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.record import Case
 from monai_tta.guards import Agreement, Components, Distance, Entropy, Finite, Shape, VolumeChange, WeightDistance
 from monai_tta.pipeline.records import SCHEMA_FILE, SCHEMA_VERSION
+from tests.attack.arena import save, small_bundle, volume
 from tests.mutants.table import MUTANTS
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +87,23 @@ def test_commands_of_the_pipelines_page_run(tmp_path):
     assert np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[1])
     (record,) = (tmp_path / "masks1.jsonl").read_text(encoding="utf-8").splitlines()
     assert Case.from_json(record).adapted and "Statistics" in Case.from_json(record).method
+
+
+def test_commands_of_the_replay_page_run(tmp_path):
+    """In this process, on a small bundle; a command that may end with another code than 0 has it behind `test $? -eq`."""
+    places = {"BUNDLE": str(small_bundle(tmp_path / "bundle")), "SCANS": str(tmp_path / "scans")}
+    places |= {name: str(tmp_path / name.lower()) for name in ("MASKS", "OTHER")}
+    (tmp_path / "scans").mkdir()
+    save(tmp_path / "scans" / "a.nii.gz", volume(np.random.default_rng(0)))
+    page = (ROOT / "docs/replay.md").read_text(encoding="utf-8")
+    commands = "".join(re.findall(r"^```bash\n(.*?)^```", page, re.S | re.M)).splitlines()
+    assert len(commands) == 4
+    for command in commands:
+        words, _, expected = command.partition(" || test $? -eq ")
+        result = CliRunner().invoke(app, [places.get(word, word) for word in words.split()[1:]])
+        assert result.exit_code in {0, int(expected or 0)}, result.output
+        if " replay " in command:
+            assert result.stdout in re.findall(r"^```text\n(.*?)^```", page, re.S | re.M)
 
 
 def test_the_page_of_methods_is_the_one_generated():

@@ -15,6 +15,7 @@ from monai_tta.cli import (
     check,
     compare,
     demo_command,
+    diff,
     doctor,
     finetune,
     fisher,
@@ -25,6 +26,7 @@ from monai_tta.cli import (
     profile,
     reference,
     rehearsal,
+    replay,
     report,
     run,
     stream,
@@ -42,6 +44,8 @@ app = typer.Typer(
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("check", rich_help_panel=SEGMENT, help=check.HELP, epilog=check.HELP_END)(check.check)
 app.command("report", rich_help_panel=SEGMENT, help=report.HELP, epilog=report.HELP_END)(report.report)
+app.command("replay", rich_help_panel=SEGMENT, help=replay.HELP, epilog=replay.HELP_END)(replay.replay)
+app.command("diff", rich_help_panel=SEGMENT, help=diff.HELP, epilog=diff.HELP_END)(diff.diff)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("calibrate", rich_help_panel=PREPARE, help=calibrate.HELP, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)

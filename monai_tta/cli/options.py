@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,10 +29,10 @@ EXIT_CODES = {
 }
 
 
-def help_end(*examples: str, codes: tuple[int, ...] = (0, 2)) -> str:
+def help_end(*examples: str, codes: tuple[int, ...] = (0, 2), meanings: Mapping[int, str] = EXIT_CODES) -> str:
     """Examples and exit codes, as the end of a command's help."""
     heading = "Example:" if len(examples) == 1 else "Examples:"
-    ends = "; ".join(f"{code}: {EXIT_CODES[code]}" for code in codes)
+    ends = "; ".join(f"{code}: {meanings[code]}" for code in codes)
     return "\n\n".join([heading, *(f"  {line}" for line in examples), f"Exit codes: {ends}."])
 
 
@@ -56,7 +57,7 @@ Bundle = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri; `run`, "
+        help="a MONAI bundle's folder, or the name of a bundle that comes with monai-tta, e.g. hippocampus_mri; `run`, `replay`, "
         "`check`, `compare`, `reference` and `profile` also take a model folder of nnU-Net v2",
         autocompletion=complete_bundle,
     ),

@@ -113,6 +113,7 @@ def read_records(masks: Path) -> dict[str, Any]:
     Raises:
         ValueError: where there is none, or one that `monai-tta run` did not write.
     """
+    from monai_tta.pipeline.image_names import in_this_locale
     from monai_tta.pipeline.records import JSON_NAME, SCHEMA, SCHEMA_VERSION
 
     file = masks / JSON_NAME
@@ -125,4 +126,7 @@ def read_records(masks: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is no record of `monai-tta run`") from error
     if version != SCHEMA_VERSION:
         raise ValueError(f"{file} has version {version} of the records; this version of monai-tta reads {SCHEMA_VERSION}")
+    for case in document["cases"]:
+        if "name" in case:
+            case |= {"name": in_this_locale(case["name"]), "masks": [in_this_locale(mask) for mask in case["masks"]]}
     return dict(document)

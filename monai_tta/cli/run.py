@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import wraps
+from typing import Any
 
 import typer
 
@@ -87,7 +89,7 @@ HELP_END = help_end(
 )
 
 
-def run_images(
+def asked_to_run(
     bundle: Bundle,
     images: Images,
     out: Out,
@@ -121,15 +123,19 @@ def run_images(
     shard: ShardOption = None,
     workers: Workers = 1,
     report: Report = False,
-) -> None:
-    """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
+) -> RunRequest:
+    """What the command line asks for.
+
+    Raises:
+        typer.Exit: with code 2, after a line that says which options exclude each other.
+    """
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
     options |= {"budget": parse_budget(budget), "main_output": main_output}
     with report_errors():
         worth = QualityOptions(quality, no_quality, accept)
         maps = UncertaintyOptions(uncertainty, mirrors)
         share = chosen_shard(shard)
-    request = RunRequest(
+    return RunRequest(
         bundle=bundle,
         images=images,
         out=out,
@@ -151,8 +157,14 @@ def run_images(
         workers=workers,
         report=report,
     )
+
+
+@wraps(asked_to_run)
+def run_images(**given: Any) -> None:
+    """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
+    request = asked_to_run(**given)
     with stop_in_order():
         with report_errors():
             root = check_names(request)  # before torch is imported, which takes seconds
-        with as_images(images, request.cases, root, out) as found:
-            raise typer.Exit(run_cases(replace(request, images=found), images))
+        with as_images(request.images, request.cases, root, request.out) as found:
+            raise typer.Exit(run_cases(replace(request, images=found), request.images))

@@ -69,7 +69,7 @@ def run_cases(request: RunRequest, given: list[Path]) -> int:
             run = run_source(request, loaded)
             log = RunLog(request.out, found.images, run.settings, names=found.names, restart=request.restart, shard=request.shard)
             records = Records(request.out, run.facts, len(found.images))
-            _take_turns(request, run, log, records, outcomes)
+            take_turns(request, run, log, records, outcomes)
             state = write_records(log, records, ended=True)
             if request.report and state.finished:
                 write_report(read_records(request.out), request.out / PAGE, request.quality.accept)
@@ -82,7 +82,7 @@ def run_cases(request: RunRequest, given: list[Path]) -> int:
         raise
 
 
-def _take_turns(request: RunRequest, run: RunSource, log: RunLog, records: Records, outcomes: list[Outcome]) -> None:
+def take_turns(request: RunRequest, run: RunSource, log: RunLog, records: Records, outcomes: list[Outcome]) -> None:
     """Segment the images one by one, or several at a time; each outcome joins ``outcomes`` and the records as it comes."""
     from monai_tta.core.record import reasons_on_record_alone
     from monai_tta.pipeline.named_warnings import warnings_with_names

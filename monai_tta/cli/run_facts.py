@@ -76,6 +76,7 @@ def facts_of(
         checkpoint: a file in the bundle's models folder.
         hashes: what `monai_tta.pipeline.segment.settings_of` returned, and those of ``changes``.
     """
+    from monai_tta.pipeline.content_hashes import content_hash
     from monai_tta.pipeline.mask_labels import LabelNames
     from monai_tta.pipeline.records import RunFacts
     from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -98,6 +99,7 @@ def facts_of(
     device = source.device if request.shard.is_whole else source.device.type  # the same for all shards, on whatever card
     settings = settings_on_record(bundle, checkpoint, method.record_name, device, request.guards, request.options, hashes)
     settings["uncertainty"] = hashes.get("uncertainty")
+    settings["reference_hash"] = "" if request.reference is None else content_hash(request.reference)
     names = LabelNames.of_metadata(source.metadata())
     return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
 

@@ -138,6 +138,9 @@ class Case:
         quality_note: why a quality predictor could say nothing; None where it could, or there is none.
         uncertainty: what the map of the answer's uncertainty is like; None where there is no map.
         uncertainty_note: why there is no map although one was asked for; else None.
+        computed_on: the processor and the version of torch, as `monai_tta.compute.machine.computed_on` writes them.
+        threads: how many threads torch used on the CPU, at least 1.
+        image_hash: of what the image's files hold, without their names; None where the image was in no file.
     """
 
     number: int
@@ -169,6 +172,9 @@ class Case:
     quality_note: str | None = None
     uncertainty: Uncertainty | None = None
     uncertainty_note: str | None = None
+    computed_on: str | None = None
+    threads: int | None = None
+    image_hash: str | None = None
 
     @property
     def adapted(self) -> bool:

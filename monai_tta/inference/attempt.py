@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
+from monai_tta.compute.machine import computed_on
 from monai_tta.compute.precision import Precision
 from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case, Step, peak_memory
@@ -88,4 +90,6 @@ def record_of(
         quality_note=quality.note,
         uncertainty=uncertainty.facts,
         uncertainty_note=uncertainty.note,
+        computed_on=computed_on(request.image.device),
+        threads=torch.get_num_threads(),
     )

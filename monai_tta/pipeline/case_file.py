@@ -17,10 +17,9 @@ import numpy as np
 
 from monai_tta.pipeline.ask_itk import itk_header
 from monai_tta.pipeline.case_lists import ListedCase
+from monai_tta.pipeline.content_hashes import CASE_ENDING as ENDING
 from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.declared_place import TOLERANCE, ras_affine_of_itk, voxels_apart
-
-ENDING = ".case"
 
 
 def write_case_file(case: ListedCase, folder: Path, prompts: Mapping[str, Any] | None = None) -> Path:

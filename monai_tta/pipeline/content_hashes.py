@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
+CASE_ENDING = ".case"  # of a file that says what a case consists of, see `monai_tta.pipeline.case_file`
 _WITH_COMPANIONS = (".mhd", ".nhdr", ".hdr", ".img", ".img.gz")  # endings of images whose voxels or header lie in another file
 
 
 def content_id(image: Path) -> str:
-    """A hash of all that an image consists of: the whole file, or the names and contents of all files in a folder.
+    """A hash of all that an image consists of: the whole file, the contents of all files in a folder, or those of a case.
 
-    A header whose voxels lie in another file is hashed with all files beside it that are called alike or that it names. Reading
-    everything once takes about a second for 1 to 2 GB that are in memory, and as long as the disk takes otherwise.
+    Names are not in it: it stands in records, and a copy of an image is the same image. A header whose voxels lie in another file
+    is hashed with all files beside it that are called alike or that it names. Reading everything once takes about a second for
+    1 to 2 GB that are in memory, and as long as the disk takes otherwise.
     """
     digest = hashlib.sha256()
     try:
-        for file in _files_of(image):
-            digest.update(os.fsencode(file.name) + f"/{content_hash(file)}/".encode())
-    except OSError:
+        digest.update("/".join(_hashes_in(image)).encode())
+    except (OSError, ValueError, KeyError, TypeError):
         digest.update(b"unreadable")  # the image fails when its turn comes, and says why
     return digest.hexdigest()[:32]
 
 
-def _files_of(image: Path) -> list[Path]:
+def _hashes_in(image: Path) -> list[str]:
+    if image.suffix == CASE_ENDING:
+        content = json.loads(image.read_text(encoding="utf-8"))
+        return [json.dumps(content[part]) for part in ("hashes", "prompts", "problem")]
     if image.is_dir():
-        return sorted(path for path in image.iterdir() if path.is_file())
+        return sorted(content_hash(path) for path in image.iterdir() if path.is_file())
+    first, *beside = _files_of(image)
+    return [content_hash(first), *sorted(map(content_hash, beside))]
+
+
+def _files_of(image: Path) -> list[Path]:
     if not image.name.lower().endswith(_WITH_COMPANIONS):
         return [image]
     stem = image.name.split(".")[0]

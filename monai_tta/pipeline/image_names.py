@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -59,6 +60,15 @@ def name_of(image: Path) -> str:
             return name[: -len(ending)]
     base = name[:-3] if low.endswith(".gz") else name
     return _OTHER_ENDING.sub("", base) or name
+
+
+def in_this_locale(name: str) -> str:
+    """The name of a file, written by a process of another locale, as this process's own calls take it.
+
+    Args:
+        name: with characters, or with bytes that were none where it was written.
+    """
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
 def ignores_case(folder: Path) -> bool:

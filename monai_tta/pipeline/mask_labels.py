@@ -115,7 +115,7 @@ def amounts_in(masks: Sequence[Path], image: Path, names: LabelNames, head: str)
         mask = read_mask(path)
         size = mask.size if spacing_known else None
         file = path.name if len(masks) > 1 else None
-        counts = [_count_values(mask.voxels[..., k]) for k in range(mask.voxels.shape[-1])]
+        counts = [count_values(mask.voxels[..., k]) for k in range(mask.voxels.shape[-1])]
         for name, value, channel, count in _named(counts, names, head, file):
             found.append(LabelAmount(name, value, channel, file, count, mask.flat, size))
     return found
@@ -186,7 +186,7 @@ def _read_by_itk(path: Path) -> _Mask:
     return _Mask(voxels, n == 2, size if n == 2 else size / 1000)
 
 
-def _count_values(voxels: NDArray[Any]) -> dict[int, int]:
+def count_values(voxels: NDArray[Any]) -> dict[int, int]:
     """How often each value is there, of an array of any shape."""
     if voxels.dtype.kind not in "buif":
         raise UnknownLabels(f"the mask holds {voxels.dtype} and no labels")

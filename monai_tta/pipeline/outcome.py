@@ -85,7 +85,8 @@ class Publisher:
                 masks = tuple(file for file in files if file != uncertainty_map)
                 is_older = uncertainty_map is None and has_older_map(masks[0].parent, log.names[number])
                 notes = (*segmented.notes, OLDER_MAP) if is_older else segmented.notes
-                case = replace(segmented.case, number=number, input_check=input_check)
+                content = segmented.content or None
+                case = replace(segmented.case, number=number, input_check=input_check, image_hash=content)
                 log.done(number, case, masks, segmented.content, notes, uncertainty_map)
                 return earlier_outcome(log, number)
             except Exception as error:  # whatever is wrong with one image must not end the run

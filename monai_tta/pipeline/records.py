@@ -134,6 +134,7 @@ class Records:
         case = outcome.case
         masks = [mask.relative_to(self.out).as_posix() for mask in outcome.masks]
         names: dict[str, Any] = {"name": outcome.name or name_of(outcome.image), "masks": masks}
+        names["image_hash"] = case.image_hash if case else None
         names["uncertainty_map"] = outcome.uncertainty_map and outcome.uncertainty_map.relative_to(self.out).as_posix()
         error = None if case else private(outcome.error)
         labels, note = self._labels(outcome)
@@ -211,7 +212,7 @@ def _in_words(case: Case | None, reason: str | None, error: str | None, names: L
 
 def _details(case: Case, private: Callable[[str | None], str | None]) -> dict[str, Any]:
     """What else the inferer's own record says, under the same names."""
-    said = {"number", "reason", "seconds"}
+    said = {"number", "reason", "seconds", "image_hash"}
     words = {"restarted": private(case.restarted), "uncertainty_note": private(case.uncertainty_note)}
     return {**{key: value for key, value in asdict(case).items() if key not in said}, **words}
 

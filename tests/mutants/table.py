@@ -1,6 +1,10 @@
 """The breaks of the code, each a replacement in one file, and which tests are asked about which file."""
 
 MUTANTS = {
+    "a replay with other weights is the same": ("evaluation/replay.py", "self.case.same and not self.differs", "self.case.same"),
+    "anonymous records with a hash of the image": ("pipeline/records.py", '"seconds", "image_hash"}', '"seconds"}'),
+    "masks of other values are the same": ("evaluation/mask_differences.py", "return self.n_different == 0 and not self.notes", "return not self.notes"),
+    "a continual case replayed by itself": ("cli/replay.py", 'if recorded["reset"] == "never":', "if False:"),
     "moving tensors shared with the source": ("core/shadow.py", ".detach().clone(), requires_grad=True)", ".detach(), requires_grad=True)"),
     "displacement not restored": ("core/gradients.py", "tensor.copy_(old)", "pass"),
     "displacement the wrong way": ("methods/grata.py", "shadow.displaced(auxiliary, -distance)", "shadow.displaced(auxiliary, distance)"),
@@ -371,6 +375,8 @@ OWN = {
     "pipeline/bundle_predictor.py": ["preparation/test_trials", "pipeline/test_config_changes"],
     "pipeline/mask_labels.py": ["pipeline/test_mask_labels"],
     "pipeline/records.py": ["pipeline/test_records"],
+    "evaluation/replay.py": ["cli/test_replay"],
+    "evaluation/run_differences.py": ["cli/test_diff"],
     "pipeline/private_text.py": ["pipeline/test_records"],
     "pipeline/config_changes.py": ["pipeline/test_config_changes"],
     "pipeline/bundle_config.py": ["pipeline/test_config_changes"],

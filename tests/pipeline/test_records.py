@@ -86,6 +86,14 @@ class TestDocument:
         assert (failed["status"], failed["error"], failed["labels"], failed["masks"]) == ("failed", "ValueError: damaged", [], [])
         assert failed["seconds"] == 0.25 and failed["in_words"] == "failed: ValueError: damaged"
 
+    def test_what_a_replay_needs(self, place):
+        records = Records(place / "out", FACTS, 2)
+        records.add(outcome(place, 0, case=case_of(image_hash="0a1b", computed_on="cpu x86_64 AVX2, torch 2.9.0", threads=4)))
+        records.add(outcome(place, 1, error="damaged"))
+        answered, failed = checked(records.document(finished=True))["cases"]
+        assert (answered["image_hash"], answered["threads"]) == ("0a1b", 4) and answered["computed_on"].startswith("cpu ")
+        assert failed["image_hash"] is None and "threads" not in failed
+
     def test_the_table_has_a_row_for_each_case_and_a_column_for_each_label(self, place):
         records = Records(place / "out", FACTS, 2)
         records.add(outcome(place, 0))
@@ -109,7 +117,7 @@ class TestDocument:
 
     def test_anonymous_records_name_nothing(self, place):
         records = Records(place / "out", dataclasses.replace(FACTS, anonymous=True), 2)
-        records.add(outcome(place, 0))
+        records.add(outcome(place, 0, case=case_of(image_hash="0a1b")))
         image = place / "Jane Doe" / "ct.nii.gz"
         records.add(
             outcome(place, 1, error=f"ValueError: {image} and ct_seg.nii.gz: ct.nii.gz is damaged, says '{image.parent}'")
@@ -121,6 +129,7 @@ class TestDocument:
         for name in ("records.json", "records.csv"):
             text = (place / "out" / name).read_text(encoding="utf-8")
             assert "ct_seg" not in text and "ct.nii" not in text and "Jane" not in text and str(place) not in text
+            assert "image_hash" not in text and "0a1b" not in text, "whoever has the image would know whose record it is"
 
     def test_labels_that_cannot_be_counted_say_why(self, place):
         (place / "out" / "ct_seg.nii.gz").write_bytes(b"nothing")

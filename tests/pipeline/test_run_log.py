@@ -42,6 +42,17 @@ def test_a_bit_in_the_middle_of_a_slice_or_a_file_more_is_another_image(tmp_path
     assert len({*found, content_id(tmp_path)}) == 3
 
 
+def test_a_copy_under_another_name_is_the_same_image(tmp_path):
+    image = save(tmp_path / "a.nii", np.zeros((8, 8, 8), np.float32))
+    (tmp_path / "b.nii").write_bytes(image.read_bytes())
+    assert content_id(image) == content_id(tmp_path / "b.nii")
+    for folder, names in (("series", "12"), ("copy", "ab")):
+        (tmp_path / folder).mkdir()
+        for number, name in enumerate(names):
+            (tmp_path / folder / name).write_bytes(bytes([number]) * 100)
+    assert content_id(tmp_path / "series") == content_id(tmp_path / "copy")
+
+
 def test_voxels_beside_their_header_belong_to_the_image(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((40, 40, 40), np.int16)), str(tmp_path / "scan.mhd"))
     other = save(tmp_path / "other.nii", np.zeros((2, 2, 2), np.float32))

@@ -1,0 +1,167 @@
+"""`monai-tta replay`: a case of a run answered anew, as its record says, and compared with the mask that is there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from monai_tta.cli.case_options import as_images
+from monai_tta.cli.console import print_json, print_line, report_errors
+from monai_tta.cli.diff import print_facts, words_on_dice, words_on_volumes
+from monai_tta.cli.options import EXIT_CODES, AsJson, Bundle, Device, help_end
+from monai_tta.cli.recorded_command import LeftOut, recorded_request
+from monai_tta.cli.report import read_records
+from monai_tta.cli.run_checks import check_names
+from monai_tta.cli.run_options import Images
+from monai_tta.pipeline.match_names import did_you_mean
+
+if TYPE_CHECKING:
+    from monai_tta.cli.run_facts import RunRequest
+    from monai_tta.evaluation.mask_differences import MaskDifferences
+    from monai_tta.evaluation.replay import Replay
+
+HELP = """Answer one case of a run anew, as its record says, and compare the masks.
+
+The record says everything but where things are: give BUNDLE and IMAGES as
+they were given to `monai-tta run`, or the case's own image alone. Hashes tell
+whether bundle, weights and image are the ones on record. Nothing in OUT is
+changed.
+
+It prints "the same" where the new mask is that in OUT, bit for bit, and else
+what differs. Another machine, device or version is said, too; by itself it
+is no difference, as long as the mask is the same.
+
+A case of a continual run (--reset never) depends on the cases before it and
+cannot be replayed.
+"""
+HELP_END = help_end(
+    "monai-tta replay MASKS p1_ct hippocampus_mri SCANS",
+    "monai-tta replay MASKS p1_ct BUNDLE p1/ct.nii.gz --file reference.json",
+    codes=(0, 2, 3, 130),
+    meanings=EXIT_CODES | {0: "the mask is the same", 3: "something differs"},
+)
+
+
+def replay(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="the --out folder of a `monai-tta run`")],
+    case: Annotated[
+        str, typer.Argument(metavar="CASE", help="a case's name in its records; its number where they are anonymous")
+    ],
+    bundle: Bundle,
+    images: Images,
+    file: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="a file that the run was given, e.g. --reference; may be given several times"),
+    ] = [],  # noqa: B006
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="ID=VALUE", help="an entry of --set whose value, a path, the record leaves out"),
+    ] = [],  # noqa: B006
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one case of a run anew, as its record says, and compare the masks."""
+    with report_errors():
+        document = read_records(out)
+        recorded = find_case(document, case)
+        _check_replayable(document, recorded, out)
+    with tempfile.TemporaryDirectory(prefix="monai_tta-") as folder:
+        with report_errors():
+            left_out = LeftOut(bundle, images, Path(folder), file, set_, device)
+            request = recorded_request(document["run"]["command"], left_out)
+            root = check_names(request)
+        with as_images(images, request.cases, root, out) as found, report_errors():
+            replayed = _replayed(request, found, document, recorded, out)
+            _print(replayed, as_json)
+    if not replayed.same:
+        raise typer.Exit(3)
+
+
+def find_case(document: Mapping[str, Any], case: str) -> Mapping[str, Any]:
+    """The record of a case.
+
+    Args:
+        document: what records.json holds.
+        case: its name; its number where the records are anonymous.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    key = "number" if document["run"]["anonymous"] else "name"
+    known = {str(entry[key]): entry for entry in document["cases"]}
+    if case in known:
+        return dict(known[case])
+    hint = "anonymous records have numbers, from 0" if key == "number" else did_you_mean(case, known).strip()
+    raise ValueError(f"records.json has no case {case!r}, and {len(known)} others. {hint}".strip())
+
+
+def _check_replayable(document: Mapping[str, Any], recorded: Mapping[str, Any], out: Path) -> None:
+    """Refuse what cannot be replayed, before torch is imported."""
+    if recorded["status"] == "failed":
+        raise ValueError(f"this case failed, so there is no mask to compare with: {recorded['error']}")
+    if recorded["reset"] == "never":
+        raise ValueError(
+            "this case was answered in a continual run (--reset never): its mask depends on what was learnt from the cases "
+            "before it, so it cannot be replayed by itself"
+        )
+    for mask in () if document["run"]["anonymous"] else recorded["masks"]:
+        if not (out / mask).is_file():
+            raise ValueError(f"{out} has no {mask} any more, so there is nothing to compare with")
+
+
+def _replayed(
+    request: RunRequest, found: list[Path], document: Mapping[str, Any], recorded: Mapping[str, Any], out: Path
+) -> Replay:
+    """Answer the case and compare."""
+    from monai_tta.cli.run_cases import take_turns
+    from monai_tta.cli.run_source import load_to_run, run_source
+    from monai_tta.evaluation.replay import Replay, chosen_image, use_threads
+    from monai_tta.pipeline.image_names import named_images
+    from monai_tta.pipeline.outcome import Outcome
+    from monai_tta.pipeline.records import Records
+    from monai_tta.pipeline.run_log import RunLog
+
+    image, name = chosen_image(named_images(found, out), recorded)
+    use_threads(recorded)
+    run = run_source(request, load_to_run(request))
+    log = RunLog(request.out, [image], run.settings, names=[name])
+    records = Records(request.out, run.facts, 1)
+    outcomes: list[Outcome] = []
+    take_turns(request, run, log, records, outcomes)
+    return Replay.of(name, (out, request.out), (document, records.document(finished=True)), recorded)
+
+
+def _print(replayed: Replay, as_json: bool) -> None:
+    """Say what came of it: the verdict first."""
+    if as_json:
+        print_json(replayed.to_dict())
+        return
+    masks = replayed.case.masks
+    if replayed.same and masks is not None:
+        print_line(f"the same: all {masks.n_voxels} voxels of {replayed.files}")
+    elif masks is None:
+        print_line(f"differs: {'this time the case failed' if replayed.failed else replayed.case.why}")
+    elif masks.same:
+        print_line("differs: the mask is the same, but it was not made as the record says")
+    else:
+        _print_difference(replayed, masks)
+    print_facts(replayed.differs, ("on record", "now"), "differs")
+    print_facts(replayed.circumstances, ("on record", "now"), "no difference by itself")
+    for note in replayed.unchecked:
+        print_line(note)
+
+
+def _print_difference(replayed: Replay, masks: MaskDifferences) -> None:
+    """Say how the new mask differs from that on disk."""
+    print_line(f"differs: {masks.n_different} of {masks.n_voxels} voxels of {replayed.files}")
+    for note in masks.notes:
+        print_line(note)
+    if masks.n_different:
+        print_line(f"Dice: {words_on_dice(masks)}")
+        print_line(f"volumes on disk / anew: {words_on_volumes(masks)}{replayed.largest_change}")
+    if replayed.is_changed_on_disk:
+        print_line("the new mask holds as much of each label as the record says: that on disk was probably changed after the run")
