@@ -36,6 +36,7 @@ from monai_tta.cli.run_options import (
     MainOutput,
     Method,
     Out,
+    Preview,
     Reference,
     Report,
     Reset,
@@ -67,6 +68,10 @@ mask comes with the Dice that is to be expected of it, and an interval.
 
 --uncertainty writes a map beside each mask, a_uncertainty.nii.gz: how much
 the answers behind the mask disagree, voxel by voxel. It changes no mask.
+
+--preview writes a picture beside each mask, a_seg_preview.png, with the
+outlines of the unadapted and the adapted answer. Previews show patients'
+images. The unadapted answer is computed once more for them.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -121,6 +126,7 @@ def run_images(
     shard: ShardOption = None,
     workers: Workers = 1,
     report: Report = False,
+    preview: Preview = False,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
@@ -150,6 +156,7 @@ def run_images(
         shard=share,
         workers=workers,
         report=report,
+        preview=preview,
     )
     with stop_in_order():
         with report_errors():

@@ -135,9 +135,16 @@ def older_masks(out: Path, name: str, names: Iterable[str], written: Iterable[Pa
     return sorted({path for path in found if path.is_file()} - set(written))
 
 
-def clear(folder: Path) -> None:
-    """Empty a folder. What a failed image left there would pass for the next image's."""
+def clear(folder: Path, keep: Path | None = None) -> None:
+    """Empty a folder. What a failed image left there would pass for the next image's.
+
+    Args:
+        folder: the folder.
+        keep: what stays in it; None for nothing.
+    """
     for path in folder.iterdir():
+        if path == keep:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -240,7 +240,7 @@ MUTANTS = {
     "what is done is not noted": ("pipeline/run_log.py", 'self._append({"done"', '({"done"'),
     "resumed with other settings": ("pipeline/run_log.py", "if other := sorted(", "if False and sorted("),
     "an image that ends the process comes first": ("pipeline/run_log.py", "return [n for n in unfinished if n not in self.begun] + ", "return unfinished if unfinished else "),
-    "lost masks taken for done": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(existing.setdefault(name, self.journal.path) for name in [*line["masks"], *line["maps"]])'),
+    "lost masks taken for done": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["beside"].values()])', 'all(existing.setdefault(name, self.journal.path) for name in [*line["masks"], *line["beside"].values()])'),
     "two runs in one folder": ("pipeline/folder_locks.py", "fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)", "fcntl.LOCK_SH"),
     "remains of killed runs kept": ("pipeline/output_folder.py", "if is_locked else ():", "if False else ():"),
     "masks over images": ("pipeline/output_folder.py", "image.samefile(target) for image in images", "image is target for image in images"),
@@ -327,7 +327,7 @@ MUTANTS = {
     "the source's uncertainty beside an adapted mask": ("inference/uncertainty.py", "adapted if adapted is not None else self._source_shadow()", "self._source_shadow()"),
     "a map left in the network's grid": ("pipeline/uncertainty_map.py", "orig_keys=original, nearest_interp=False)(case))", "orig_keys=original, nearest_interp=False)(case)) if False else case"),
     "a map on another grid than its mask": ("pipeline/uncertainty_map.py", "    if not same:\n", "    if False:\n"),
-    "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(name in existing or not existing.setdefault(name, self.path) or name in line["maps"] for name in [*line["masks"], *line["maps"]])'),
+    "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["beside"].values()])', 'all(name in existing or not existing.setdefault(name, self.journal.path) or name in line["beside"].values() for name in [*line["masks"], *line["beside"].values()])'),
 }  # fmt: skip
 
 TESTS = [
