@@ -27,6 +27,7 @@ from monai_tta.cli import (
     rehearsal,
     report,
     run,
+    show,
     stream,
     train_optimizer,
     trust,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("run", rich_help_panel=SEGMENT, help=run.HELP, epilog=run.HELP_END)(run.run_images)
 app.command("check", rich_help_panel=SEGMENT, help=check.HELP, epilog=check.HELP_END)(check.check)
 app.command("report", rich_help_panel=SEGMENT, help=report.HELP, epilog=report.HELP_END)(report.report)
+app.command("show", rich_help_panel=SEGMENT, help=show.HELP, epilog=show.HELP_END)(show.show)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("calibrate", rich_help_panel=PREPARE, help=calibrate.HELP, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)

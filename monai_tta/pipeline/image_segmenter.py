@@ -24,6 +24,7 @@ from monai_tta.pipeline.network_answer import check_no_nan, of_first_image
 from monai_tta.pipeline.output_folder import is_disk_full
 from monai_tta.pipeline.output_head import head_of, takes_main_only
 from monai_tta.pipeline.preview import PreviewText, write_preview
+from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.uncertainty_map import write_map
 from monai_tta.pipeline.value_range import expected_range
@@ -174,14 +175,15 @@ class ImageSegmenter:
         def answer_unadapted() -> None:
             self._postprocessing({**data, "pred": self._answer(self._source_inferer, data, asked)})
 
+        image, name = self.images[number], self.names[number]
         try:
-            image, name = self.images[number], self.names[number]
             found = None if written is None else self.partial / written
             file = write_preview(image, name, case, self.partial, found, answer_unadapted, self._preview)
         except Exception as error:  # the mask is there, and is worth having without this
             if is_disk_full(error):
                 raise
-            return None, (f"there is no preview: {describe_error(error)}",)
+            why = without_paths(describe_error(error), image, [self.partial], anonymous=True, name=name)
+            return None, (f"there is no preview: {why}",)
         return file.relative_to(self.partial), ()
 
 

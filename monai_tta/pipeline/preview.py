@@ -117,8 +117,8 @@ def _drawn(shown: Shown, unadapted: Tensor | None, answer: Tensor, is_adapted: b
         values = picture.transpose(1, 2, 0) if shown.is_photograph else picture[0]
         ours = plane.cut(answer)
         before = None if unadapted is None else plane.cut(unadapted)
-        pair = (before, ours) if is_adapted else (ours, None)
-        panels.append(PreviewPanel(plane.caption, values, *pair, plane.pixel, plane.left))
+        unadapted_slice, adapted_slice = (before, ours) if is_adapted else (ours, None)
+        panels.append(PreviewPanel(plane.caption, values, unadapted_slice, adapted_slice, plane.pixel, plane.left))
     return draw_preview(panels, title, words)
 
 

@@ -132,7 +132,7 @@ def _draw_legend(text: ImageDraw.ImageDraw, panels: Sequence[PreviewPanel], top:
 def _wrapped(words: str, width: int) -> list[str]:
     """A text as lines that are no wider than so many pixels. What no font can draw is written as an escape."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in words)
-    columns = max(1, len(plain))
+    columns = max(8, len(plain))
     while True:
         lines = textwrap.wrap(plain, columns, max_lines=_MOST_LINES, placeholder=" ...")
         widest = max((_font().getlength(line) for line in lines), default=0)
