@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,14 +176,12 @@ def _channels(path: Path, shown: Shown) -> NDArray[Any]:
     return voxels[..., 0] if voxels.ndim == 4 and shown.values.ndim == 3 and voxels.shape[-1] == 1 else voxels
 
 
-def _structures(channels: NDArray[Any], labels: Sequence[Mapping[str, Any]]) -> list[NDArray[np.bool_]]:
-    """The structures of one mask: those that its labels say, else every value but 0."""
-    if labels:
-        named = [(channels[label.get("channel", 0)], label.get("value")) for label in labels]
-        return [voxels != 0 if value is None else voxels == value for voxels, value in named]
-    found: list[NDArray[np.bool_]] = []
-    for voxels in channels:
+def _structures(channels: NDArray[Any], labels: Sequence[Mapping[str, Any]]) -> Iterator[NDArray[np.bool_]]:
+    """The structures of one mask, one after the other: those that its labels say, else every value but 0."""
+    for label in labels:
+        voxels, value = channels[label.get("channel", 0)], label.get("value")
+        yield voxels != 0 if value is None else voxels == value
+    for voxels in () if labels else channels:
         values = [value for value in np.unique(voxels) if value != 0]
-        is_map = 0 < len(values) <= MOST_STRUCTURES
-        found += [voxels == value for value in values] if is_map else [voxels != 0]
-    return found
+        for value in values if 0 < len(values) <= MOST_STRUCTURES else [None]:
+            yield voxels != 0 if value is None else voxels == value

@@ -1,6 +1,8 @@
 """`monai-tta run --preview`: a picture beside each mask, no other mask than without, none lost and none of an earlier run."""
 
 import json
+import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +15,7 @@ from monai_tta.reporting.case_pictures import ADAPTED, UNADAPTED
 from tests.cli.test_uncertainty import HIPPOCAMPUS, invoke, phantom, records_of, run, scans, voxels
 
 __all__ = ["scans"]  # the fixture: one anatomy twice, with other axes
+DOCS = Path(__file__).parent.parent.parent / "docs"
 PREVIEWS = ["a_seg_preview.png", "b_seg_preview.png"]
 STATISTICS = ("--method", "statistics", "--choose", "blend=0.3")
 
@@ -70,7 +73,7 @@ def test_a_preview_that_cannot_be_drawn_is_said_and_the_mask_is_there(scans, tmp
     result = run(HIPPOCAMPUS, scans / "a.nii.gz", tmp_path / "out", "--preview", code=3)
     (case,) = records_of(tmp_path / "out")
     assert case["preview"] is None and case["status"] == "unadapted" and (tmp_path / "out" / "a_seg.nii.gz").is_file()
-    assert case["notes"] == ["there is no preview: the image has no middle"] and "1 masks have no preview" in result.output
+    assert case["notes"] == ["there is no preview: ValueError: the image has no middle"] and "1 masks have no preview" in result.output
 
 
 def test_a_preview_of_an_earlier_run_does_not_pass_for_a_new_masks(scans, tmp_path):
@@ -88,6 +91,19 @@ def test_workers_draw_the_same(scans, tmp_path):
     run(HIPPOCAMPUS, scans, tmp_path / "two", *STATISTICS, "--preview", "--workers", "2")
     for name in PREVIEWS:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_the_commands_of_the_docs_run(tmp_path, monkeypatch):
+    (tmp_path / "SCANS").mkdir()
+    nib.save(nib.Nifti1Image(phantom(), np.eye(4)), tmp_path / "SCANS" / "a.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (commands,) = re.findall(r"^```bash\n(.*?)^```", (DOCS / "preview.md").read_text(encoding="utf-8"), re.S | re.M)
+    for command in commands.splitlines():
+        name, *words = command.split()
+        words += ["--method", "source", "--no-check", "--device", "cpu"] if words[0] == "run" else []  # it is soon done
+        result = invoke(*words)
+        assert name == "monai-tta" and result.exit_code == 0, result.output
+    assert (tmp_path / "MASKS" / PREVIEWS[0]).is_file() and Image.open(tmp_path / "a.png").width > 600
 
 
 def test_the_page_shows_maps_and_previews_and_show_draws(tmp_path):
