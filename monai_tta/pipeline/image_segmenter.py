@@ -97,7 +97,7 @@ class ImageSegmenter:
         self._inferer = bundle.adapt_with(method, **chosen)
         self._preview = preview
         source_alone = {name: value for name, value in chosen.items() if name in ("head", "main_output", "main_only", "answers")}
-        self._source_inferer = None if preview is None else bundle.adapt_with(Source(), **source_alone)
+        self._source_inferer = bundle.adapt_with(Source(), **source_alone) if preview else None
         self._expected = expected_range(getattr(bundle, "parser", None), self._preprocessing, bundle.network)
 
     def load(self, number: int, correction: Correction | None = None) -> LoadedImage:
@@ -148,9 +148,10 @@ class ImageSegmenter:
         preview, notes = self._with_preview(case, written, before, asked, number)
         return Segmented(case, notes=notes, beside=BesideMasks(written, preview))
 
-    def _answer(self, inferer: Any, data: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+    def _answer(self, ask: Callable[..., Any], data: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+        """The answer to one image, by one of the inferers."""
         with torch.no_grad():
-            answer = inferer(data["image"][None].to(self.bundle.device), self.bundle.network, **asked)
+            answer = ask(data["image"][None].to(self.bundle.device), self.bundle.network, **asked)
         return of_first_image(answer)
 
     def _with_map(self, case: Case, data: Mapping[str, Any], name: str) -> tuple[Case, Path | None]:
@@ -170,15 +171,16 @@ class ImageSegmenter:
         self, case: Case, written: Path | None, data: Mapping[str, Any], asked: Mapping[str, Any], number: int
     ) -> tuple[Path | None, tuple[str, ...]]:
         """Draw a case's preview: where it is, or why there is none. The unadapted answer is computed once more for it."""
-        assert self._preview is not None
+        source, text = self._source_inferer, self._preview
+        assert source is not None and text is not None
 
         def answer_unadapted() -> None:
-            self._postprocessing({**data, "pred": self._answer(self._source_inferer, data, asked)})
+            self._postprocessing({**data, "pred": self._answer(source, data, asked)})
 
         image, name = self.images[number], self.names[number]
         try:
             found = None if written is None else self.partial / written
-            file = write_preview(image, name, case, self.partial, found, answer_unadapted, self._preview)
+            file = write_preview(image, name, case, self.partial, found, answer_unadapted, text)
         except Exception as error:  # the mask is there, and is worth having without this
             if is_disk_full(error):
                 raise
