@@ -73,7 +73,10 @@ def test_a_preview_that_cannot_be_drawn_is_said_and_the_mask_is_there(scans, tmp
     result = run(HIPPOCAMPUS, scans / "a.nii.gz", tmp_path / "out", "--preview", code=3)
     (case,) = records_of(tmp_path / "out")
     assert case["preview"] is None and case["status"] == "unadapted" and (tmp_path / "out" / "a_seg.nii.gz").is_file()
-    assert case["notes"] == ["there is no preview: ValueError: the image has no middle"] and "1 masks have no preview" in result.output
+    assert (
+        case["notes"] == ["there is no preview: ValueError: the image has no middle"]
+        and "1 masks have no preview" in result.output
+    )
 
 
 def test_a_preview_of_an_earlier_run_does_not_pass_for_a_new_masks(scans, tmp_path):
