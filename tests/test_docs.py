@@ -163,7 +163,7 @@ def test_the_page_of_records_describes_every_entry():
     page = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
-    for part in (schema, *(schema["$defs"][name] for name in ("run", "case", "label", "step", "quality"))):
+    for part in (schema, *(schema["$defs"][name] for name in ("run", "case", "label", "reference", "step", "quality"))):
         assert set(part["properties"]) <= listed
     assert f"version {SCHEMA_VERSION}" in page
 

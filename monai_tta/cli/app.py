@@ -29,6 +29,7 @@ from monai_tta.cli import (
     replay,
     report,
     run,
+    show,
     stream,
     train_optimizer,
     trust,
@@ -46,6 +47,7 @@ app.command("check", rich_help_panel=SEGMENT, help=check.HELP, epilog=check.HELP
 app.command("report", rich_help_panel=SEGMENT, help=report.HELP, epilog=report.HELP_END)(report.report)
 app.command("replay", rich_help_panel=SEGMENT, help=replay.HELP, epilog=replay.HELP_END)(replay.replay)
 app.command("diff", rich_help_panel=SEGMENT, help=diff.HELP, epilog=diff.HELP_END)(diff.diff)
+app.command("show", rich_help_panel=SEGMENT, help=show.HELP, epilog=show.HELP_END)(show.show)
 app.command("demo", rich_help_panel=SEGMENT, epilog=demo_command.HELP_END)(demo_command.demo)
 app.command("calibrate", rich_help_panel=PREPARE, help=calibrate.HELP, epilog=calibrate.HELP_END)(calibrate.calibrate)
 app.command("train-optimizer", rich_help_panel=PREPARE, epilog=train_optimizer.HELP_END)(train_optimizer.train_optimizer)

@@ -21,7 +21,8 @@ HELP = """Write one page that says which masks of a run can be used.
 It reads records.json in the folder of masks, and nothing else: no images,
 no masks. The page needs no other file and no net. It names cases as the
 records do; after `run --anonymous` it names none. With --pictures it also
-shows slices of the images with their masks, and then holds pixels.
+shows slices of the images with their masks, with the maps of uncertainty
+and the previews where the run made them, and then holds pixels.
 
 The verdict comes first. The table can be sorted and filtered, each case
 opens for details, and the page prints.
@@ -29,6 +30,7 @@ opens for details, and the page prints.
 HELP_END = help_end("monai-tta report MASKS", "monai-tta report MASKS --accept 0.85 --file page.html", codes=(0, 2))
 DEFAULT_ACCEPT = 0.8
 PAGE = "report.html"  # the usual name
+PREVIEW_CAPTION = "unadapted and adapted answer"
 
 
 def report(
@@ -81,7 +83,6 @@ def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Pat
     """
     from monai_tta.pipeline.describe_error import describe_error
     from monai_tta.pipeline.image_names import named_images
-    from monai_tta.pipeline.mask_pictures import mask_pictures
 
     if document["run"]["anonymous"]:
         raise ValueError("anonymous records name no masks, so no image can be found for one; leave out --pictures")
@@ -95,13 +96,23 @@ def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Pat
             try:
                 if name not in place:
                     raise ValueError("no image of this name was given")
-                drawn[case["number"]] = mask_pictures(place[name], [masks / mask for mask in case["masks"]])
+                drawn[case["number"]] = _pictures_of(case, place[name], masks)
                 progress.advance(f"{name} drawn")
             except Exception as error:  # whatever is wrong with one picture, the page is there
                 progress.advance(f"{name}: no picture: {describe_error(error)}")
     if todo and not drawn:
         raise ValueError("not one case could be drawn: give --pictures the images as they were given to `monai-tta run`")
     return drawn
+
+
+def _pictures_of(case: Mapping[str, Any], image: Path, masks: Path) -> list[tuple[str, bytes]]:
+    """The pictures of one case: slices with its masks and the map of their uncertainty, and the preview that a run made."""
+    from monai_tta.pipeline.mask_pictures import mask_pictures
+
+    found, preview = (case.get(kind) and masks / case[kind] for kind in ("uncertainty_map", "preview"))
+    largest = case["uncertainty"]["largest"] if found else 1.0
+    drawn = mask_pictures(image, [masks / mask for mask in case["masks"]], case["labels"], found or None, largest)
+    return [*drawn, (PREVIEW_CAPTION, preview.read_bytes())] if preview else drawn
 
 
 def read_records(masks: Path) -> dict[str, Any]:

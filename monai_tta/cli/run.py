@@ -38,6 +38,7 @@ from monai_tta.cli.run_options import (
     MainOutput,
     Method,
     Out,
+    Preview,
     Reference,
     Report,
     Reset,
@@ -69,6 +70,10 @@ mask comes with the Dice that is to be expected of it, and an interval.
 
 --uncertainty writes a map beside each mask, a_uncertainty.nii.gz: how much
 the answers behind the mask disagree, voxel by voxel. It changes no mask.
+
+--preview writes a picture beside each mask, a_seg_preview.png, with the
+outlines of the unadapted and the adapted answer. Previews show patients'
+images. The unadapted answer is computed once more for them.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -123,6 +128,7 @@ def asked_to_run(
     shard: ShardOption = None,
     workers: Workers = 1,
     report: Report = False,
+    preview: Preview = False,
 ) -> RunRequest:
     """What the command line asks for.
 
@@ -156,6 +162,7 @@ def asked_to_run(
         shard=share,
         workers=workers,
         report=report,
+        preview=preview,
     )
 
 

@@ -116,7 +116,15 @@ def _outcomes(request: RunRequest, run: RunSource, log: RunLog) -> Generator[Out
     share = [log.images[number] for number in log.share]
     checked = checked_inputs(source.bundle, source.checks, share, [log.names[number] for number in log.share])
     return segment(
-        source.bundle, log.images, log.out, source.method, names=log.names, run_log=log, checked=checked, **source.options
+        source.bundle,
+        log.images,
+        log.out,
+        source.method,
+        names=log.names,
+        run_log=log,
+        checked=checked,
+        preview=source.preview,
+        **source.options,
     )
 
 
@@ -125,7 +133,7 @@ def _report(
 ) -> int:
     """Say how the run went, and wait for the others where a process manager would end them; the exit code."""
     outcomes = [state.clashes.get(outcome.number, outcome) for outcome in outcomes]
-    code = report_outcomes(outcomes, log, run.facts.names)
+    code = report_outcomes(outcomes, log, run.facts.names, with_previews=request.preview)
     report_shards(log, state)
     report_triage(outcomes, log, state, run.predictor, request.quality.accept)
     say_skipped(found)

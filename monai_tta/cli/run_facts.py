@@ -56,6 +56,7 @@ class RunRequest:
     shard: Shard = WHOLE
     workers: int = 1
     report: bool = False
+    preview: bool = False
 
 
 def facts_of(
@@ -77,9 +78,11 @@ def facts_of(
         hashes: what `monai_tta.pipeline.segment.settings_of` returned, and those of ``changes``.
     """
     from monai_tta.pipeline.content_hashes import content_hash
+    from monai_tta.pipeline.label_ranges import read_label_ranges
     from monai_tta.pipeline.mask_labels import LabelNames
     from monai_tta.pipeline.records import RunFacts
     from monai_tta.pipeline.shipped_bundles import find_bundle
+    from monai_tta.pipeline.source_files import weights_file
 
     bundle = find_bundle(request.bundle, nnunet=True)
     command = command_on_record(
@@ -94,14 +97,21 @@ def facts_of(
         anonymous=request.anonymous,
         changes=changes.words(),
         cases=request.cases,
-        checks=[*request.checks.words(), *request.quality.words(), *request.uncertainty.words()],
+        checks=[
+            *request.checks.words(),
+            *request.quality.words(),
+            *request.uncertainty.words(),
+            *(["--preview"] if request.preview else []),
+        ],
     )
     device = source.device if request.shard.is_whole else source.device.type  # the same for all shards, on whatever card
     settings = settings_on_record(bundle, checkpoint, method.record_name, device, request.guards, request.options, hashes)
     settings["uncertainty"] = hashes.get("uncertainty")
     settings["reference_hash"] = "" if request.reference is None else content_hash(request.reference)
+    settings["preview"] = request.preview
     names = LabelNames.of_metadata(source.metadata())
-    return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
+    ranges = read_label_ranges(weights_file(bundle, checkpoint), request.checks.reference, names)
+    return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous, ranges=ranges)
 
 
 def command_on_record(
@@ -137,7 +147,7 @@ def command_on_record(
         anonymous: whether the records name no case.
         changes: of the bundle's config, as words of the command line.
         cases: how files are grouped, and what is asked for.
-        checks: of the inputs, of the masks' worth and of their uncertainty, as words of the command line.
+        checks: of the inputs, of the masks' worth and of their uncertainty, and previews, as words of the command line.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]

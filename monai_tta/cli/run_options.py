@@ -42,6 +42,10 @@ MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
+Preview = Annotated[
+    bool,
+    typer.Option("--preview", help="write a picture of each case beside its mask; it shows the patient's image"),
+]
 Report = Annotated[bool, typer.Option("--report", help="write report.html at the end, see `monai-tta report`")]
 ShardOption = Annotated[
     str | None,

@@ -29,18 +29,21 @@ def describe_outcome(outcome: Outcome, names: LabelNames | None = None) -> str:
     return f"{outcome.label} {how}, {outcome.case.seconds:.1f} s" + (f", {worth}" if worth else "")
 
 
-def report_outcomes(outcomes: list[Outcome], log: RunLog, names: LabelNames | None = None) -> int:
-    """Say how it went; 3 when an image of this process failed or a map that was asked for is missing, else 0."""
+def report_outcomes(outcomes: list[Outcome], log: RunLog, names: LabelNames | None = None, with_previews: bool = False) -> int:
+    """Say how it went; 3 when an image of this process failed, or a map or a preview that was asked for is missing, else 0."""
     report_reasons(outcomes)
     report_quality(outcomes, names)
     without_map = report_missing_maps(outcomes)
+    without_preview = [outcome for outcome in outcomes if with_previews and outcome.case and outcome.beside.preview is None]
+    if without_preview:
+        say(f"{len(without_preview)} masks have no preview, see above", "red")
     failed = [outcome for outcome in outcomes if outcome.error]
     earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
     where = f"masks and records.json in {log.out}"
     say(f"{_shard(log)}{len(outcomes) - len(failed)} of {len(outcomes)} segmented{before}; {where}")
     report_failures(outcomes)
-    return 3 if failed or without_map or not log.images else 0
+    return 3 if failed or without_map or without_preview or not log.images else 0
 
 
 def report_shards(log: RunLog, state: RunState) -> None:

@@ -93,6 +93,7 @@ def run_source(request: RunRequest, loaded: LoadedToRun) -> RunSource:
     Raises:
         ValueError: for what cannot be used, or does not fit together.
     """
+    from monai_tta.pipeline.preview import PreviewText
     from monai_tta.pipeline.segment import settings_of
     from monai_tta.pipeline.segment_workers import WorkerSource
     from monai_tta.pipeline.source_files import weights_file
@@ -102,10 +103,11 @@ def run_source(request: RunRequest, loaded: LoadedToRun) -> RunSource:
     settings = settings_of(root, loaded.checkpoint, method, loaded.options) | changes.settings(root)
     checks, depends = input_checks(bundle, weights, request.checks)
     predictor, depends_too = load_quality(bundle, root, weights, changes, request.quality)
-    settings |= {**depends, **depends_too}
+    settings |= {**depends, **depends_too, "preview": _preview_setting(request)}
     facts = facts_of(request, changes, bundle, method, loaded.checkpoint, settings)
     options = {**loaded.options, "quality": predictor}
-    return RunSource(WorkerSource(bundle, method, options, checks), settings, facts, predictor)
+    preview = PreviewText(facts.names, request.anonymous) if request.preview else None
+    return RunSource(WorkerSource(bundle, method, options, checks, preview), settings, facts, predictor)
 
 
 def load_worker_source(request: RunRequest) -> WorkerSource:
@@ -116,6 +118,11 @@ def load_worker_source(request: RunRequest) -> WorkerSource:
     """
     console.quiet = True
     return run_source(request, load_to_run(request)).source
+
+
+def _preview_setting(request: RunRequest) -> str:
+    """How previews are made, for the run log: what a resumed run makes must be like what is there."""
+    return "" if not request.preview else "without names" if request.anonymous else "with names"
 
 
 def _device(request: RunRequest) -> str | None:

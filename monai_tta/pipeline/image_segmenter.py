@@ -13,6 +13,8 @@ import torch
 
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
+from monai_tta.methods import Source
+from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_correction import add_corrections
@@ -21,6 +23,8 @@ from monai_tta.pipeline.named_warnings import working_on
 from monai_tta.pipeline.network_answer import check_no_nan, of_first_image
 from monai_tta.pipeline.output_folder import is_disk_full
 from monai_tta.pipeline.output_head import head_of, takes_main_only
+from monai_tta.pipeline.preview import PreviewText, write_preview
+from monai_tta.pipeline.private_text import without_paths
 from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.uncertainty_map import write_map
 from monai_tta.pipeline.value_range import expected_range
@@ -38,7 +42,7 @@ class Segmented:
         error: why it failed; None when it did not.
         disk_full: whether that was a full or read-only disk.
         seconds: wall time from its turn on, in seconds.
-        uncertainty_map: where in the folder of its masks the map of its uncertainty is; None where there is none.
+        beside: what else was written, as places in the folder of its masks.
     """
 
     case: Case | None = None
@@ -47,7 +51,7 @@ class Segmented:
     error: str | None = None
     disk_full: bool = False
     seconds: float = 0.0
-    uncertainty_map: Path | None = None
+    beside: BesideMasks = BesideMasks()
 
 
 class ImageSegmenter:
@@ -61,6 +65,7 @@ class ImageSegmenter:
         names: what the images are called, of which no two are the same.
         with_content: whether to hash each image's content.
         corrects: whether some image's input is corrected.
+        preview: what is written on the previews; None for no previews.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
     """
 
@@ -74,6 +79,7 @@ class ImageSegmenter:
         *,
         with_content: bool,
         corrects: bool,
+        preview: PreviewText | None = None,
         options: Mapping[str, Any],
     ) -> None:
         self.bundle = bundle
@@ -89,6 +95,9 @@ class ImageSegmenter:
             chosen["head"] = head_of(self._postprocessing)
         chosen.setdefault("main_only", takes_main_only(self._postprocessing))
         self._inferer = bundle.adapt_with(method, **chosen)
+        self._preview = preview
+        source_alone = {name: value for name, value in chosen.items() if name in ("head", "main_output", "main_only", "answers")}
+        self._source_inferer = bundle.adapt_with(Source(), **source_alone) if preview else None
         self._expected = expected_range(getattr(bundle, "parser", None), self._preprocessing, bundle.network)
 
     def load(self, number: int, correction: Correction | None = None) -> LoadedImage:
@@ -118,27 +127,32 @@ class ImageSegmenter:
         try:
             working_on(self.images[number])
             loaded = load()
-            case, written = self._write_masks(loaded, next_loading, self.names[number])
-            took = time.monotonic() - began
-            return Segmented(case, loaded.content, loaded.notes, seconds=took, uncertainty_map=written)
+            found = self._write_masks(loaded, next_loading, number)
+            return replace(found, content=loaded.content, notes=(*loaded.notes, *found.notes), seconds=time.monotonic() - began)
         except Exception as error:  # whatever is wrong with one image must not end the run
             return failed(error, time.monotonic() - began)
 
-    def _write_masks(
-        self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], name: str
-    ) -> tuple[Case, Path | None]:
-        """Write the masks of an image, and the map of its uncertainty where one is made; its record, and where the map is."""
+    def _write_masks(self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], number: int) -> Segmented:
+        """Write the masks of an image, and what else is made beside them; its record, and where that is."""
         data = loaded.data
         asked = prompt_arguments(data, self.bundle.network, self.bundle.inferer)
-        with torch.no_grad():
-            answer = self._inferer(data["image"][None].to(self.bundle.device), self.bundle.network, **asked)
-        data["pred"] = of_first_image(answer)
+        data["pred"] = self._answer(self._inferer, data, asked)
         note_prompts(data, asked)
         check_no_nan(data["pred"])
         wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
         before = dict(data)
         self._postprocessing(data)
-        return self._with_map(self._inferer.cases[-1], before, name)
+        case, written = self._with_map(self._inferer.cases[-1], before, self.names[number])
+        if self._preview is None:
+            return Segmented(case, beside=BesideMasks(written))
+        preview, notes = self._with_preview(case, written, before, asked, number)
+        return Segmented(case, notes=notes, beside=BesideMasks(written, preview))
+
+    def _answer(self, ask: Callable[..., Any], data: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+        """The answer to one image, by one of the inferers."""
+        with torch.no_grad():
+            answer = ask(data["image"][None].to(self.bundle.device), self.bundle.network, **asked)
+        return of_first_image(answer)
 
     def _with_map(self, case: Case, data: Mapping[str, Any], name: str) -> tuple[Case, Path | None]:
         """Write the map of a case's uncertainty where there is one; the case, which says why there is none, and where it is."""
@@ -152,6 +166,27 @@ class ImageSegmenter:
                 raise
             return replace(case, uncertainty=None, uncertainty_note=describe_error(error)), None
         return case, file.relative_to(self.partial)
+
+    def _with_preview(
+        self, case: Case, written: Path | None, data: Mapping[str, Any], asked: Mapping[str, Any], number: int
+    ) -> tuple[Path | None, tuple[str, ...]]:
+        """Draw a case's preview: where it is, or why there is none. The unadapted answer is computed once more for it."""
+        source, text = self._source_inferer, self._preview
+        assert source is not None and text is not None
+
+        def answer_unadapted() -> None:
+            self._postprocessing({**data, "pred": self._answer(source, data, asked)})
+
+        image, name = self.images[number], self.names[number]
+        try:
+            found = None if written is None else self.partial / written
+            file = write_preview(image, name, case, self.partial, found, answer_unadapted, text)
+        except Exception as error:  # the mask is there, and is worth having without this
+            if is_disk_full(error):
+                raise
+            why = without_paths(describe_error(error), image, [self.partial], anonymous=True, name=name)
+            return None, (f"there is no preview: {why}",)
+        return file.relative_to(self.partial), ()
 
 
 def failed(error: Exception, seconds: float) -> Segmented:

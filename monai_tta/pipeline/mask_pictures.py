@@ -1,95 +1,47 @@
-"""Pictures of an image with its mask: three planes through the middle of what was found, or the whole photograph."""
+"""Pictures of an image with its mask for a page: three planes through the middle of what was found, or the whole photograph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from monai.transforms import LoadImage, Orientation
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
-
-from monai_tta.core.geometry import slice_as_looked_at, voxel_spacing
 from monai_tta.pipeline.find_images import PICTURES
+from monai_tta.pipeline.picture_planes import load_map, load_shown, load_structures, planes
 from monai_tta.reporting.case_pictures import draw_slice
-from monai_tta.transforms.pictures import as_shown
 
-PLANES = ("sagittal", "coronal", "axial")  # which plane stands across each axis
-MOST_STRUCTURES = 12  # more outlines hide each other
+_WHITE = 65535  # what stands for the largest possible value in a map that is a picture
 
 
-def mask_pictures(image: Path, masks: Sequence[Path]) -> list[tuple[str, bytes]]:
-    """Captions and PNGs of an image with its mask.
+def mask_pictures(
+    image: Path,
+    masks: Sequence[Path],
+    labels: Sequence[Mapping[str, Any]] = (),
+    uncertainty_map: Path | None = None,
+    largest: float = 1.0,
+) -> list[tuple[str, bytes]]:
+    """Captions and PNGs of an image with its masks, and with the map of their uncertainty where there is one.
 
     Args:
         image: a file, or the folder of a DICOM series.
-        masks: its mask's file, on the image's grid.
+        masks: its masks' files, on the image's grid.
+        labels: of the case, as in ``records.json``; empty where they are not known.
+        uncertainty_map: its file.
+        largest: the largest value that the map can have, in nats; it is drawn white.
 
     Raises:
-        ValueError: for several masks, an image of several channels, or a mask on another grid.
+        ValueError: for a mask or a map on another grid.
     """
-    if len(masks) != 1:
-        raise ValueError(f"it has {len(masks)} masks, and pictures are drawn of one")
-    if image.name.lower().endswith(PICTURES):
-        return [("photograph", _photograph(image, masks[0]))]
-    voxels, found = (_load(path) for path in (image, masks[0]))
-    if len(voxels) != 1 or len(found) != 1 or voxels.shape != found.shape:
-        shapes = " and ".join(str(tuple(one.shape)) for one in (voxels, found))
-        raise ValueError(f"pictures are drawn of one channel and a mask on its grid, found {shapes}")
-    spacing = voxel_spacing(voxels, voxels.ndim - 1) or (1.0,) * (voxels.ndim - 1)
-    values, structures = voxels.as_tensor().double(), torch.from_numpy(_structures(found.numpy()[0]))
-    if values.ndim == 3:
-        return [("slice", _drawn(values.transpose(1, 2), structures.transpose(1, 2), spacing))]
-    middle = _middle(structures.any(0))
-    return [(PLANES[axis], _plane(values, structures, axis, middle[axis], spacing)) for axis in (2, 1, 0)]
-
-
-def _load(path: Path) -> Any:
-    """A volume ``(C, x, y, z)`` with its axes towards right, front and head; a flat image as it lies."""
-    loaded: Any = LoadImage(image_only=True, ensure_channel_first=True)(path)
-    return Orientation(axcodes="RAS", labels=None)(loaded) if loaded.ndim == 4 else loaded
-
-
-def _structures(mask: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """What a label map holds, without the background ``(structures, *spatial)``; all of it as one where that is too much."""
-    values = [value for value in np.unique(mask) if value != 0]
-    if not values or len(values) > MOST_STRUCTURES:
-        return (mask != 0)[None]
-    return np.stack([mask == value for value in values])
-
-
-def _middle(found: Tensor) -> list[int]:
-    """The centre of what was found; of the image where nothing was."""
-    if not found.any():
-        return [length // 2 for length in found.shape]
-    return [round(float(places.double().mean())) for places in found.nonzero(as_tuple=True)]
-
-
-def _plane(values: Tensor, structures: Tensor, axis: int, place: int, spacing: Sequence[float]) -> bytes:
-    """The plane across an axis at a place."""
-    picture, masks = (slice_as_looked_at(volume, axis, place) for volume in (values, structures))
-    return _drawn(picture, masks, [size for other, size in enumerate(spacing) if other != axis])
-
-
-def _drawn(picture: Tensor, masks: Tensor, spacing: Sequence[float]) -> bytes:
-    """A slice ``(1, rows, columns)`` with its masks, whose columns lie along the first of two axes of this spacing."""
-    return draw_slice(picture[0].numpy(), masks.numpy(), (spacing[1], spacing[0]))
-
-
-def _photograph(image: Path, mask: Path) -> bytes:
-    with Image.open(image) as opened:
-        shown = np.asarray(as_shown(opened).convert("RGB"), dtype=np.float64)
-    if mask.name.lower().endswith(PICTURES):
-        with Image.open(mask) as opened:
-            found = np.asarray(opened)
-    else:
-        found = np.asarray(_load(mask).as_tensor()[0]).squeeze().T
-    if found.shape[:2] != shown.shape[:2] or found.ndim > 3:
-        raise ValueError(f"pictures are drawn of a mask on its image's grid, found {found.shape[:2]} and {shown.shape[:2]}")
-    channels = [found] if found.ndim == 2 else [found[..., k] for k in range(found.shape[2])]
-    structures = np.concatenate([_structures(channel) for channel in channels])
-    return draw_slice(shown, structures)
+    shown = load_shown(image)
+    structures = load_structures(masks, labels, shown)
+    uncertain = None
+    if uncertainty_map is not None:
+        is_picture = uncertainty_map.name.lower().endswith(PICTURES)
+        uncertain = load_map(uncertainty_map, shown) / (_WHITE if is_picture else largest)
+    drawn = []
+    for plane in planes(shown, structures.any(0)):
+        picture = plane.cut(shown.values)
+        beside = None if uncertain is None else plane.cut(uncertain)[0]
+        values = picture.transpose(1, 2, 0) if shown.is_photograph else picture[0]
+        drawn.append((plane.caption, draw_slice(values, plane.cut(structures), plane.pixel, beside)))
+    return drawn

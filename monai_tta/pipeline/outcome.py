@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monai_tta.core.record import Case
+from monai_tta.pipeline.beside_masks import BesideMasks, notes_on_older
 from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.image_segmenter import Segmented, failed
 from monai_tta.pipeline.output_folder import DiskFull, clear, older_masks, publish
 from monai_tta.pipeline.run_log import RunLog
-from monai_tta.pipeline.uncertainty_map import OLDER_MAP, has_older_map
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outcome:
         seconds: wall time from its turn on until it failed, in seconds; 0 where it did not, its record then knows.
         name: what the image is called: in its masks' names, in its record and in messages.
         notes: what a person should know of how it was read, in words.
-        uncertainty_map: where the map of its uncertainty is; None where there is none.
+        beside: what else lies beside its masks.
     """
 
     image: Path
@@ -40,7 +40,7 @@ class Outcome:
     seconds: float = 0.0
     name: str = ""
     notes: tuple[str, ...] = ()
-    uncertainty_map: Path | None = None
+    beside: BesideMasks = BesideMasks()
 
     @property
     def label(self) -> str:
@@ -57,7 +57,8 @@ class Publisher:
 
     def __init__(self, run_log: RunLog) -> None:
         self._run_log = run_log
-        self._taken = {file for files in (*run_log.masks.values(), run_log.maps.values()) for file in files}
+        self._taken = {file for files in run_log.masks.values() for file in files}
+        self._taken |= {file for beside in run_log.beside.values() for file in beside.files().values()}
 
     def finish(self, number: int, segmented: Segmented, partial: Path | None, input_check: str | None) -> Outcome:
         """Publish what was written for an image, and empty the folder in which it was.
@@ -81,13 +82,11 @@ class Publisher:
         if segmented.case is not None and partial is not None:
             try:
                 files = publish(partial, log.out, self._taken, log.images)
-                uncertainty_map = None if segmented.uncertainty_map is None else log.out / segmented.uncertainty_map
-                masks = tuple(file for file in files if file != uncertainty_map)
-                is_older = uncertainty_map is None and has_older_map(masks[0].parent, log.names[number])
-                notes = (*segmented.notes, OLDER_MAP) if is_older else segmented.notes
-                content = segmented.content or None
-                case = replace(segmented.case, number=number, input_check=input_check, image_hash=content)
-                log.done(number, case, masks, segmented.content, notes, uncertainty_map)
+                beside = segmented.beside.placed(lambda file: log.out / file)
+                masks = tuple(file for file in files if file not in beside.files().values())
+                notes = (*segmented.notes, *notes_on_older(masks, log.names[number], beside))
+                case = replace(segmented.case, number=number, input_check=input_check, image_hash=segmented.content or None)
+                log.done(number, case, masks, segmented.content, notes, beside)
                 return earlier_outcome(log, number)
             except Exception as error:  # whatever is wrong with one image must not end the run
                 segmented = failed(error, segmented.seconds)
@@ -107,7 +106,7 @@ def earlier_outcome(run_log: RunLog, number: int) -> Outcome:
         number=number,
         name=run_log.names[number],
         notes=run_log.notes[number],
-        uncertainty_map=run_log.maps.get(number),
+        beside=run_log.beside[number],
     )
 
 

@@ -70,13 +70,13 @@ def _others_partial(name: str, shard: Shard) -> bool:
     return found is not None and int(found[2]) == shard.count and int(found[1]) != shard.index
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text to a temporary file, then move it to its place. After a failure nothing is left of it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a text (in UTF-8) or bytes to a temporary file, then move it to its place. After a failure nothing is left of it."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.unlink(missing_ok=True)  # a link there would lead the text elsewhere
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        temporary.unlink(missing_ok=True)  # a link there would lead the content elsewhere
+        with temporary.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -135,9 +135,16 @@ def older_masks(out: Path, name: str, names: Iterable[str], written: Iterable[Pa
     return sorted({path for path in found if path.is_file()} - set(written))
 
 
-def clear(folder: Path) -> None:
-    """Empty a folder. What a failed image left there would pass for the next image's."""
+def clear(folder: Path, keep: Path | None = None) -> None:
+    """Empty a folder. What a failed image left there would pass for the next image's.
+
+    Args:
+        folder: the folder.
+        keep: what stays in it; None for nothing.
+    """
     for path in folder.iterdir():
+        if path == keep:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

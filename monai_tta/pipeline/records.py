@@ -20,12 +20,14 @@ from monai_tta._version import __version__
 from monai_tta.compute.json_values import finite_json
 from monai_tta.core.record import Case
 from monai_tta.pipeline.case_file import files_of
+from monai_tta.pipeline.case_words import case_in_words
 from monai_tta.pipeline.image_names import name_of
+from monai_tta.pipeline.label_ranges import LabelRanges
 from monai_tta.pipeline.mask_labels import LabelAmount, LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.private_text import without_paths
-from monai_tta.pipeline.quality_words import quality_columns, quality_in_words, quality_on_record
+from monai_tta.pipeline.quality_words import quality_columns, quality_on_record
 from monai_tta.reporting.number_format import label_amount
 
 SCHEMA = "monai_tta.records"
@@ -46,12 +48,14 @@ class RunFacts:
         settings: everything that was chosen, by name, without paths.
         names: what the bundle calls its labels.
         anonymous: whether the names of cases and masks are left out.
+        ranges: how much of each label the source's own cases hold.
     """
 
     command: str
     settings: Mapping[str, Any]
     names: LabelNames = LabelNames({})
     anonymous: bool = False
+    ranges: LabelRanges = LabelRanges()
 
 
 @dataclass
@@ -135,7 +139,7 @@ class Records:
         masks = [mask.relative_to(self.out).as_posix() for mask in outcome.masks]
         names: dict[str, Any] = {"name": outcome.name or name_of(outcome.image), "masks": masks}
         names["image_hash"] = case.image_hash if case else None
-        names["uncertainty_map"] = outcome.uncertainty_map and outcome.uncertainty_map.relative_to(self.out).as_posix()
+        names |= {kind: file and file.relative_to(self.out).as_posix() for kind, file in vars(outcome.beside).items()}
         error = None if case else private(outcome.error)
         labels, note = self._labels(outcome)
         reason = private(case.reason) if case else None
@@ -143,7 +147,7 @@ class Records:
             "number": outcome.number,
             **({} if self.facts.anonymous else names),
             "status": "failed" if case is None else "adapted" if case.adapted else "unadapted",
-            "in_words": _in_words(case, reason, error, self.facts.names),
+            "in_words": case_in_words(case, self.facts.names, reason, error),
             "reason": reason,
             "error": error,
             "notes": [private(note) for note in outcome.notes],
@@ -166,7 +170,7 @@ class Records:
         own = [amount.on_record() for amount in found]
         if self.facts.anonymous:
             own = [{key: value for key, value in entry.items() if key != "file"} for entry in own]
-        return own, _labels_note(found)
+        return self.facts.ranges.on_record(own, outcome.case.head), _labels_note(found)
 
 
 def versions() -> dict[str, str]:
@@ -197,17 +201,6 @@ def as_csv(document: Mapping[str, Any]) -> str:
         own = [case[name] if name != "masks" else "; ".join(case[name]) for name in columns]
         table.writerow([_cell(value) for value in (*own, *(amounts.get(name) for name in labels))])
     return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _in_words(case: Case | None, reason: str | None, error: str | None, names: LabelNames) -> str:
-    if case is None:
-        return f"failed: {error}"
-    found = f"; its input is {case.input_check}" if case.input_check else ""
-    found += f"; {worth}" if (worth := quality_in_words(case, names)) else ""
-    if reason is not None:
-        return f"unadapted answer: {reason}{found}"
-    on = f" on {case.n_windows} window{'s' if case.n_windows != 1 else ''}" if case.n_windows else ""
-    return f"adapted{on}{found}"
 
 
 def _details(case: Case, private: Callable[[str | None], str | None]) -> dict[str, Any]:

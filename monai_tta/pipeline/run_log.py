@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tta.core.record import Case
+from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
 from monai_tta.pipeline.image_names import numbered
@@ -39,7 +40,7 @@ class RunLog:
         share: numbers of the images that this process segments.
         cases: the record of each finished image of the share, by the image's number.
         masks: the mask files of each finished image.
-        maps: the map of uncertainty of each finished image that has one.
+        beside: what else lies beside the masks of each finished image.
         notes: what a person should know of how each finished image was read.
         begun: numbers of the images that were worked on, finished or not.
         of_earlier_run: numbers of the images that an earlier run finished.
@@ -65,7 +66,7 @@ class RunLog:
         self.on_disk = on_disk
         self.cases: dict[int, Case] = {}
         self.masks: dict[int, tuple[Path, ...]] = {}
-        self.maps: dict[int, Path] = {}
+        self.beside: dict[int, BesideMasks] = {}
         self.notes: dict[int, tuple[str, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
@@ -126,7 +127,7 @@ class RunLog:
         masks: tuple[Path, ...],
         content: str | None = None,
         notes: tuple[str, ...] = (),
-        uncertainty_map: Path | None = None,
+        beside: BesideMasks = BesideMasks(),  # noqa: B008
     ) -> None:
         """Note that an image's masks are at their final places.
 
@@ -136,16 +137,15 @@ class RunLog:
             masks: its masks.
             content: the `content_id` that it had before it was read; None for the one that it has now.
             notes: what a person should know of how it was read; without paths and names.
-            uncertainty_map: the map of its uncertainty; None where there is none.
+            beside: what else lies beside its masks.
         """
         self.cases[number] = case
         self.masks[number] = masks
         self.notes[number] = notes
-        if uncertainty_map is not None:
-            self.maps[number] = uncertainty_map
-        maps = [] if uncertainty_map is None else [uncertainty_map]
+        self.beside[number] = beside
         hashes = {
-            kind: [path_hash(file.relative_to(self.out)) for file in files] for kind, files in (("masks", masks), ("maps", maps))
+            "masks": [path_hash(file.relative_to(self.out)) for file in masks],
+            "beside": {kind: path_hash(file.relative_to(self.out)) for kind, file in beside.files().items()},
         }
         if self.on_disk:
             content = content_id(self.images[number]) if content is None else content
@@ -223,15 +223,14 @@ class RunLog:
             if (
                 "done" in line
                 and number_of.get(line["done"]) in mine
-                and all(name in existing for name in [*line["masks"], *line["maps"]])
+                and all(name in existing for name in [*line["masks"], *line["beside"].values()])
             ):
                 number = number_of[line["done"]]
                 if line.get("content") != content_id(self.images[number]):
                     continue
                 self.cases[number] = Case.from_json(json.dumps(line["case"]))
                 self.masks[number] = tuple(existing[name] for name in line["masks"])
-                for name in line["maps"]:
-                    self.maps[number] = existing[name]
+                self.beside[number] = BesideMasks(**{kind: existing[name] for kind, name in line["beside"].items()})
                 self.notes[number] = tuple(map(str, line["notes"]))
             if "recorded" in line and number_of.get(line["recorded"]) in self.cases:
                 self._entries[number_of[line["recorded"]]] = line["entry"]

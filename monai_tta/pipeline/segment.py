@@ -17,6 +17,7 @@ from monai_tta.pipeline.image_segmenter import ImageSegmenter
 from monai_tta.pipeline.load_image import LoadedImage
 from monai_tta.pipeline.outcome import Outcome, Publisher, earlier_outcome
 from monai_tta.pipeline.output_folder import partial_folder
+from monai_tta.pipeline.preview import PreviewText
 from monai_tta.pipeline.run_log import RunLog
 from monai_tta.pipeline.source_files import description_files, weights_files
 
@@ -30,6 +31,7 @@ def segment(
     names: Sequence[str] | None = None,
     run_log: RunLog | None = None,
     checked: Mapping[Path, CheckedInput] | None = None,
+    preview: PreviewText | None = None,
     **options: Any,
 ) -> Generator[Outcome, None, None]:
     """Segment images one by one; a bad one is reported and the others continue.
@@ -44,6 +46,7 @@ def segment(
         names: what the images are called, by `image_names`, of which no two are the same.
         run_log: of these images and ``out``. What it knows to be done, or another shard's, is not done.
         checked: what checks of the inputs found, by image; their corrections are applied, and undone on the masks.
+        preview: what is written on previews, which show the images; None for no previews.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
 
     Raises:
@@ -57,7 +60,15 @@ def segment(
     log = run_log or RunLog(out, images, {}, names=names, on_disk=False)
     with partial_folder(out, log.shard) as partial:
         segmenter = ImageSegmenter(
-            bundle, method, partial, images, names, with_content=log.on_disk, corrects=bool(corrections), options=options
+            bundle,
+            method,
+            partial,
+            images,
+            names,
+            with_content=log.on_disk,
+            corrects=bool(corrections),
+            preview=preview,
+            options=options,
         )
         log.open()
         publisher = Publisher(log)

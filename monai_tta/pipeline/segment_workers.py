@@ -23,6 +23,7 @@ from monai_tta.pipeline.input_view import InputView
 from monai_tta.pipeline.named_warnings import warnings_with_names
 from monai_tta.pipeline.outcome import Outcome, Publisher, earlier_outcome
 from monai_tta.pipeline.output_folder import clear, partial_folder
+from monai_tta.pipeline.preview import PreviewText
 from monai_tta.pipeline.run_log import RunLog
 from monai_tta.quality.input_reference import InputReference
 
@@ -49,12 +50,14 @@ class WorkerSource:
         method: how to adapt.
         options: keyword arguments of `AdaptiveInferer`.
         checks: how inputs are checked; None where they are not.
+        preview: what is written on previews; None for no previews.
     """
 
     bundle: SourceBundle
     method: AdaptationMethod
     options: Mapping[str, Any]
     checks: InputChecks | None = None
+    preview: PreviewText | None = None
 
 
 def segment_in_workers(
@@ -141,6 +144,7 @@ class _Work:
             self.names,
             with_content=self.with_content,
             corrects=source.checks is not None and source.checks.fix,
+            preview=source.preview,
             options=source.options,
         )
 

@@ -6,7 +6,6 @@ part in it, because those make labels of an answer.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from monai.transforms import Invertd, InvertibleTransform, SaveImage, SaveImaged
 from PIL import Image
 from torch import Tensor
 
+from monai_tta.pipeline.beside_masks import file_names
 from monai_tta.pipeline.case_file import grid_of
 from monai_tta.pipeline.declared_place import TOLERANCE, voxels_apart
 from monai_tta.pipeline.find_images import PICTURES
 from monai_tta.pipeline.input_correction import TurnBack
 from monai_tta.pipeline.output_head import single_steps
 
-OLDER_MAP = "the map of uncertainty beside the mask is an earlier run's, of another mask; remove it"
-_ENDING = "_uncertainty"
 _WHITE = 65535  # what stands for the largest possible value in a picture
 
 
@@ -54,7 +52,7 @@ def write_map(found: Tensor, largest: float, data: Mapping[str, Any], postproces
     mask = masks[0]
     on_grid = _as_given(found, data, postprocessing).clamp(0, largest)  # bicubic interpolation leaves this range
     is_picture = mask.name.lower().endswith(PICTURES)
-    path = mask.parent / f"{name}{_ENDING}{'.png' if is_picture else '.nii.gz'}"
+    path = mask.parent / f"{file_names(masks, name)['uncertainty_map']}{'.png' if is_picture else '.nii.gz'}"
     if path in masks:
         raise ValueError("one of its masks has the name of the map of uncertainty")
     try:
@@ -64,16 +62,6 @@ def write_map(found: Tensor, largest: float, data: Mapping[str, Any], postproces
         path.unlink(missing_ok=True)
         raise
     return path
-
-
-def has_older_map(folder: Path, name: str) -> bool:
-    """Whether a folder of masks holds a map of an image's uncertainty.
-
-    Args:
-        folder: in which the image's masks are.
-        name: of the image.
-    """
-    return any(folder.glob(f"{glob.escape(name + _ENDING)}.*"))
 
 
 def _as_given(found: Tensor, data: Mapping[str, Any], postprocessing: Any) -> Tensor:

@@ -37,56 +37,85 @@ def draw_case(
         adapted: the same shape, the answer by the contender.
         pixel: height and width of a pixel, in one unit; the picture keeps their ratio.
     """
-    box = _box(np.any(np.concatenate([label, unadapted, adapted]), axis=0, keepdims=True)[0], pixel)
-    background = _background(image, box, pixel)
+    box = crop_box(np.any(np.concatenate([label, unadapted, adapted]), axis=0, keepdims=True)[0], pixel)
+    behind = background(image, box, pixel)
     truth = [(mask[box], LABEL) for mask in label]
     panels = [
-        ("image", background),
-        ("label and unadapted", _outlined(background, [*truth, *((mask[box], UNADAPTED) for mask in unadapted)])),
-        ("label and adapted", _outlined(background, [*truth, *((mask[box], ADAPTED) for mask in adapted)])),
+        ("image", behind),
+        ("label and unadapted", outlined(behind, [*truth, *((mask[box], UNADAPTED) for mask in unadapted)])),
+        ("label and adapted", outlined(behind, [*truth, *((mask[box], ADAPTED) for mask in adapted)])),
     ]
-    return _sheet(panels)
+    return png_of(sheet(panels))
 
 
-def draw_slice(image: NDArray[np.floating], mask: NDArray[np.bool_], pixel: tuple[float, float] = (1.0, 1.0)) -> bytes:
+def draw_slice(
+    image: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    pixel: tuple[float, float] = (1.0, 1.0),
+    uncertainty: NDArray[np.floating] | None = None,
+) -> bytes:
     """A slice, and beside it the same with the outlines of its mask, cut to the mask, as a PNG's content.
 
     Args:
         image: ``(rows, columns)``, or ``(rows, columns, 3)`` for a photograph, as for `draw_case`.
         mask: ``(structures, rows, columns)``; the colours of `STRUCTURES` in their order, from the first again after the last.
         pixel: height and width of a pixel, in one unit.
+        uncertainty: ``(rows, columns)``, from 0, drawn black, to 1, drawn white; None for no third panel.
     """
-    box = _box(np.asarray(mask.any(0)), pixel)
-    background = _background(image, box, pixel)
+    box = crop_box(np.asarray(mask.any(0)), pixel)
+    behind = background(image, box, pixel)
     outlines = [(one[box], STRUCTURES[number % len(STRUCTURES)]) for number, one in enumerate(mask)]
-    return _sheet([("image", background), ("mask", _outlined(background, outlines))])
+    panels = [("image", behind), ("mask", outlined(behind, outlines))]
+    if uncertainty is not None:
+        grey = np.clip(255 * uncertainty[box], 0, 255).astype(np.uint8)
+        panels.append(("uncertainty", Image.fromarray(grey).resize(behind.size, Image.Resampling.BILINEAR).convert("RGB")))
+    return png_of(sheet(panels))
 
 
-def _background(image: NDArray[np.floating], box: tuple[slice, slice], pixel: tuple[float, float]) -> Image.Image:
-    """The part of a slice in a box, in grey or colours, at the right aspect."""
+def background(
+    image: NDArray[np.floating], box: tuple[slice, slice], pixel: tuple[float, float], size: int = SIZE
+) -> Image.Image:
+    """The part of a slice in a box, in grey or colours, at the right aspect.
+
+    Args:
+        image: ``(rows, columns)``, or ``(rows, columns, 3)`` for a photograph.
+        box: rows and columns.
+        pixel: height and width of a pixel, in one unit.
+        size: pixels of the longer side.
+    """
     height = (box[0].stop - box[0].start) * pixel[0]
     width = (box[1].stop - box[1].start) * pixel[1]
-    scale = SIZE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    scale = size / max(height, width)
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = _grey(image[box])
-    return Image.fromarray(grey if grey.ndim == 3 else np.stack([grey] * 3, -1)).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(grey if grey.ndim == 3 else np.stack([grey] * 3, -1)).resize(shape, Image.Resampling.BICUBIC)
 
 
-def _sheet(panels: Sequence[tuple[str, Image.Image]]) -> bytes:
-    """Panels of one size side by side, each under its title, as a PNG's content."""
-    width, height = panels[0][1].size
-    step = max(width, SIZE // 2) + GAP  # a narrow panel leaves room for its title
-    sheet = Image.new("RGB", (step * len(panels) - GAP, height + STRIP), "white")
+def sheet(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Panels side by side, at the top, each under its title."""
+    steps = [max(panel.width, SIZE // 2) + GAP for _, panel in panels]  # a narrow panel leaves room for its title
+    made = Image.new("RGB", (sum(steps) - GAP, max(panel.height for _, panel in panels) + STRIP), "white")
     for number, (title, panel) in enumerate(panels):
-        sheet.paste(panel, (number * step, STRIP))
-        ImageDraw.Draw(sheet).text((number * step, 2), title, fill="black", font=ImageFont.load_default(14))
+        left = sum(steps[:number])
+        made.paste(panel, (left, STRIP))
+        ImageDraw.Draw(made).text((left, 2), title, fill="black", font=ImageFont.load_default(14))
+    return made
+
+
+def png_of(picture: Image.Image) -> bytes:
+    """A picture as a PNG's content."""
     content = BytesIO()
-    sheet.save(content, "PNG", optimize=True)
+    picture.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
-def _box(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[slice, slice]:
-    """The part of a slice that holds the mask, with a margin; the whole slice where the mask is empty."""
+def crop_box(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[slice, slice]:
+    """The part of a slice that holds the mask, with a margin; the whole slice where the mask is empty.
+
+    Args:
+        mask: ``(rows, columns)``.
+        pixel: height and width of a pixel, in one unit.
+    """
     if not mask.any():
         return slice(0, mask.shape[0]), slice(0, mask.shape[1])
     ends = [(int(places[0]), int(places[-1]) + 1) for places in (np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1))]
@@ -105,10 +134,16 @@ def _grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.clip(255 * (finite - low) / max(high - low, 1e-12), 0, 255).astype(np.uint8)
 
 
-def _outlined(background: Image.Image, masks: list[tuple[NDArray[np.bool_], tuple[int, int, int]]]) -> Image.Image:
-    """A copy with the outline of each mask, inside the mask and two pixels wide; later ones are drawn over earlier ones."""
-    pixels = np.array(background)
+def outlined(behind: Image.Image, masks: Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]], wide: int = 2) -> Image.Image:
+    """A copy with the outline of each mask, inside the mask; later ones are drawn over earlier ones.
+
+    Args:
+        behind: what they are drawn on.
+        masks: ``(rows, columns)`` with their colours.
+        wide: pixels of an outline.
+    """
+    pixels = np.array(behind)
     for mask, colour in masks:
-        large = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(background.size, Image.Resampling.NEAREST)) > 0
-        pixels[large & ~binary_erosion(large, iterations=2)] = colour
+        large = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(behind.size, Image.Resampling.NEAREST)) > 0
+        pixels[large & ~binary_erosion(large, iterations=wide)] = colour
     return Image.fromarray(pixels)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monai_tta.reporting.case_rows import expected_words, label_rows, quality_rows
 from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, USE, judge
-from monai_tta.reporting.number_format import counted, label_amount, with_interval
+from monai_tta.reporting.number_format import counted
 from monai_tta.reporting.step_curves import Curve, step_curves
 from monai_tta.reporting.templates import embedded, fill_template
 
@@ -40,7 +41,7 @@ class ReportCase:
     @property
     def expected_words(self) -> str:
         """The expected Dice of the structure that decided, with its interval."""
-        return _intervals(self.expected)[0]
+        return expected_words(self.expected)
 
 
 def report_page(
@@ -136,36 +137,13 @@ def _on_page(case: ReportCase, pictures: Sequence[tuple[str, bytes]]) -> dict[st
         "notes": [*entry["notes"], *([entry["labels_note"]] if entry["labels_note"] else [])],
         "input_check": entry.get("input_check"),
         "restarted": entry.get("restarted"),
-        "quality": _quality_rows(entry),
+        "quality": quality_rows(entry),
         "quality_note": entry.get("quality_note"),
-        "labels": [(label["name"] or f"value {label.get('value')}", _amount(label)) for label in entry["labels"]],
+        "labels": label_rows(entry),
         "facts": {name: entry[name] for name in ("method", "n_windows", "weight_distance", "seed", "precision") if name in entry},
         "curves": [_drawn(curve) for curve in step_curves(entry.get("steps") or ())],
         "pictures": [{"caption": caption, "image": embedded(png)} for caption, png in pictures],
     }
-
-
-def _quality_rows(entry: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """For each structure its name, and Dice and surface that are expected of the mask, and of the unadapted answer."""
-    before = {one["structure"]: one for one in entry.get("quality_unadapted") or ()}
-    return [
-        (one["name"] or f"structure {one['structure']}", *_intervals(one), *_intervals(before.get(one["structure"])))
-        for one in entry.get("quality") or ()
-    ]
-
-
-def _intervals(one: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Expected Dice and surface, with their intervals; of the surface nothing where records were made without it."""
-    if one is None:
-        return "", ""
-    surface = with_interval(one["nsd"], one["nsd_low"], one["nsd_high"]) if "nsd" in one else ""
-    return with_interval(one["dice"], one["low"], one["high"]), surface
-
-
-def _amount(label: Mapping[str, Any]) -> str:
-    """How much of a label there is, with its unit."""
-    amount, unit = label_amount(label)
-    return f"{amount:.3g} {unit.replace('mm2', 'mm²')}" if unit in ("ml", "mm2") else f"{amount} {unit}"
 
 
 def _drawn(curve: Curve) -> dict[str, Any]:

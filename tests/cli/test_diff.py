@@ -80,7 +80,19 @@ def test_the_most_different_case_stands_first(tmp_path):
 
 
 def test_what_was_answered_otherwise(tmp_path):
-    quality = [{"name": "liver", "structure": 1, "dice": 0.82, "low": 0.7, "high": 0.9, "spread": 0.1}]
+    quality = [
+        {
+            "name": "liver",
+            "structure": 1,
+            "dice": 0.82,
+            "low": 0.7,
+            "high": 0.9,
+            "spread": 0.1,
+            "nsd": 0.9,
+            "nsd_low": 0.8,
+            "nsd_high": 1.0,
+        }
+    ]
     one = write_run(tmp_path / "one", {"a": cube()}, quality=quality)
     two = write_run(tmp_path / "two", {"a": cube()}, status="unadapted", reason="volume-change", image_hash="0b")
     result = diff(one, two)

@@ -38,6 +38,8 @@ def start(*words, **environment):
         (["calibrate", "-h"], 0, "--harm"),
         (["rehearsal", "-h"], 0, "--device"),
         (["fisher", "-h"], 0, "--choose"),
+        (["show", "-h"], 0, "--image"),
+        (["show", "nowhere", "a", "--image", "i"], 2, "both --image and --out"),
         (["finetune", "-h"], 0, "--half-distance"),
         (["finetune", "hippocampus_mri", "--datalist", "nowhere", "--out", "o"], 2, "nowhere is no file"),
         (["pretrain-added", "-h"], 0, "--rank"),

@@ -247,7 +247,7 @@ MUTANTS = {
     "what is done is not noted": ("pipeline/run_log.py", 'self._append({"done"', '({"done"'),
     "resumed with other settings": ("pipeline/run_log.py", "if other := sorted(", "if False and sorted("),
     "an image that ends the process comes first": ("pipeline/run_log.py", "return [n for n in unfinished if n not in self.begun] + ", "return unfinished if unfinished else "),
-    "lost masks taken for done": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(existing.setdefault(name, self.journal.path) for name in [*line["masks"], *line["maps"]])'),
+    "lost masks taken for done": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["beside"].values()])', 'all(existing.setdefault(name, self.journal.path) for name in [*line["masks"], *line["beside"].values()])'),
     "two runs in one folder": ("pipeline/folder_locks.py", "fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)", "fcntl.LOCK_SH"),
     "remains of killed runs kept": ("pipeline/output_folder.py", "if is_locked else ():", "if False else ():"),
     "masks over images": ("pipeline/output_folder.py", "image.samefile(target) for image in images", "image is target for image in images"),
@@ -283,6 +283,9 @@ MUTANTS = {
     "a mask with a bad structure is looked at": ("reporting/masks_to_use.py", "if any(high < accept for _, high in intervals):", "if all(high < accept for _, high in intervals):"),
     "an unusual input is used as it is": ("reporting/report_page.py", "if what != REFUSE and str", "if False and str"),
     "slices upside down": ("core/geometry.py", ".flip(1, 2).transpose(1, 2)", ".transpose(1, 2)"),
+    "the outlines of a preview exchanged": ("pipeline/preview.py", "(before, ours) if is_adapted", "(ours, before) if is_adapted"),
+    "an anonymous preview that names its mask": ("pipeline/preview.py", "title = None if text.anonymous else", "title ="),
+    "the source's range of another structure": ("pipeline/label_ranges.py", "known.structures[number - 1]", "known.structures[number - 2]"),
     "an old package passes": ("pipeline/installation.py", "if not requirement.specifier.contains(installed, prereleases=True):", "if False:"),
     "a handler that counts the cases of the epoch before": ("apps/handlers.py", "        self._figures = []\n        self._next = self.inferer", "        self._next = self.inferer"),
     "MONAI Label's mask in another form than asked": ("apps/monai_label.py", "if mask.name.endswith(form):", "if True:"),
@@ -334,10 +337,10 @@ MUTANTS = {
     "the source's uncertainty beside an adapted mask": ("inference/uncertainty.py", "adapted if adapted is not None else self._source_shadow()", "self._source_shadow()"),
     "a map left in the network's grid": ("pipeline/uncertainty_map.py", "orig_keys=original, nearest_interp=False)(case))", "orig_keys=original, nearest_interp=False)(case)) if False else case"),
     "a map on another grid than its mask": ("pipeline/uncertainty_map.py", "    if not same:\n", "    if False:\n"),
-    "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(name in existing or not existing.setdefault(name, self.path) or name in line["maps"] for name in [*line["masks"], *line["maps"]])'),
     "cases that rates were chosen on reported": ("evaluation/plan.py", " if (n % SET_ASIDE == SET_ASIDE - 1) == (self.part == \"choice\")", ""),
     "the worst rate chosen": ("evaluation/choose_rates.py", "(one.change, -one.rate)", "(-one.change, -one.rate)"),
     "a failed pass counted": ("compute/count_passes.py", " or answer is None", ""),
+    "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["beside"].values()])', 'all(name in existing or not existing.setdefault(name, self.journal.path) or name in line["beside"].values() for name in [*line["masks"], *line["beside"].values()])'),
 }  # fmt: skip
 
 TESTS = [
@@ -361,6 +364,9 @@ OWN = {
     "pipeline/image_names.py": ["pipeline/test_image_names"],
     "pipeline/find_images.py": ["pipeline/test_find_images"],
     "pipeline/uncertainty_map.py": ["pipeline/test_uncertainty_map"],
+    "pipeline/preview.py": ["pipeline/test_preview"],
+    "pipeline/label_ranges.py": ["pipeline/test_label_ranges"],
+    "pipeline/picture_planes.py": ["pipeline/test_mask_pictures"],
     "pipeline/run_log.py": [
         "pipeline/test_run_log",
         "cli/test_uncertainty",

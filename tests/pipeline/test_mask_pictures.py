@@ -93,10 +93,45 @@ def test_a_photograph_is_drawn_as_it_is_shown(tmp_path):
     assert caption == "photograph" and left.mean() > 60
 
 
-@pytest.mark.parametrize("case", ["several", "grid"])
-def test_what_cannot_be_drawn_is_said(tmp_path, case):
+@pytest.mark.parametrize("lost", ["mask", "map"])
+def test_what_lies_on_another_grid_is_not_drawn(tmp_path, lost):
     image, mask = volume()
     file, found = write(tmp_path / "a", image, mask)
     _, other = write(tmp_path / "b", image[:-2], mask[:-2])
-    with pytest.raises(ValueError, match="2 masks" if case == "several" else "on its grid"):
-        mask_pictures(file, [found, other] if case == "several" else [other])
+    with pytest.raises(ValueError, match="grid" if lost == "mask" else "map of uncertainty is"):
+        mask_pictures(file, [other]) if lost == "mask" else mask_pictures(file, [found], uncertainty_map=other)
+
+
+def test_several_masks_are_several_structures_and_labels_say_which_values_count(tmp_path):
+    image, mask = volume()
+    file, found = write(tmp_path / "a", image, mask)
+    _, one = write(tmp_path / "b", image, (mask == 1).astype(np.uint8))
+    _, two = write(tmp_path / "c", image, (mask == 2).astype(np.uint8))
+    assert mask_pictures(file, [one, two]) == mask_pictures(file, [found])
+    inverted = write(tmp_path / "d", image, np.choose(mask, [255, 0, 128]).astype(np.uint8))[1]
+    labels = [{"name": "cup", "value": 0}, {"name": "rim", "value": 128}]
+    assert mask_pictures(file, [inverted], labels) == mask_pictures(file, [found]), "255 is the background here"
+
+
+def test_a_structure_on_both_sides_is_not_cut_between_them(tmp_path):
+    image, mask = volume()
+    mask[:] = 0
+    mask[2:6, 8:14, 6:12] = mask[16:22, 8:14, 6:12] = 1
+    drawn = dict(mask_pictures(*_as_args(write(tmp_path / "a", image, mask))))
+    assert (pixels(drawn["sagittal"]) == STRUCTURES[0]).all(-1).any()
+
+
+def test_the_map_of_uncertainty_lies_beside_at_the_same_place(tmp_path):
+    image, mask = volume()
+    file, found = write(tmp_path / "a", image, mask, axes="LPS")
+    _, uncertain = write(tmp_path / "b", image, np.where(mask > 0, 0.5, 0.0).astype(np.float32), axes="LPS")
+    without = dict(mask_pictures(file, [found]))
+    drawn = dict(mask_pictures(file, [found], uncertainty_map=uncertain, largest=1.0))
+    for plane, png in drawn.items():
+        whole, before = pixels(png).astype(int), pixels(without[plane])
+        width = (before.shape[1] - 6) // 2
+        assert (whole[:, : before.shape[1]] == before).all()
+        map_of = whole[:, -width:]
+        assert (map_of[..., 0] == map_of[..., 1]).all() and abs(map_of.max() - 127) <= 1, plane
+        outlines = [(whole[:, width + 6 : 2 * width + 6] == colour).all(-1) for colour in STRUCTURES[:2]]
+        assert map_of[outlines[0] | outlines[1]].mean() > 60 > map_of[:5].mean(), "it is bright inside the structures alone"

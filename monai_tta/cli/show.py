@@ -1,0 +1,153 @@
+"""`monai-tta show`: what is on record of one case, in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from monai_tta.cli.console import print_line, print_table, report_errors, say
+from monai_tta.cli.options import check_new_file, help_end
+from monai_tta.cli.report import read_records
+from monai_tta.pipeline.match_names import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HELP = """Say what a run did for one case, and why.
+
+It reads records.json in the folder of masks, and nothing else. CASE is the
+name of a mask or of the case; in anonymous records its number.
+
+--image IMAGE --out FILE.png draws the image with the outline of its mask, as
+`monai-tta run --preview` does. The picture shows the patient's image. A run
+does not keep the unadapted answer of an adapted case, so it is not drawn.
+"""
+HELP_END = help_end(
+    "monai-tta show MASKS a_seg.nii.gz", "monai-tta show MASKS a --image SCANS/a.nii.gz --out a.png", codes=(0, 2)
+)
+FACTS = {
+    "method": "method",
+    "network": "network",
+    "selected": "what may move",
+    "n_moving": "numbers that may move",
+    "weight_distance": "distance from the source",
+    "changed_fraction": "share of voxels that changed",
+    "precision": "precision",
+    "seed": "seed",
+    "seconds": "seconds",
+    "seconds_unadapted": "of these for the unadapted answer",
+}
+
+
+def show(
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`")],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="the name of a mask or of its case")],
+    image: Annotated[Path | None, typer.Option(help="the image of the case, to draw it with its mask")] = None,
+    out: Annotated[Path | None, typer.Option(help="the PNG file of the picture")] = None,
+) -> None:
+    """Say what a run did for one case, and why."""
+    with report_errors():
+        if (image is None) != (out is None):
+            raise ValueError("a picture needs both --image and --out")
+        if out is not None:
+            _check_picture_file(out)
+        document = read_records(masks)
+        entry = _entry_of(document, case, masks)
+        if image is not None and out is not None:
+            _draw(document, entry, masks, image, out)
+        _print_entry(entry)
+
+
+def _entry_of(document: Mapping[str, Any], case: str, masks: Path) -> Mapping[str, Any]:
+    """The entry of the case that is meant.
+
+    Raises:
+        ValueError: for a name that there is not, or that several cases have.
+    """
+    names: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in document["cases"]:
+        for name in dict.fromkeys(_names_of(entry)):
+            names.setdefault(name, []).append(entry)
+    found = names.get(case, [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(str(entry.get("name", entry["number"])) for entry in found)
+        raise ValueError(f"several cases have {case!r}: {which}; give the name of the case")
+    what = "case of this number (anonymous records name none)" if document["run"]["anonymous"] else "case or mask"
+    raise ValueError(
+        f"{masks} has no {what} {case!r} on record.{did_you_mean(case, names)} It has {len(document['cases'])} cases"
+    )
+
+
+def _names_of(entry: Mapping[str, Any]) -> list[str]:
+    """How a case may be called: by its name, by a mask with or without its folder and its ending, or else by its number."""
+    from monai_tta.pipeline.image_names import name_of
+
+    if "name" not in entry:
+        return [str(entry["number"])]
+    masks = [Path(mask) for mask in entry["masks"]]
+    return [entry["name"], *map(str, masks), *(mask.name for mask in masks), *(name_of(mask) for mask in masks)]
+
+
+def _print_entry(entry: Mapping[str, Any]) -> None:
+    from monai_tta.pipeline.quality_words import WITHIN
+    from monai_tta.reporting.case_rows import label_rows, quality_rows, step_rows
+
+    print_line(f"{entry.get('name', 'case ' + str(entry['number']))}: {entry['in_words']}")
+    restarted = entry.get("restarted") and f"the stream was restarted: {entry['restarted']}"
+    without_map = entry.get("uncertainty_note") and f"there is no map of the uncertainty: {entry['uncertainty_note']}"
+    for note in (*entry["notes"], entry["labels_note"], restarted, without_map):
+        if note:
+            print_line(note)
+    if quality := quality_rows(entry):
+        rows = [(name, dice, surface, before or "the same answer") for name, dice, surface, before, _ in quality]
+        print_table(("structure", "expected Dice", WITHIN, "Dice of the unadapted answer"), rows)
+    elif entry["status"] != "failed" and not entry.get("quality_note"):
+        print_line("what the mask is worth is not known: the run had no quality predictor")
+    if labels := label_rows(entry):
+        has_source = any(source for _, _, source in labels)
+        columns = ("label", "in the mask", *(("90 % of the source's cases",) if has_source else ()))
+        print_table(columns, [row[: len(columns)] for row in labels])
+    columns_of_steps, steps = step_rows(entry)
+    if steps:
+        print_table(columns_of_steps, steps)
+    facts = [(words, _fact(entry[key])) for key, words in FACTS.items() if entry.get(key) is not None]
+    print_table(("what else is on record", ""), facts)
+
+
+def _fact(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _check_picture_file(out: Path) -> None:
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out} does not end in .png, and the picture is one")
+    check_new_file(out)
+
+
+def _draw(document: Mapping[str, Any], entry: Mapping[str, Any], masks: Path, image: Path, out: Path) -> None:
+    """Draw a case with its mask.
+
+    Raises:
+        ValueError: where its masks are not known, or the picture would replace one of them or the image.
+    """
+    from monai_tta.pipeline.image_names import name_of
+    from monai_tta.pipeline.output_folder import write_atomically
+    from monai_tta.pipeline.preview import picture_of_entry
+
+    if document["run"]["anonymous"]:
+        raise ValueError("anonymous records name no masks, so none can be drawn; leave out --image")
+    if not entry["masks"]:
+        raise ValueError(f"{entry['name']} failed and has no mask to draw")
+    files = [masks / mask for mask in entry["masks"]]
+    if lost := [file for file in files if not file.is_file()]:
+        raise ValueError(f"{lost[0]} is on record and not there")
+    if out.exists() and any(out.samefile(file) for file in (*files, image) if file.exists()):
+        raise ValueError(f"{out} is the image or its mask; give another --out")
+    if name_of(image) not in entry["name"]:
+        say(f"the image is called {image.name}, and the case {entry['name']}: is it the case's own?", "yellow")
+    write_atomically(out, picture_of_entry(image, files, entry))
+    print_line(f"written: {out}")
