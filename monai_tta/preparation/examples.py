@@ -116,25 +116,11 @@ class CalibrationSet:
         label_sizes = whole_label.sum(1).numpy().astype(np.int64)
         if not label_sizes.any():
             return None
-        of_source = voxels_last(unadapted)
-        of_answers = torch.stack([voxels_last(answer) for answer in answers])
-        # Where all answers are background, so is every mixture of them: such voxels change no Dice and are not kept.
-        matters = whole_label.any(0)
-        for probabilities in (of_source, *of_answers):
-            matters |= hard_masks(probabilities[None], head)[0].any(0)
-        kept = of_answers[:, :, matters].half().numpy()
-        kept_label = whole_label[:, matters].numpy()
-        order = np.lexsort((*kept.reshape(-1, kept.shape[-1]), *kept_label))
-        kept, kept_label = kept[..., order], kept_label[..., order]
-
-        def dice_of(probabilities: Floats) -> float:
-            return _dice(_segmented(probabilities, head), kept_label, label_sizes)
-
-        unadapted_dice = dice_of(of_source[:, matters].double().numpy()[:, order])
-        gains = np.array([dice_of(answer.astype(np.float64)) - unadapted_dice for answer in kept])
+        of_source, kept, kept_label = _without_shape(unadapted, answers, whole_label, head)
+        masks = [_segmented(answer.astype(np.float64), head) for answer in kept]
+        unadapted_dice = _dice(_segmented(of_source, head), kept_label, label_sizes)
         described: dict[str, Floats] = {}
         if structure_features is not None:
-            masks = [_segmented(answer.astype(np.float64), head) for answer in kept]
             described["structure_features"] = structure_features.numpy()
             described["structure_dice"] = np.stack([structure_dice(mask, kept_label, label_sizes) for mask in masks])
             described["structure_nsd"] = np.stack([structure_nsd(hard_masks(answer.half(), head), label) for answer in answers])
@@ -144,7 +130,7 @@ class CalibrationSet:
             group=group,
             source_features=source_features.numpy(),
             features=features.numpy(),
-            gains=gains,
+            gains=np.array([_dice(mask, kept_label, label_sizes) - unadapted_dice for mask in masks]),
             unadapted_dice=unadapted_dice,
             _probabilities=kept,
             _label=kept_label,
@@ -154,6 +140,23 @@ class CalibrationSet:
         )
         self.cases.append(case)
         return case
+
+
+def _without_shape(unadapted: Tensor, answers: Tensor, label: Tensor, head: Head) -> tuple[Floats, NDArray[np.float16], Masks]:
+    """Probabilities of the source ``(K, voxels)`` and of all answers ``(answers, K, voxels)``, and the label ``(K', voxels)``.
+
+    Voxels are sorted by their values. Where all answers are background, so is every mixture of them: such voxels change no Dice
+    and are left out.
+    """
+    of_source = voxels_last(unadapted)
+    of_answers = torch.stack([voxels_last(answer) for answer in answers])
+    matters = label.any(0)
+    for probabilities in (of_source, *of_answers):
+        matters |= hard_masks(probabilities[None], head)[0].any(0)
+    kept: NDArray[np.float16] = of_answers[:, :, matters].half().numpy()
+    kept_label: Masks = label[:, matters].numpy()
+    order = np.lexsort((*kept.reshape(-1, kept.shape[-1]), *kept_label))
+    return of_source[:, matters].double().numpy()[:, order], kept[..., order], kept_label[..., order]
 
 
 def _segmented(probabilities: Floats, head: Head) -> Masks:
