@@ -26,7 +26,7 @@ root = Path(next(iter(monai_tta.bundles.__path__))) / "hippocampus_mri"
 ours = {"abdomen_ct", "disc_cup_fundus", "headneck_ct", "hippocampus_mri", "vessel_fundus"}
 assert {p.parent.name for p in root.parent.glob("*/configs")} == ours
 assert {p.parents[1].name for p in root.parent.glob("*/models/model.pt")} == ours - {"disc_cup_fundus", "headneck_ct"}
-models = ("model_instance.pt", "gain_predictor.npz", "rehearsal.npz", "learned_optimizer.npz")
+models = ("model_instance.pt", "gain_predictor.npz", "rehearsal.npz", "learned_optimizer.npz", "fisher.npz")
 for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", *(f"models/{name}" for name in models)):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()
@@ -72,6 +72,7 @@ def main() -> None:
         folder = Path(name)
         call(sys.executable, "-m", "build", "-q", "--outdir", str(folder / "dist"), str(ROOT), folder=folder)
         sdist, wheel = (next((folder / "dist").glob(f"*.{end}")) for end in ("tar.gz", "whl"))
+        call(sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel), folder=folder)
         use("wheel", str(wheel), folder)
         use("sdist", str(sdist), folder)
         use("editable", str(ROOT), folder)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,6 +125,15 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_readme_is_one_screen():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_every_package_that_is_installed_is_on_the_page_of_licences():
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = [text for name, text in config["options.extras_require"].items() if name not in ("dev", "docs")]
+    needed = "\n".join([config["options"]["install_requires"], *extras]).split("\n")
+    page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    assert not [name for line in needed if (name := re.split(r"[<>=]", line.strip())[0]) and name not in page]
 
 
 def test_the_citation_is_of_this_version():
