@@ -29,6 +29,7 @@ from monai_tta.cli.run_checks import check_names
 from monai_tta.cli.run_facts import RunRequest
 from monai_tta.cli.run_options import (
     Anonymous,
+    Format,
     Guards,
     Head,
     Images,
@@ -67,6 +68,9 @@ mask comes with the Dice that is to be expected of it, and an interval.
 
 --uncertainty writes a map beside each mask, a_uncertainty.nii.gz: how much
 the answers behind the mask disagree, voxel by voxel. It changes no mask.
+
+--format nrrd or mha writes masks and maps as such; dicom-seg writes a DICOM
+Segmentation of each DICOM series, which refers to its slices.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -121,6 +125,7 @@ def run_images(
     shard: ShardOption = None,
     workers: Workers = 1,
     report: Report = False,
+    format_: Format = None,
 ) -> None:
     """Segment images with a bundle's network, adapted to each. Masks are in each image's own space."""
     options = {"head": head, "learn": learn, "reset": reset, "seed": seed, "precision": precision}
@@ -150,6 +155,7 @@ def run_images(
         shard=share,
         workers=workers,
         report=report,
+        mask_format=format_,
     )
     with stop_in_order():
         with report_errors():

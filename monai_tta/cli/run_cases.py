@@ -116,7 +116,15 @@ def _outcomes(request: RunRequest, run: RunSource, log: RunLog) -> Generator[Out
     share = [log.images[number] for number in log.share]
     checked = checked_inputs(source.bundle, source.checks, share, [log.names[number] for number in log.share])
     return segment(
-        source.bundle, log.images, log.out, source.method, names=log.names, run_log=log, checked=checked, **source.options
+        source.bundle,
+        log.images,
+        log.out,
+        source.method,
+        names=log.names,
+        run_log=log,
+        checked=checked,
+        mask_format=source.mask_format,
+        **source.options,
     )
 
 

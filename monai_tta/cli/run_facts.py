@@ -56,6 +56,7 @@ class RunRequest:
     shard: Shard = WHOLE
     workers: int = 1
     report: bool = False
+    mask_format: str | None = None
 
 
 def facts_of(
@@ -93,13 +94,18 @@ def facts_of(
         anonymous=request.anonymous,
         changes=changes.words(),
         cases=request.cases,
-        checks=[*request.checks.words(), *request.quality.words(), *request.uncertainty.words()],
+        checks=[*request.checks.words(), *request.quality.words(), *request.uncertainty.words(), *_format_words(request)],
     )
     device = source.device if request.shard.is_whole else source.device.type  # the same for all shards, on whatever card
     settings = settings_on_record(bundle, checkpoint, method.record_name, device, request.guards, request.options, hashes)
     settings["uncertainty"] = hashes.get("uncertainty")
+    settings["format"] = request.mask_format
     names = LabelNames.of_metadata(source.metadata())
     return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous)
+
+
+def _format_words(request: RunRequest) -> list[str]:
+    return [] if request.mask_format is None else ["--format", request.mask_format]
 
 
 def command_on_record(
@@ -135,7 +141,7 @@ def command_on_record(
         anonymous: whether the records name no case.
         changes: of the bundle's config, as words of the command line.
         cases: how files are grouped, and what is asked for.
-        checks: of the inputs, of the masks' worth and of their uncertainty, as words of the command line.
+        checks: of the inputs, of the masks' worth and of their uncertainty, and the masks' format, as words of the command line.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]

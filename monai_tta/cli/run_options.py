@@ -42,6 +42,13 @@ MainOutput = Annotated[str | None, typer.Option(help="of several outputs the one
 Restart = Annotated[
     bool, typer.Option("--restart", help="forget an unfinished run in the same --out and start from the first image")
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="of the masks: nrrd, mha or dicom-seg; what the bundle writes if not given, mostly NIfTI, PNG for photographs",
+    ),
+]
 Report = Annotated[bool, typer.Option("--report", help="write report.html at the end, see `monai-tta report`")]
 ShardOption = Annotated[
     str | None,

@@ -102,10 +102,10 @@ def run_source(request: RunRequest, loaded: LoadedToRun) -> RunSource:
     settings = settings_of(root, loaded.checkpoint, method, loaded.options) | changes.settings(root)
     checks, depends = input_checks(bundle, weights, request.checks)
     predictor, depends_too = load_quality(bundle, root, weights, changes, request.quality)
-    settings |= {**depends, **depends_too}
+    settings |= {**depends, **depends_too, "format": request.mask_format}
     facts = facts_of(request, changes, bundle, method, loaded.checkpoint, settings)
     options = {**loaded.options, "quality": predictor}
-    return RunSource(WorkerSource(bundle, method, options, checks), settings, facts, predictor)
+    return RunSource(WorkerSource(bundle, method, options, checks, request.mask_format), settings, facts, predictor)
 
 
 def load_worker_source(request: RunRequest) -> WorkerSource:

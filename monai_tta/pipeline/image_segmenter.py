@@ -14,6 +14,7 @@ import torch
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.record import Case
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.convert_masks import MaskConverter, check_image_for_format
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_correction import add_corrections
 from monai_tta.pipeline.load_image import LoadedImage, load_image
@@ -61,6 +62,7 @@ class ImageSegmenter:
         names: what the images are called, of which no two are the same.
         with_content: whether to hash each image's content.
         corrects: whether some image's input is corrected.
+        mask_format: in which masks are written, see `check_format`; None for what the bundle writes.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
     """
 
@@ -75,12 +77,17 @@ class ImageSegmenter:
         with_content: bool,
         corrects: bool,
         options: Mapping[str, Any],
+        mask_format: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.partial = partial
         self.images = images
         self.names = names
         self.with_content = with_content
+        self._mask_format = mask_format
+        self._converter: MaskConverter | None = None
+        if mask_format is not None:
+            self._converter = MaskConverter.of_bundle(mask_format, Path(bundle.parser["bundle_root"]), bundle.metadata())
         self._preprocessing, self._postprocessing = bundle.transforms(partial)
         if corrects:
             add_corrections(self._preprocessing, self._postprocessing)
@@ -95,7 +102,7 @@ class ImageSegmenter:
         """Read an image and prepare it for the network."""
         image = self.images[number]
         working_on(image)
-        return load_image(
+        loaded = load_image(
             image,
             self.names[number],
             self._preprocessing,
@@ -103,6 +110,8 @@ class ImageSegmenter:
             with_content=self.with_content,
             correction=correction,
         )
+        check_image_for_format(image, self._mask_format)
+        return loaded
 
     def segment(
         self, number: int, load: Callable[[], LoadedImage], next_loading: Sequence[Future[LoadedImage]] = ()
@@ -119,6 +128,8 @@ class ImageSegmenter:
             working_on(self.images[number])
             loaded = load()
             case, written = self._write_masks(loaded, next_loading, self.names[number])
+            if self._converter is not None:
+                written = self._converter.convert(self.partial, self.images[number], case, written)
             took = time.monotonic() - began
             return Segmented(case, loaded.content, loaded.notes, seconds=took, uncertainty_map=written)
         except Exception as error:  # whatever is wrong with one image must not end the run

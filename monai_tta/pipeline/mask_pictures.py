@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, Orientation
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from monai_tta.core.geometry import slice_as_looked_at, voxel_spacing
 from monai_tta.pipeline.find_images import PICTURES
+from monai_tta.pipeline.mask_formats import DICOM_SEG, ENDINGS_OF_FORMATS
 from monai_tta.reporting.case_pictures import draw_slice
 from monai_tta.transforms.pictures import as_shown
 
@@ -36,7 +38,8 @@ def mask_pictures(image: Path, masks: Sequence[Path]) -> list[tuple[str, bytes]]
         raise ValueError(f"it has {len(masks)} masks, and pictures are drawn of one")
     if image.name.lower().endswith(PICTURES):
         return [("photograph", _photograph(image, masks[0]))]
-    voxels, found = (_load(path) for path in (image, masks[0]))
+    voxels = _load(image)
+    found = _load_seg(masks[0], image) if masks[0].name.lower().endswith(ENDINGS_OF_FORMATS[DICOM_SEG]) else _load(masks[0])
     if len(voxels) != 1 or len(found) != 1 or voxels.shape != found.shape:
         shapes = " and ".join(str(tuple(one.shape)) for one in (voxels, found))
         raise ValueError(f"pictures are drawn of one channel and a mask on its grid, found {shapes}")
@@ -52,6 +55,15 @@ def _load(path: Path) -> Any:
     """A volume ``(C, x, y, z)`` with its axes towards right, front and head; a flat image as it lies."""
     loaded: Any = LoadImage(image_only=True, ensure_channel_first=True)(path)
     return Orientation(axcodes="RAS", labels=None)(loaded) if loaded.ndim == 4 else loaded
+
+
+def _load_seg(mask: Path, image: Path) -> Any:
+    """The label map of a DICOM Segmentation, as `_load` returns other masks."""
+    from monai_tta.pipeline.read_dicom_seg import seg_on_series
+
+    volume = seg_on_series(mask, image)
+    found = MetaTensor(np.moveaxis(volume.voxels, -1, 0).astype(np.float32), affine=torch.as_tensor(volume.affine))
+    return Orientation(axcodes="RAS", labels=None)(found)
 
 
 def _structures(mask: NDArray[np.floating]) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from monai_tta.core.record import Case
 from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.image_segmenter import Segmented, failed
+from monai_tta.pipeline.mask_formats import OLDER_FORMAT, other_formats
 from monai_tta.pipeline.output_folder import DiskFull, clear, older_masks, publish
 from monai_tta.pipeline.run_log import RunLog
 from monai_tta.pipeline.uncertainty_map import OLDER_MAP, has_older_map
@@ -85,6 +86,8 @@ class Publisher:
                 masks = tuple(file for file in files if file != uncertainty_map)
                 is_older = uncertainty_map is None and has_older_map(masks[0].parent, log.names[number])
                 notes = (*segmented.notes, OLDER_MAP) if is_older else segmented.notes
+                if any(other not in self._taken for file in files for other in other_formats(file)):
+                    notes = (*notes, OLDER_FORMAT)
                 case = replace(segmented.case, number=number, input_check=input_check)
                 log.done(number, case, masks, segmented.content, notes, uncertainty_map)
                 return earlier_outcome(log, number)

@@ -30,6 +30,7 @@ def segment(
     names: Sequence[str] | None = None,
     run_log: RunLog | None = None,
     checked: Mapping[Path, CheckedInput] | None = None,
+    mask_format: str | None = None,
     **options: Any,
 ) -> Generator[Outcome, None, None]:
     """Segment images one by one; a bad one is reported and the others continue.
@@ -44,6 +45,7 @@ def segment(
         names: what the images are called, by `image_names`, of which no two are the same.
         run_log: of these images and ``out``. What it knows to be done, or another shard's, is not done.
         checked: what checks of the inputs found, by image; their corrections are applied, and undone on the masks.
+        mask_format: in which masks are written, see `check_format`; None for what the bundle writes.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
 
     Raises:
@@ -57,7 +59,15 @@ def segment(
     log = run_log or RunLog(out, images, {}, names=names, on_disk=False)
     with partial_folder(out, log.shard) as partial:
         segmenter = ImageSegmenter(
-            bundle, method, partial, images, names, with_content=log.on_disk, corrects=bool(corrections), options=options
+            bundle,
+            method,
+            partial,
+            images,
+            names,
+            with_content=log.on_disk,
+            corrects=bool(corrections),
+            options=options,
+            mask_format=mask_format,
         )
         log.open()
         publisher = Publisher(log)

@@ -49,12 +49,14 @@ class WorkerSource:
         method: how to adapt.
         options: keyword arguments of `AdaptiveInferer`.
         checks: how inputs are checked; None where they are not.
+        mask_format: in which masks are written, see `check_format`; None for what the bundle writes.
     """
 
     bundle: SourceBundle
     method: AdaptationMethod
     options: Mapping[str, Any]
     checks: InputChecks | None = None
+    mask_format: str | None = None
 
 
 def segment_in_workers(
@@ -142,6 +144,7 @@ class _Work:
             with_content=self.with_content,
             corrects=source.checks is not None and source.checks.fix,
             options=source.options,
+            mask_format=source.mask_format,
         )
 
 

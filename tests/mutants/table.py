@@ -326,6 +326,11 @@ MUTANTS = {
     "uncertainty of the mean alone": ("core/uncertainty.py", "entropy_of(mean.clamp(0, 1), head) - mean_entropy", "entropy_of(mean.clamp(0, 1), head)"),
     "the source's uncertainty beside an adapted mask": ("inference/uncertainty.py", "adapted if adapted is not None else self._source_shadow()", "self._source_shadow()"),
     "a map left in the network's grid": ("pipeline/uncertainty_map.py", "orig_keys=original, nearest_interp=False)(case))", "orig_keys=original, nearest_interp=False)(case)) if False else case"),
+    "a mask in NRRD with left and right exchanged": ("pipeline/mask_volumes.py", "affine = np.diag([-1.0, -1, 1, 1]) @ volume.affine", "affine = volume.affine"),
+    "a DICOM mask upside down": ("pipeline/dicom_seg.py", "frames = voxels.transpose(2, 1, 0, 3)", "frames = voxels.transpose(2, 1, 0, 3)[::-1]"),
+    "a DICOM mask of another grid": ("pipeline/dicom_seg.py", " or not voxels_apart(grid, moved, shape) <= TOLERANCE", ""),
+    "frames in another order than they lie": ("pipeline/enhanced_dicom.py", "    if in_order(frames) != frames:\n", "    if False:\n"),
+    "a stopped run that resumes in another format": ("cli/run_source.py", ', "format": request.mask_format}', "}"),
     "a map on another grid than its mask": ("pipeline/uncertainty_map.py", "    if not same:\n", "    if False:\n"),
     "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["maps"]])', 'all(name in existing or not existing.setdefault(name, self.path) or name in line["maps"] for name in [*line["masks"], *line["maps"]])'),
 }  # fmt: skip
@@ -351,6 +356,8 @@ OWN = {
     "pipeline/image_names.py": ["pipeline/test_image_names"],
     "pipeline/find_images.py": ["pipeline/test_find_images"],
     "pipeline/uncertainty_map.py": ["pipeline/test_uncertainty_map"],
+    "pipeline/mask_volumes.py": ["pipeline/test_mask_formats"],
+    "cli/run_source.py": ["pipeline/test_mask_formats"],
     "pipeline/run_log.py": [
         "pipeline/test_run_log",
         "cli/test_uncertainty",
