@@ -227,7 +227,7 @@ MUTANTS = {
     "the gain predictor's no is ignored": ("methods/careful.py", "if not weights.any():", "if not (weights := weights if weights.any() else weights + 1).any():"),
     "candidates answer by the source's statistics": ("quality/candidates.py", "    shadow.pool_statistics(windows)\n", ""),
     "averaged and un-augmented answers mixed up": ("methods/careful.py", "if contribution.averaged else unaugmented_answer", "if not contribution.averaged else unaugmented_answer"),
-    "volumes of grids that lie along the axes": ("pipeline/mask_labels.py", "float(abs(np.linalg.det(axes))) / 1000", "float(abs(np.prod(np.diag(axes)))) / 1000"),
+    "volumes of grids that lie along the axes": ("pipeline/mask_volumes.py", "float(abs(np.linalg.det(axes))) / 1000", "float(abs(np.prod(np.diag(axes)))) / 1000"),
     "a wrong name rather than none": ("pipeline/mask_labels.py", "all(value in structures for value in there)", "True"),
     "names in anonymous records": ("pipeline/records.py", "({} if self.facts.anonymous else names)", "names"),
     "paths of others on record": ("pipeline/private_text.py", "_ABSOLUTE.sub(A_PATH, _QUOTED.sub(A_PATH, text))", "text"),
@@ -356,7 +356,7 @@ OWN = {
     "pipeline/image_names.py": ["pipeline/test_image_names"],
     "pipeline/find_images.py": ["pipeline/test_find_images"],
     "pipeline/uncertainty_map.py": ["pipeline/test_uncertainty_map"],
-    "pipeline/mask_volumes.py": ["pipeline/test_mask_formats"],
+    "pipeline/mask_volumes.py": ["pipeline/test_mask_labels", "pipeline/test_mask_formats"],
     "cli/run_source.py": ["pipeline/test_mask_formats"],
     "pipeline/run_log.py": [
         "pipeline/test_run_log",
