@@ -209,7 +209,7 @@ SOURCE = SegSource.of_metadata("bundle", {})
 
 def block(orientation=OBLIQUE):
     voxels = np.zeros((*SHAPE[::-1], 1), np.uint8)
-    voxels[6:20, 5:16, 3:9] = 1
+    voxels[5:19, 4:15, 2:7] = 1  # off the centre along each axis
     return MaskVolume(voxels, affine(orientation))
 
 
@@ -244,7 +244,7 @@ def test_an_empty_mask_and_one_without_names(series, tmp_path):
     unnamed = [LabelAmount(None, 1, None, None, 1, False, None)]
     write_seg(tmp_path / "b.dcm", block(), unnamed, series / "oblique", SOURCE, "")
     segments, size = segments_in(tmp_path / "b.dcm")
-    assert segments == [(1, "label 1", 14 * 11 * 6)] and size == pytest.approx(1.5 * 2 * 3 / 1000, rel=1e-4)
+    assert segments == [(1, "label 1", 14 * 11 * 5)] and size == pytest.approx(1.5 * 2 * 3 / 1000, rel=1e-4)
 
 
 def test_a_series_without_a_frame_of_reference_is_refused(tmp_path):
