@@ -31,6 +31,7 @@ from monai_tta.cli.run_checks import check_names
 from monai_tta.cli.run_facts import RunRequest
 from monai_tta.cli.run_options import (
     Anonymous,
+    Format,
     Guards,
     Head,
     Images,
@@ -74,6 +75,9 @@ the answers behind the mask disagree, voxel by voxel. It changes no mask.
 --preview writes a picture beside each mask, a_seg_preview.png, with the
 outlines of the unadapted and the adapted answer. Previews show patients'
 images. The unadapted answer is computed once more for them.
+
+--format nrrd or mha writes masks and maps as such; dicom-seg writes a DICOM
+Segmentation of each DICOM series, which refers to its slices.
 
 Inputs are checked first, where there is a reference (see `monai-tta check`).
 --fix corrects them; the masks then lie on the images as given.
@@ -128,6 +132,7 @@ def asked_to_run(
     shard: ShardOption = None,
     workers: Workers = 1,
     report: Report = False,
+    format_: Format = None,
     preview: Preview = False,
 ) -> RunRequest:
     """What the command line asks for.
@@ -163,6 +168,7 @@ def asked_to_run(
         workers=workers,
         report=report,
         preview=preview,
+        mask_format=format_,
     )
 
 

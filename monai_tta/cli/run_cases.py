@@ -124,6 +124,7 @@ def _outcomes(request: RunRequest, run: RunSource, log: RunLog) -> Generator[Out
         run_log=log,
         checked=checked,
         preview=source.preview,
+        mask_format=source.mask_format,
         **source.options,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from monai_tta.cli.guard_option import check_guard_names
 from monai_tta.cli.options import parse_changes
 from monai_tta.cli.run_facts import RunRequest
+from monai_tta.pipeline.mask_formats import check_format
 from monai_tta.pipeline.method_by_name import find_method_name
 from monai_tta.pipeline.nnunet_files import NO_CONFIG, is_nnunet_folder
 from monai_tta.pipeline.shipped_bundles import find_bundle
@@ -30,6 +31,7 @@ def check_names(request: RunRequest) -> Path:
     elif request.choices:
         raise ValueError("--choose is for a method; give --method, too")
     check_guard_names(request.guards)
+    check_format(request.mask_format)
     _check_shares(request)
     changes = parse_changes(*request.changes)
     if request.uncertainty.on:

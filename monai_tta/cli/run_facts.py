@@ -57,6 +57,7 @@ class RunRequest:
     workers: int = 1
     report: bool = False
     preview: bool = False
+    mask_format: str | None = None
 
 
 def facts_of(
@@ -102,6 +103,7 @@ def facts_of(
             *request.quality.words(),
             *request.uncertainty.words(),
             *(["--preview"] if request.preview else []),
+            *([] if request.mask_format is None else ["--format", request.mask_format]),
         ],
     )
     device = source.device if request.shard.is_whole else source.device.type  # the same for all shards, on whatever card
@@ -109,6 +111,7 @@ def facts_of(
     settings["uncertainty"] = hashes.get("uncertainty")
     settings["reference_hash"] = "" if request.reference is None else content_hash(request.reference)
     settings["preview"] = request.preview
+    settings["format"] = request.mask_format
     names = LabelNames.of_metadata(source.metadata())
     ranges = read_label_ranges(weights_file(bundle, checkpoint), request.checks.reference, names)
     return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous, ranges=ranges)
@@ -147,7 +150,7 @@ def command_on_record(
         anonymous: whether the records name no case.
         changes: of the bundle's config, as words of the command line.
         cases: how files are grouped, and what is asked for.
-        checks: of the inputs, of the masks' worth and of their uncertainty, and previews, as words of the command line.
+        checks: of the inputs, of the masks' worth and of their uncertainty, previews and the format, as words of a command.
     """
     words = ["monai-tta", "run", bundle.resolve().name, "IMAGES", "--out", "OUT"]
     words += [] if method is None else ["--method", method]

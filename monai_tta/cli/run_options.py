@@ -46,6 +46,13 @@ Preview = Annotated[
     bool,
     typer.Option("--preview", help="write a picture of each case beside its mask; it shows the patient's image"),
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="of the masks: nrrd, mha or dicom-seg; what the bundle writes if not given, mostly NIfTI, PNG for photographs",
+    ),
+]
 Report = Annotated[bool, typer.Option("--report", help="write report.html at the end, see `monai-tta report`")]
 ShardOption = Annotated[
     str | None,

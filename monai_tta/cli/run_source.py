@@ -103,11 +103,12 @@ def run_source(request: RunRequest, loaded: LoadedToRun) -> RunSource:
     settings = settings_of(root, loaded.checkpoint, method, loaded.options) | changes.settings(root)
     checks, depends = input_checks(bundle, weights, request.checks)
     predictor, depends_too = load_quality(bundle, root, weights, changes, request.quality)
-    settings |= {**depends, **depends_too, "preview": _preview_setting(request)}
+    settings |= {**depends, **depends_too, "preview": _preview_setting(request), "format": request.mask_format}
     facts = facts_of(request, changes, bundle, method, loaded.checkpoint, settings)
     options = {**loaded.options, "quality": predictor}
     preview = PreviewText(facts.names, request.anonymous) if request.preview else None
-    return RunSource(WorkerSource(bundle, method, options, checks, preview), settings, facts, predictor)
+    worker = WorkerSource(bundle, method, options, checks, preview, request.mask_format)
+    return RunSource(worker, settings, facts, predictor)
 
 
 def load_worker_source(request: RunRequest) -> WorkerSource:

@@ -16,6 +16,7 @@ from monai_tta.core.record import Case
 from monai_tta.methods import Source
 from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.convert_masks import MaskConverter, check_image_for_format
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_correction import add_corrections
 from monai_tta.pipeline.load_image import LoadedImage, load_image
@@ -66,6 +67,7 @@ class ImageSegmenter:
         with_content: whether to hash each image's content.
         corrects: whether some image's input is corrected.
         preview: what is written on the previews; None for no previews.
+        mask_format: in which masks are written, see `check_format`; None for what the bundle writes.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
     """
 
@@ -81,12 +83,17 @@ class ImageSegmenter:
         corrects: bool,
         preview: PreviewText | None = None,
         options: Mapping[str, Any],
+        mask_format: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.partial = partial
         self.images = images
         self.names = names
         self.with_content = with_content
+        self._mask_format = mask_format
+        self._converter: MaskConverter | None = None
+        if mask_format is not None:
+            self._converter = MaskConverter.of_bundle(mask_format, Path(bundle.parser["bundle_root"]), bundle.metadata())
         self._preprocessing, self._postprocessing = bundle.transforms(partial)
         if corrects:
             add_corrections(self._preprocessing, self._postprocessing)
@@ -104,7 +111,7 @@ class ImageSegmenter:
         """Read an image and prepare it for the network."""
         image = self.images[number]
         working_on(image)
-        return load_image(
+        loaded = load_image(
             image,
             self.names[number],
             self._preprocessing,
@@ -112,6 +119,8 @@ class ImageSegmenter:
             with_content=self.with_content,
             correction=correction,
         )
+        check_image_for_format(image, self._mask_format)
+        return loaded
 
     def segment(
         self, number: int, load: Callable[[], LoadedImage], next_loading: Sequence[Future[LoadedImage]] = ()
@@ -128,6 +137,9 @@ class ImageSegmenter:
             working_on(self.images[number])
             loaded = load()
             found = self._write_masks(loaded, next_loading, number)
+            if self._converter is not None and found.case is not None:
+                beside = self._converter.convert(self.partial, self.images[number], found.case, found.beside)
+                found = replace(found, beside=beside)
             return replace(found, content=loaded.content, notes=(*loaded.notes, *found.notes), seconds=time.monotonic() - began)
         except Exception as error:  # whatever is wrong with one image must not end the run
             return failed(error, time.monotonic() - began)

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image
 
-from monai_tta.pipeline.ask_itk import is_text, itk_header
+from monai_tta.pipeline.ask_itk import itk_header
 from monai_tta.pipeline.dicom_marks import is_dicom
 from monai_tta.pipeline.find_images import PICTURES
+from monai_tta.pipeline.mask_formats import DICOM_SEG, ENDINGS_OF_FORMATS
+from monai_tta.pipeline.mask_volumes import MaskVolume, UnreadableMask, read_volume
 
+LONGEST_TEXT = 64  # characters of a short text in DICOM, such as a segment's label
 MOST_LABELS = 300  # a mask with more different values numbers objects, and does not name structures
 _CHUNK = 1 << 20  # voxels that are sorted at once
-_MM = {"meter": 1e3, "micron": 1e-3}  # of NIfTI's units of length; the header of most files does not say, and means mm
 
 
 class UnknownLabels(ValueError):
@@ -45,13 +44,7 @@ class LabelNames:
         Args:
             metadata: what ``metadata.json`` holds. What is missing there, or is of another form, gives no names.
         """
-        formats = metadata.get("network_data_format") if isinstance(metadata, dict) else None
-        outputs = formats.get("outputs") if isinstance(formats, dict) else None
-        if not isinstance(outputs, dict) or not outputs:
-            return cls({})
-        output = outputs.get("pred", next(iter(outputs.values())) if len(outputs) == 1 else None)
-        if not isinstance(output, dict):
-            return cls({})
+        output = output_of(metadata)
         return cls(_numbered(output.get("channel_def")), _numbered(output.get("mask_values")) or None)
 
 
@@ -85,13 +78,18 @@ class LabelAmount:
         return {"name": self.name, **{key: of for key, of in place.items() if of is not None}, **counted}
 
 
-@dataclass(frozen=True)
-class _Mask:
-    """The voxels of a mask file ``(*spatial, channels)``, and the size of one in ml or mm2; None where it is unknown."""
+def output_of(metadata: Any) -> dict[str, Any]:
+    """What a bundle's metadata says of its one output, or of the one that is called ``pred``; empty where it does not say.
 
-    voxels: NDArray[Any]
-    flat: bool
-    size: float | None
+    Args:
+        metadata: what ``metadata.json`` holds.
+    """
+    formats = metadata.get("network_data_format") if isinstance(metadata, dict) else None
+    outputs = formats.get("outputs") if isinstance(formats, dict) else None
+    if not isinstance(outputs, dict) or not outputs:
+        return {}
+    output = outputs.get("pred", next(iter(outputs.values())) if len(outputs) == 1 else None)
+    return output if isinstance(output, dict) else {}
 
 
 def amounts_in(masks: Sequence[Path], image: Path, names: LabelNames, head: str) -> list[LabelAmount]:
@@ -112,37 +110,41 @@ def amounts_in(masks: Sequence[Path], image: Path, names: LabelNames, head: str)
     found: list[LabelAmount] = []
     spacing_known = has_spacing(image)
     for path in masks:
+        file = path.name if len(masks) > 1 else None
+        if path.name.lower().endswith(ENDINGS_OF_FORMATS[DICOM_SEG]):
+            found += _in_segments(path, names, file)
+            continue
         mask = read_mask(path)
         size = mask.size if spacing_known else None
-        file = path.name if len(masks) > 1 else None
         counts = [count_values(mask.voxels[..., k]) for k in range(mask.voxels.shape[-1])]
         for name, value, channel, count in _named(counts, names, head, file):
             found.append(LabelAmount(name, value, channel, file, count, mask.flat, size))
     return found
 
 
-def read_mask(path: Path) -> _Mask:
-    """Read a mask with the size of its voxels: ``|det|`` of the affine in the file.
+def _in_segments(path: Path, names: LabelNames, file: str | None) -> list[LabelAmount]:
+    """The labels of a DICOM Segmentation. Their values are the numbers of the segments."""
+    from monai_tta.pipeline.read_dicom_seg import segments_in
 
-    Args:
-        path: a mask in one of the formats that MONAI writes.
+    try:
+        segments, size = segments_in(path)
+    except Exception as error:  # its package may be missing, and its reader raises errors of many kinds
+        raise UnknownLabels(f"the mask's labels cannot be counted: it cannot be read ({type(error).__name__})") from error
+    known = {*names.channels.values(), *(names.values or {}).values()}
+    by_label = {name[:LONGEST_TEXT]: name for name in known}
+    return [LabelAmount(by_label.get(label), number, None, file, n, False, size) for number, label, n in segments]
+
+
+def read_mask(path: Path) -> MaskVolume:
+    """Read a mask to count its labels, see `read_volume`.
 
     Raises:
         UnknownLabels: for one that cannot be read.
     """
-    name = path.name.lower()
     try:
-        if name.endswith((".nii", ".nii.gz", ".hdr", ".img")):
-            return _read_nifti(path)
-        if name.endswith(PICTURES):
-            with Image.open(path) as picture:
-                voxels = np.asarray(picture)
-            return _Mask(voxels if voxels.ndim > 2 else voxels[..., None], True, None)
-        return _read_by_itk(path)
-    except UnknownLabels:
-        raise
-    except Exception as error:  # readers raise errors of many kinds
-        raise UnknownLabels(f"the mask cannot be read to count its labels ({type(error).__name__})") from error
+        return read_volume(path)
+    except UnreadableMask as error:
+        raise UnknownLabels(f"the mask's labels cannot be counted: {error}") from error
 
 
 def has_spacing(image: Path) -> bool:
@@ -159,31 +161,6 @@ def has_spacing(image: Path) -> bool:
         return True  # another reader has read it
     stated = any(reader.HasMetaDataKey(key) for key in ("0028|0030", "0018|1164", "0018|2010"))
     return stated or bool(reader.GetSpacing()[:2] != (1.0, 1.0))
-
-
-def _read_nifti(path: Path) -> _Mask:
-    image: Any = nib.load(path)
-    voxels = np.asarray(image.dataobj)
-    unit = _MM.get(image.header.get_xyzt_units()[0], 1.0) if hasattr(image.header, "get_xyzt_units") else 1.0
-    axes = np.asarray(image.affine, float)[:3, :3] * unit
-    if voxels.ndim == 2:
-        return _Mask(voxels[..., None], True, float(np.linalg.norm(np.cross(axes[:, 0], axes[:, 1]))))
-    channels = int(np.prod(voxels.shape[3:]))  # an axis of time or of vectors
-    return _Mask(voxels.reshape(*voxels.shape[:3], channels), False, float(abs(np.linalg.det(axes))) / 1000)
-
-
-def _read_by_itk(path: Path) -> _Mask:
-    if not is_text(path):
-        raise UnknownLabels("the mask's name is no text, and its reader takes no other")
-    image = sitk.ReadImage(str(path))
-    n = image.GetDimension()
-    voxels = sitk.GetArrayFromImage(image)
-    axes = np.array(image.GetDirection()).reshape(n, n) @ np.diag(image.GetSpacing())
-    size = float(abs(np.linalg.det(axes)))
-    voxels = voxels if image.GetNumberOfComponentsPerPixel() > 1 else voxels[..., None]
-    if n > 3:
-        raise UnknownLabels(f"the mask has {n} dimensions")
-    return _Mask(voxels, n == 2, size if n == 2 else size / 1000)
 
 
 def count_values(voxels: NDArray[Any]) -> dict[int, int]:

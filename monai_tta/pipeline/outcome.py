@@ -10,6 +10,7 @@ from monai_tta.core.record import Case
 from monai_tta.pipeline.beside_masks import BesideMasks, notes_on_older
 from monai_tta.pipeline.case_file import label_of
 from monai_tta.pipeline.image_segmenter import Segmented, failed
+from monai_tta.pipeline.mask_formats import OLDER_FORMAT, other_formats
 from monai_tta.pipeline.output_folder import DiskFull, clear, older_masks, publish
 from monai_tta.pipeline.run_log import RunLog
 
@@ -85,6 +86,8 @@ class Publisher:
                 beside = segmented.beside.placed(lambda file: log.out / file)
                 masks = tuple(file for file in files if file not in beside.files().values())
                 notes = (*segmented.notes, *notes_on_older(masks, log.names[number], beside))
+                if any(other not in self._taken for file in files for other in other_formats(file)):
+                    notes = (*notes, OLDER_FORMAT)
                 case = replace(segmented.case, number=number, input_check=input_check, image_hash=segmented.content or None)
                 log.done(number, case, masks, segmented.content, notes, beside)
                 return earlier_outcome(log, number)

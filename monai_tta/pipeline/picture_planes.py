@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, Orientation
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +18,7 @@ from torch import Tensor
 from monai_tta.core.geometry import slice_as_looked_at, voxel_spacing
 from monai_tta.pipeline.case_file import files_of
 from monai_tta.pipeline.find_images import PICTURES
+from monai_tta.pipeline.mask_formats import DICOM_SEG, ENDINGS_OF_FORMATS
 from monai_tta.transforms.pictures import as_shown
 
 PLANES = ("sagittal", "coronal", "axial")  # which plane stands across each axis
@@ -32,11 +34,13 @@ class Shown:
             photograph.
         spacing: of its voxels along each axis, in one unit.
         channels: how many the image has; only the first is shown, but for a photograph.
+        series: the image where it is a volume: a file, or the folder of a series; None for a photograph.
     """
 
     values: Tensor
     spacing: tuple[float, ...]
     channels: int = 1
+    series: Path | None = None
 
     @property
     def is_photograph(self) -> bool:
@@ -86,7 +90,7 @@ def load_shown(image: Path) -> Shown:
     loaded = _load(files[0])
     dims = loaded.ndim - 1
     channels = len(files) if len(files) > 1 else len(loaded)
-    return Shown(loaded.as_tensor()[:1].double(), voxel_spacing(loaded, dims) or (1.0,) * dims, channels)
+    return Shown(loaded.as_tensor()[:1].double(), voxel_spacing(loaded, dims) or (1.0,) * dims, channels, files[0])
 
 
 def load_structures(masks: Sequence[Path], labels: Sequence[Mapping[str, Any]], shown: Shown) -> Tensor:
@@ -163,7 +167,20 @@ def _middle(found: Tensor, axis: int) -> int:
 def _load(path: Path) -> Any:
     """A volume ``(C, x, y, z)`` with its axes towards right, front and head; a flat image as it lies."""
     loaded: Any = LoadImage(image_only=True, ensure_channel_first=True)(path)
-    return Orientation(axcodes="RAS", labels=None)(loaded) if loaded.ndim == 4 else loaded
+    return _towards_right_front_and_head(loaded) if loaded.ndim == 4 else loaded
+
+
+def _towards_right_front_and_head(loaded: MetaTensor) -> Any:
+    return Orientation(axcodes="RAS", labels=None)(loaded)
+
+
+def _load_seg(path: Path, series: Path) -> Any:
+    """The masks of a DICOM Segmentation ``(C, x, y, z)``, as `_load` returns others."""
+    from monai_tta.pipeline.read_dicom_seg import seg_on_series
+
+    volume = seg_on_series(path, series)
+    voxels = np.moveaxis(volume.voxels, -1, 0).astype(np.float32)
+    return _towards_right_front_and_head(MetaTensor(voxels, affine=torch.as_tensor(volume.affine)))
 
 
 def _channels(path: Path, shown: Shown) -> NDArray[Any]:
@@ -172,7 +189,9 @@ def _channels(path: Path, shown: Shown) -> NDArray[Any]:
         with Image.open(path) as opened:
             pixels = np.asarray(opened)
         return (pixels if pixels.ndim == 3 else pixels[..., None]).transpose(2, 1, 0)
-    voxels = np.asarray(_load(path).as_tensor())
+    is_seg = path.name.lower().endswith(ENDINGS_OF_FORMATS[DICOM_SEG])
+    loaded = _load_seg(path, shown.series) if is_seg and shown.series is not None else _load(path)
+    voxels = np.asarray(loaded.as_tensor())
     return voxels[..., 0] if voxels.ndim == 4 and shown.values.ndim == 3 and voxels.shape[-1] == 1 else voxels
 
 

@@ -176,7 +176,7 @@ class Records:
 def versions() -> dict[str, str]:
     """The versions of what masks depend on; "" for what is not installed as a package."""
     found = {"python": python_version(), "monai_tta": __version__}
-    for name in ("monai", "torch", "numpy", "nibabel", "itk", "SimpleITK", "pillow", "nnunetv2"):
+    for name in ("monai", "torch", "numpy", "nibabel", "itk", "SimpleITK", "pillow", "nnunetv2", "highdicom", "pydicom"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

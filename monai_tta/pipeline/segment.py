@@ -32,6 +32,7 @@ def segment(
     run_log: RunLog | None = None,
     checked: Mapping[Path, CheckedInput] | None = None,
     preview: PreviewText | None = None,
+    mask_format: str | None = None,
     **options: Any,
 ) -> Generator[Outcome, None, None]:
     """Segment images one by one; a bad one is reported and the others continue.
@@ -47,6 +48,7 @@ def segment(
         run_log: of these images and ``out``. What it knows to be done, or another shard's, is not done.
         checked: what checks of the inputs found, by image; their corrections are applied, and undone on the masks.
         preview: what is written on previews, which show the images; None for no previews.
+        mask_format: in which masks are written, see `check_format`; None for what the bundle writes.
         options: keyword arguments of `AdaptiveInferer`. ``head="auto"`` is read from the bundle's postprocessing where it says.
 
     Raises:
@@ -69,6 +71,7 @@ def segment(
             corrects=bool(corrections),
             preview=preview,
             options=options,
+            mask_format=mask_format,
         )
         log.open()
         publisher = Publisher(log)

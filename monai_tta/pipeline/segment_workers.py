@@ -51,6 +51,7 @@ class WorkerSource:
         options: keyword arguments of `AdaptiveInferer`.
         checks: how inputs are checked; None where they are not.
         preview: what is written on previews; None for no previews.
+        mask_format: in which masks are written, see `check_format`; None for what the bundle writes.
     """
 
     bundle: SourceBundle
@@ -58,6 +59,7 @@ class WorkerSource:
     options: Mapping[str, Any]
     checks: InputChecks | None = None
     preview: PreviewText | None = None
+    mask_format: str | None = None
 
 
 def segment_in_workers(
@@ -146,6 +148,7 @@ class _Work:
             corrects=source.checks is not None and source.checks.fix,
             preview=source.preview,
             options=source.options,
+            mask_format=source.mask_format,
         )
 
 

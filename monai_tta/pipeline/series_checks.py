@@ -11,6 +11,7 @@ import numpy as np
 from monai_tta.pipeline.ask_itk import is_text
 from monai_tta.pipeline.declared_place import DeclaredPlace
 from monai_tta.pipeline.dicom_marks import is_dicom
+from monai_tta.pipeline.enhanced_dicom import frame_headers, is_enhanced
 from monai_tta.pipeline.series_geometry import ADVICE, check_planes, check_positions, in_order
 from monai_tta.pipeline.slice_headers import (
     FRAME,
@@ -32,12 +33,14 @@ def dicom_file_place(file: Path) -> DeclaredPlace | None:
     """Where a single DICOM file lies; None where it does not say, as a photograph or a projection.
 
     Raises:
-        ValueError: for a file that cannot be read or holds several frames.
+        ValueError: for a file that cannot be read, or holds several frames and is no Enhanced DICOM, or see `frame_headers`.
     """
     _check_names(file, [file])
     header = read_slice(file)
     if header is None:
         raise ValueError(f"{file} has no readable DICOM image; it is damaged, or it is a report, a plan or the like")
+    if is_enhanced(header):
+        return _place(frame_headers(file, header))
     _check_frames(file, [header])
     return _place([header])
 
@@ -65,6 +68,8 @@ def series_place(folder: Path) -> DeclaredPlace | None:
     taken = series_of_reader(folder)
     known = {file.name for series in taken for file in series}
     headers = _read(folder, [file for file in files if file in marked or file.name in known])
+    if enhanced := [header for header in headers if is_enhanced(header)]:
+        return _place(_frames_of_folder(folder, headers, enhanced))
     _check_one_series(folder, headers)
     if len(headers) > 1:
         check_planes(folder, headers)
@@ -72,6 +77,34 @@ def series_place(folder: Path) -> DeclaredPlace | None:
         check_positions(folder, in_order(headers))
     _check_reader(folder, headers, taken)
     return _place(headers)
+
+
+def _frames_of_folder(folder: Path, headers: Sequence[SliceHeader], enhanced: Sequence[SliceHeader]) -> list[SliceHeader]:
+    """The frames of a folder's only file."""
+    if len(headers) > 1:
+        raise ValueError(
+            f"{folder} holds {len(headers)} DICOM files, and {listed(enhanced)} {_is_or_are(enhanced)} Enhanced DICOM, a volume "
+            "by itself; give each such file a folder of its own, or by its name"
+        )
+    return frame_headers(folder, headers[0])
+
+
+def series_slices(series: Path) -> list[SliceHeader]:
+    """The headers of a series that `check_input_file` has accepted, in the order in which its slices lie.
+
+    Args:
+        series: its folder, or its only file.
+
+    Raises:
+        ValueError: for a series that does not say where it lies.
+    """
+    files = [file for file in sorted(series.iterdir()) if file.is_file()] if series.is_dir() else [series]
+    headers = _read(series, [file for file in files if is_dicom(file)])
+    if is_enhanced(headers[0]):
+        return frame_headers(series, headers[0])
+    if silent := [header for header in headers if not header.has_place]:
+        raise ValueError(f"{series}: {silent[0].missing} is missing in {listed(silent)}, so that nothing says where it lies")
+    return in_order(headers)
 
 
 def _check_names(place: Path, files: Sequence[Path]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tta.pipeline.declared_place import TOLERANCE, Numbers
-from monai_tta.pipeline.slice_headers import REPEATS_BY, SliceHeader, listed, read_pixels
+from monai_tta.pipeline.slice_headers import REPEATS_BY, THICKNESS, SliceHeader, listed, read_pixels
 
 ADVICE = "convert it with a program that knows such series, for example dcm2niix, and give the NIfTI file"
 _SAME_PLACE = 0.01  # of a pixel
@@ -55,6 +55,22 @@ def in_order(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
     """Slices in the order in which they lie along their normal."""
     normal = headers[0].normal
     return sorted(headers, key=lambda header: float(normal @ header.position))
+
+
+def grid_of_slices(headers: Sequence[SliceHeader]) -> Numbers:
+    """The affine ``(4, 4)``, from column, row and slice to mm in RAS, of slices in the order in which they lie.
+
+    Args:
+        headers: of a straight, evenly spaced stack.
+    """
+    affine = np.eye(4)
+    affine[:3, :2] = headers[0].steps.T
+    thickness = headers[0].numbers(THICKNESS)
+    apart = headers[-1].position - headers[0].position
+    single = headers[0].normal * (1.0 if thickness is None else thickness[0])
+    affine[:3, 2] = apart / (len(headers) - 1) if len(headers) > 1 else single
+    affine[:3, 3] = headers[0].position
+    return np.asarray(np.diag([-1.0, -1, 1, 1]) @ affine)
 
 
 def check_positions(folder: Path, ordered: Sequence[SliceHeader]) -> None:
@@ -115,7 +131,7 @@ def _check_repeats(folder: Path, ordered: Sequence[SliceHeader], positions: Numb
 
 
 def _same_pixels(first: SliceHeader, other: SliceHeader) -> bool:
-    one, two = read_pixels(first.file), read_pixels(other.file)
+    one, two = (read_pixels(h.file) if not h.frame else read_pixels(h.file)[h.frame - 1] for h in (first, other))
     return one is not None and two is not None and np.array_equal(one, two)
 
 

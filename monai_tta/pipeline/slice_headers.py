@@ -15,15 +15,17 @@ from monai_tta.pipeline.ask_itk import ask_itk, itk_header
 from monai_tta.pipeline.declared_place import Numbers
 
 SERIES = "0020|000e"
+KIND_OF_OBJECT = "0008|0016"
 ORIENTATION, POSITION, FRAME = "0020|0037", "0020|0032", "0020|0052"
 PIXEL_SPACING, PHOTOMETRIC, FRAMES = "0028|0030", "0028|0004", "0028|0008"
 SLOPE, INTERCEPT = "0028|1053", "0028|1052"
 IMAGE_TYPE, SERIES_DATE = "0008|0008", "0008|0021"
+THICKNESS = "0018|0050"
 # By these ITK takes one series for several, in words for messages.
 SPLITS_BY = {
     "0020|0011": "series number",
     "0018|0024": "sequence name",
-    "0018|0050": "slice thickness",
+    THICKNESS: "slice thickness",
     SERIES_DATE: "series date",
     "0028|0010": "number of rows",
     "0028|0011": "number of columns",
@@ -41,7 +43,20 @@ REPEATS_BY = {
     IMAGE_TYPE: "image type",
 }
 _KEPT = {
-    *(SERIES, ORIENTATION, POSITION, FRAME, PIXEL_SPACING, PHOTOMETRIC, FRAMES, SLOPE, INTERCEPT, IMAGE_TYPE, SERIES_DATE),
+    *(
+        SERIES,
+        KIND_OF_OBJECT,
+        ORIENTATION,
+        POSITION,
+        FRAME,
+        PIXEL_SPACING,
+        PHOTOMETRIC,
+        FRAMES,
+        SLOPE,
+        INTERCEPT,
+        IMAGE_TYPE,
+        SERIES_DATE,
+    ),
     *SPLITS_BY,
     *REPEATS_BY,
 }
@@ -73,24 +88,26 @@ _KINDS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """One file's header.
+    """One file's header, or that of one of its frames.
 
     Args:
         file: the file.
         tags: its attributes, those of `_KEPT` that it has.
         size: columns and rows.
         kind: what its numbers are after rescaling, as numpy writes it; None for colours.
+        frame: which of the file's frames, from 1; 0 for the whole file.
     """
 
     file: Path
     tags: dict[str, str]
     size: tuple[int, int]
     kind: str | None
+    frame: int = 0
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.file.name
+        """The file's name, with the frame's number where it is one."""
+        return f"frame {self.frame} of {self.file.name}" if self.frame else self.file.name
 
     @property
     def n_frames(self) -> int:
