@@ -15,6 +15,7 @@ from monai_tta.core.record import Case
 from monai_tta.pipeline.beside_masks import file_names
 from monai_tta.pipeline.case_file import files_of
 from monai_tta.pipeline.case_words import case_in_words
+from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.output_folder import clear
 from monai_tta.pipeline.picture_planes import Shown, load_shown, load_structures, planes
@@ -77,7 +78,7 @@ def write_preview(
             labels += [label for label in before if _place(label) not in map(_place, labels)]
             unadapted = _structures(masks_before, labels, shown)
     answer = _structures(masks, labels, shown)
-    title = None if text.anonymous else masks[0].name if len(masks) == 1 else name
+    title = None if text.anonymous else name_of(masks[0]) if len(masks) == 1 else name
     reason = case.reason and without_paths(case.reason, image, [folder], anonymous=text.anonymous, name=name)
     words = case_in_words(case, text.names, reason)
     path.write_bytes(_drawn(shown, unadapted, answer, case.adapted, title, words))
@@ -99,7 +100,7 @@ def picture_of_entry(image: Path, masks: Sequence[Path], entry: Mapping[str, Any
     answer = load_structures(masks, entry["labels"], shown)
     is_adapted = entry["status"] == "adapted"
     words = f"{entry['in_words']}; {_NOT_KEPT}" if is_adapted else entry["in_words"]
-    title = masks[0].name if len(masks) == 1 else entry.get("name")
+    title = name_of(masks[0]) if len(masks) == 1 else entry.get("name")
     return _drawn(shown, None, answer, is_adapted, title, words)
 
 
