@@ -11,11 +11,14 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
+from monai_tta.cli.demo import BUNDLE
 from monai_tta.cli.quality_options import QualityOptions
+from monai_tta.core.network_copy import network_digest
 from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.quality_words import WITHIN
 from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.quality.predictor_files import quality_file
+from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.small import network, quality_stub
 
 
@@ -38,6 +41,7 @@ def mask(out):
 
 
 def test_it_is_said_with_each_mask_and_on_record_and_changes_no_mask(bundle_copy, scan, tmp_path):
+    quality_file(bundle_copy / "models" / "model.pt").unlink()
     without = run(bundle_copy, scan, tmp_path / "without")
     assert without.exit_code == 0, without.output
     assert without.stderr.count("what the masks are worth is not known: model.pt has no quality predictor") == 1
@@ -87,3 +91,12 @@ def test_a_predictor_of_other_weights_is_not_used_and_refused_where_it_was_named
 def test_options_that_make_no_sense(wrong, said):
     with pytest.raises(ValueError, match=said):
         QualityOptions(**wrong)
+
+
+def test_the_shipped_one_fits_its_checkpoint_and_says_what_it_held():
+    root = BUNDLE
+    shipped = QualityPredictor.load(quality_file(root / "models" / "model.pt"))
+    assert shipped.network == network_digest(load_bundle(root, device="cpu").network) and len(shipped.structures) == 2
+    for structure in shipped.about["structures"]:
+        for figure in ("dice", "nsd"):
+            assert abs(structure[figure]["coverage held out"] - shipped.rate) <= 0.02

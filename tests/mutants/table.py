@@ -344,7 +344,7 @@ MUTANTS = {
     "a map on another grid than its mask": ("pipeline/uncertainty_map.py", "    if not same:\n", "    if False:\n"),
     "cases that rates were chosen on reported": ("evaluation/plan.py", " if (n % SET_ASIDE == SET_ASIDE - 1) == (self.part == \"choice\")", ""),
     "the worst rate chosen": ("evaluation/choose_rates.py", "(one.change, -one.rate)", "(-one.change, -one.rate)"),
-    "a failed pass counted": ("compute/count_passes.py", " or answer is None", ""),
+    "a count that fails where the network does": ("compute/count_passes.py", " or answer is None", ""),
     "a lost map passed over": ("pipeline/run_log.py", 'all(name in existing for name in [*line["masks"], *line["beside"].values()])', 'all(name in existing or not existing.setdefault(name, self.journal.path) or name in line["beside"].values() for name in [*line["masks"], *line["beside"].values()])'),
 }  # fmt: skip
 
