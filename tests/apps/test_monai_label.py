@@ -48,7 +48,7 @@ def test_the_mask_is_that_of_run_in_the_form_that_was_asked_for(ours, bundle_cop
     task = ours.AdaptiveInferTask(bundle_copy, **STATISTICS)
     file, params = task({"image": str(studies / "scan.nii.gz"), **({"result_extension": form} if form else {})})
     assert file.endswith(form or ".nii.gz") and params["adapted"] and params["reason"] is None
-    assert "is not known" in params["worth"] and json.dumps(params)
+    assert "expected Dice" in params["worth"] and json.dumps(params)
     expected = tmp_path / "masks" / "scan_seg.nii.gz"
     mask_of_run(bundle_copy, studies, tmp_path / "masks", "--method", "statistics")
     assert nib.load(expected).get_fdata().any()

@@ -14,11 +14,13 @@ from monai.engines import IterationEvents
 from monai_tta import AdaptiveInferer, GraTa
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.auxiliary_heads import heads_of
+from monai_tta.core.fisher_file import FisherInformation
 from monai_tta.core.learned_optimizer_file import TrainedOptimizer
 from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import RotationTask
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.quality_predictor import QualityPredictor
 from monai_tta.quality.input_reference import read_input_reference
 
 CONFIGS = BUNDLE / "configs"
@@ -94,6 +96,10 @@ def test_every_checkpoint_is_small_and_documented(bundle):
             assert StoredFeatures.load(file).units
         elif file.name.startswith("learned_optimizer"):
             assert TrainedOptimizer.load(file).tensors and file.stat().st_size < 20_000
+        elif file.name.startswith("fisher"):
+            assert FisherInformation.load(file).values and file.stat().st_size < 20_000
+        elif file.name.startswith("quality_predictor"):
+            assert QualityPredictor.load(file).structures
         elif file.suffix == ".npz":
             assert set(GainPredictor.load(file).features) <= set(FEATURES)
         elif file.name.startswith("reference"):
