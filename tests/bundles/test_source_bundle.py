@@ -20,8 +20,8 @@ from monai_tta.core.stored_features import StoredFeatures
 from monai_tta.core.tasks import RotationTask
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
-from monai_tta.quality.quality_predictor import QualityPredictor
 from monai_tta.quality.input_reference import read_input_reference
+from monai_tta.quality.quality_predictor import QualityPredictor
 
 CONFIGS = BUNDLE / "configs"
 ALL = sorted(p.parent for p in BUNDLE.parent.glob("*/configs"))
