@@ -1,31 +1,34 @@
-"""What happens after a guard refuses an adapted answer."""
+"""What the decision about an answer costs."""
 
-import pytest
 import torch
-from monai.inferers import SlidingWindowInferer
+from torch import nn
 
-from monai_tta.guards import Agreement, WeightDistance
-from monai_tta.inference.streams import streams
-from tests.small import LEARNERS, TENT, fitted, image, inferer, network
-
-
-@pytest.mark.parametrize("row", LEARNERS)
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("dims", [2, 3])
-def test_a_refused_answer_is_replaced_bit_for_bit_and_its_shadow_is_not_kept(row, head, dims):
-    net, x = network(dims=dims, head=head), image(dims)
-    run = inferer(fitted(row, net, dims), head, guard=WeightDistance(1e-9), reset="never")
-    with torch.no_grad(), pytest.warns(UserWarning, match="the weights moved by"):
-        answer = run(x, net)
-        assert torch.equal(answer, SlidingWindowInferer(8, 2, 0.5)(x, net))
-    assert "moved by" in run.cases[-1].reason and net not in streams[run].shadows
+from monai_tta import AdaptiveInferer, Tent
+from monai_tta.compute.count_passes import count_passes
+from monai_tta.guards import Collapse
 
 
-def test_a_warning_comes_once_for_each_kind_of_reason():
-    net = network()
-    run = inferer(TENT, guard=Agreement(1.0), budget=4)
-    with pytest.warns(UserWarning) as caught:
-        for seed in range(3):
-            run(image(seed=seed), net)
-    assert len([w for w in caught if "agree" in str(w.message)]) == 1
-    assert len({case.reason for case in run.cases}) == 3
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+
+
+def forwards_of_cases(reset, collapse):
+    """How many windows the network and its copies answer for each of three images."""
+    source = network()
+    inferer = AdaptiveInferer(roi_size=(16, 16), overlap=0, method=Tent(), reset=reset, collapse=collapse)
+    counts = []
+    for seed in range(3):
+        image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad(), count_passes(source) as passes:
+            inferer(image, source)
+        assert inferer.cases[-1].adapted
+        counts.append(passes.forwards)
+    return counts
+
+
+def test_only_what_was_carried_over_is_compared_with_a_fresh_shadow():
+    plain = forwards_of_cases("volume", None)
+    assert forwards_of_cases("volume", Collapse()) == plain  # there is no memory, so there is nothing to compare
+    stream = forwards_of_cases("never", Collapse())
+    assert stream[0] == plain[0] and stream[1] > plain[1] and stream[2] > plain[2]
