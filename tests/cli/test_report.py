@@ -32,6 +32,7 @@ def test_a_run_writes_it_at_its_end_and_records_stay_as_without(bundle_copy, tmp
     nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "a.nii.gz")
     (tmp_path / "b.nii.gz").write_bytes(b"none")
     words = ["run", str(bundle_copy), str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz"), "--method", "source", "--no-check"]
+    words += ["--no-quality"]
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "masks"), "--report"])
     assert result.exit_code == 3, result.output
     page = (tmp_path / "masks" / "report.html").read_text(encoding="utf-8")
