@@ -49,7 +49,7 @@ def test_a_bad_file_does_not_stop_the_others(scans, tmp_path):
 
 def test_a_log_gets_a_line_per_image_with_the_time_left(scans, tmp_path):
     (scans / "c.nii.gz").write_bytes(b"no image")
-    result = invoke("run", BUNDLE, scans, "--out", tmp_path / "out", "--method", "statistics", "--device", "cpu")
+    result = invoke("run", BUNDLE, scans, "--out", tmp_path / "out", "--method", "statistics", "--device", "cpu", "--no-quality")
     lines = result.stderr.splitlines()
     lines = lines[lines.index("segmenting 3 images") :]  # after the inputs were checked
     assert re.fullmatch(r"1/3 a\.nii\.gz adapted, [\d.]+ s; about \d+ s left", lines[1])
