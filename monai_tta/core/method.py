@@ -32,8 +32,8 @@ class AdaptationMethod(ABC):
     """How to adapt: five functions that work on a shadow, and what other packages need to know of a method.
 
     Their arguments: ``source``, the unadapted network; ``head``, "softmax" or "sigmoid"; ``shadow``, what `begin` returned;
-    ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a function of shadow and windows; ``weights``, a checkpoint's file.
-    See `docs/add-a-method.md`.
+    ``windows``, a tensor ``(N, C, *spatial)``; ``loss``, a function of shadow and windows; ``weights``, a checkpoint's file;
+    ``lr``, a learning rate, 0 or more. See `docs/add-a-method.md`.
     """
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class LabelRanges:
 
 
 def read_label_ranges(weights: Path, given: Path | None, names: LabelNames) -> LabelRanges:
-    """The ranges for a checkpoint: those that were given, or those beside it; none where there is no file.
+    """The ranges for a checkpoint: those that were given, or those beside it; none where there is no file, or it has none.
 
     Args:
         weights: the checkpoint's file.
@@ -68,6 +69,15 @@ def read_label_ranges(weights: Path, given: Path | None, names: LabelNames) -> L
         ValueError: for a file that holds something else.
     """
     file = reference_file(weights) if given is None else given
-    if given is None and not file.is_file():
+    if (given is None and not file.is_file()) or _is_for_input_checks_alone(file):
         return LabelRanges(None, names)
     return LabelRanges(read_reference_ranges(file), names)
+
+
+def _is_for_input_checks_alone(file: Path) -> bool:
+    """Whether a file holds figures for input checks and no ranges of structures."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # `read_reference_ranges` says what is wrong with it
+        return False
+    return isinstance(said, dict) and "structures" not in said and "inputs" in said

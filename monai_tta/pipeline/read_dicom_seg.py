@@ -6,6 +6,7 @@ It needs the package ``highdicom`` (extra ``[dicom]``).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def seg_on_series(file: Path, series: Path) -> MaskVolume:
     files = dict.fromkeys(header.file for header in headers)
     uids = [str(pydicom.dcmread(one, stop_before_pixels=True, force=True).SOPInstanceUID) for one in files]
     seg = segread(file)
-    how = {"combine_segments": True, "assert_missing_frames_are_empty": True}
+    how: dict[str, Any] = {"combine_segments": True, "assert_missing_frames_are_empty": True}
     try:
         if headers[0].frame:
             found = seg.get_pixels_by_source_frame(uids[0], [header.frame for header in headers], **how)

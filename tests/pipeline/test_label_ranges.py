@@ -71,3 +71,14 @@ def test_they_are_read_from_beside_the_checkpoint_or_from_what_was_given(tmp_pat
     assert read_label_ranges(tmp_path / "model.pt", None, NAMES).ranges is None
     with pytest.raises(ValueError, match="no reference ranges"):
         read_label_ranges(weights, tmp_path / "lost.json", NAMES)
+
+
+def test_a_file_for_input_checks_alone_has_none_and_a_damaged_one_is_said(tmp_path):
+    shipped = json.loads((BUNDLES / "hippocampus_mri" / "models" / "reference.json").read_text(encoding="utf-8"))
+    file = tmp_path / "reference.json"
+    file.write_text(json.dumps({"inputs": shipped["inputs"]}), encoding="utf-8")
+    assert read_label_ranges(tmp_path / "model.pt", None, NAMES).ranges is None
+    for damaged in ("{", json.dumps({"cases": 3}), json.dumps([])):
+        file.write_text(damaged, encoding="utf-8")
+        with pytest.raises(ValueError, match="reference.json"):
+            read_label_ranges(tmp_path / "model.pt", None, NAMES)
