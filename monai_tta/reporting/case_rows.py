@@ -55,6 +55,8 @@ def label_rows(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def step_rows(entry: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The columns and the rows of a method's steps: each loss, the cosine and the learning rate; "" for what is not there.
 
+    A step that measured none of these, as one of `Careful`, has no row.
+
     Args:
         entry: of the case.
     """
@@ -63,7 +65,8 @@ def step_rows(entry: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for number, step in enumerate(steps, 1):
         values = [*(step["losses"].get(name) for name in losses), step["cosine"], step["lr"] or None]
-        rows.append([str(number), *("" if value is None else f"{value:.4g}" for value in values)])
+        if any(value is not None for value in values):
+            rows.append([str(number), *("" if value is None else f"{value:.4g}" for value in values)])
     return ["step", *(f"loss: {name}" for name in losses), *STEP_COLUMNS], rows
 
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
+from monai_tta.reporting.case_rows import step_rows
 from tests.reporting.example_records import document
 
 
@@ -69,3 +70,9 @@ def test_a_picture_needs_an_image_and_a_png_and_replaces_no_input(masks):
     assert "is the image" in show(masks, "good", "--image", masks / "good.png", "--out", masks / "good.png", code=2)
     assert (masks / "good.png").read_bytes() == b"photograph"
     assert "failed and has no mask" in show(masks, "unread", "--image", masks / "good.png", "--out", masks / "n.png", code=2)
+
+
+def test_a_step_without_figures_has_no_row():
+    step = {"losses": {}, "cosine": None, "lr": 0.0}
+    assert step_rows({"steps": [step]})[1] == []
+    assert step_rows({"steps": [step, step | {"cosine": 0.5}]})[1] == [["2", "0.5", ""]]
