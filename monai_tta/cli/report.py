@@ -138,6 +138,6 @@ def read_records(masks: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise ValueError(f"{file} has version {version} of the records; this version of monai-tta reads {SCHEMA_VERSION}")
     for case in document["cases"]:
-        if "name" in case:
-            case |= {"name": in_this_locale(case["name"]), "masks": [in_this_locale(mask) for mask in case["masks"]]}
+        case |= {key: in_this_locale(case[key]) for key in ("name", "uncertainty_map", "preview") if case.get(key)}
+        case |= {key: [in_this_locale(mask) for mask in case[key]] for key in ("masks",) if key in case}
     return dict(document)
