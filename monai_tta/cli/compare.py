@@ -95,20 +95,21 @@ def compare(
 
 def _run(plan: ComparisonPlan, out: Path, workers: int | None, choose: bool) -> list[str]:
     """Run a comparison, after a choice of learning rates where that is asked for; a line for each failure."""
-    from monai_tta.evaluation.choose_rates import choose_rates
-    from monai_tta.evaluation.compare import compare as run_comparison
+    from monai_tta.evaluation.choose_rates import rate_trial, trial_folder, with_best_rates
 
     failures: list[str] = []
     if choose:
-        with show_progress("choosing learning rates") as progress:
-            for step in choose_rates(plan, out, workers):
-                if not isinstance(step, tuple):
-                    plan = step
-                    break
-                done, total, failed = step
-                progress.move_to(done, total or None, f"jobs done{', with a failure' if failed else ''}")
-                failures += failed
-    with show_progress("comparing") as progress:
+        failures += _compare(rate_trial(plan), trial_folder(out), workers, "choosing learning rates")
+        plan = with_best_rates(plan, out)
+    return failures + _compare(plan, out, workers, "comparing")
+
+
+def _compare(plan: ComparisonPlan, out: Path, workers: int | None, what: str) -> list[str]:
+    """Do what is left of a plan and show how far it is; a line for each failure."""
+    from monai_tta.evaluation.compare import compare as run_comparison
+
+    failures: list[str] = []
+    with show_progress(what) as progress:
         for done, total, failed in run_comparison(plan, out, workers):
             progress.move_to(done, total or None, f"jobs done{', with a failure' if failed else ''}")
             failures += failed

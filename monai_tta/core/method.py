@@ -60,8 +60,7 @@ class AdaptationMethod(ABC):
 
     @property
     def answers_by_the_network(self) -> bool:
-        """Whether `predict` is a forward pass of the shadow and no more. Then an answer can only differ from the source's by what
-        has changed in the shadow."""
+        """Whether `predict` is a forward pass of the shadow and no more: only changes of the shadow then change an answer."""
         return type(self).predict is AdaptationMethod.predict
 
     @property

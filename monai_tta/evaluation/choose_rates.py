@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
+from typing import Any
 
-from monai_tta.evaluation.compare import compare
 from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.protocol import protocol_of
@@ -23,7 +23,6 @@ from monai_tta.reporting.significance import mean_of_numbers
 from monai_tta.reporting.summary import SOURCE, tables_of
 
 FACTORS = (0.1, 1.0, 10.0, 100.0)  # of the published rate
-FOLDER = "choice"
 FILE = "rates.csv"
 
 
@@ -59,51 +58,60 @@ def grid_of(contender: Contender) -> list[tuple[float, Contender]]:
     return [] if rate is None else [(rate * factor, at_rate(contender, rate * factor)) for factor in FACTORS]
 
 
-def choose_rates(
-    plan: ComparisonPlan, out: Path, workers: int | None = None
-) -> Iterator[tuple[int, int, list[str]] | ComparisonPlan]:
-    """Try the rates of a plan's rows on the cases that are set aside, and add the best of each to the plan.
+def rate_trial(plan: ComparisonPlan) -> ComparisonPlan:
+    """The comparison that tries the rates of a plan's rows, on the cases that are set aside. It belongs in `trial_folder`.
 
-    The trials are a comparison of their own in ``out/choice``, which resumes as any. ``out/rates.csv`` lists what each rate did.
+    Args:
+        plan: what is to be compared.
+
+    Raises:
+        BundleError: for a bundle without simulated scanners.
+    """
+    tried = tuple(at for row in plan.contenders() for _, at in grid_of(row))
+    domains = tuple(domain.label for domain in protocol_of(plan.root).domains if domain.shift)
+    if not domains:
+        raise BundleError(f"{plan.root / 'configs' / 'compare.yaml'} names no simulated scanner, on which rates could be chosen")
+    rows: dict[str, Any] = {"only": (SOURCE,), "ablations": False, "more": tried, "part": "choice"}
+    return replace(plan, domains=domains, severities=(), pictures=False, metrics=("dice",), **rows)
+
+
+def trial_folder(out: Path) -> Path:
+    """Where the trials of a comparison are kept, from which they resume.
+
+    Args:
+        out: the folder of the comparison.
+    """
+    return out / "choice"
+
+
+def with_best_rates(plan: ComparisonPlan, out: Path) -> ComparisonPlan:
+    """The plan that remains to be run when `rate_trial` is done, on the cases that were not set aside.
+
+    It has a row more for each method whose best rate is not the published one. ``out/rates.csv`` lists what each rate did.
 
     Args:
         plan: what is to be compared.
         out: the folder of the comparison.
-        workers: processes, see `compare`.
-
-    Yields:
-        progress as `compare`, and at last the plan that remains to be run: with a row more for each method whose best rate is not
-        the published one, on the cases that were not set aside.
-
-    Raises:
-        BundleError: for a bundle without simulated scanners, or with too few cases to set some aside.
     """
-    rows = [row for row in plan.contenders() if grid_of(row)]
-    tried = [one for row in rows for _, one in grid_of(row)]
-    domains = tuple(domain.label for domain in protocol_of(plan.root).domains if domain.shift)
-    if not domains:
-        raise BundleError(f"{plan.root / 'configs' / 'compare.yaml'} names no simulated scanner, on which rates could be chosen")
-    trial = replace(plan, domains=domains, severities=(), only=(SOURCE,), ablations=False, more=tuple(tried), part="choice")
-    trial = replace(trial, pictures=False, metrics=("dice",))
-    yield from compare(trial, out / FOLDER, workers)
-    results = results_of(rows, out / FOLDER / "rows.sqlite", trial)
+    rows = [row for row in plan.contenders() if row.method.lr is not None]
+    results = results_of(rows, trial_folder(out) / "rows.sqlite", plan.budgets[0])
     _write(results, out / FILE)
     best = {one.contender: one.rate for one in results if one.chosen}
     added = [at_rate(row, best[row.label], "best ") for row in rows if row.label in best and best[row.label] != row.method.lr]
-    yield replace(plan, more=tuple(added), part="report")
+    return replace(plan, more=tuple(added), part="report")
 
 
-def results_of(rows: Sequence[Contender], file: Path, trial: ComparisonPlan) -> list[TriedRate]:
+def results_of(rows: Sequence[Contender], file: Path, budget: int) -> list[TriedRate]:
     """What each rate did.
 
     Args:
         rows: with their published rates.
         file: of the trials' rows.
-        trial: the plan by which they were made.
+        budget: of the rows that count.
     """
     opened = RowFile(file)
     try:
-        tables = tables_of([row for row in opened.rows() if row.key.budget == trial.budgets[0]])
+        tables = tables_of([row for row in opened.rows() if row.key.budget == budget])
     finally:
         opened.close()
     found = []

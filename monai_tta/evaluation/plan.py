@@ -52,8 +52,7 @@ class ComparisonPlan:
         device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
         changes: what is laid over the bundle's configs; a domain's own keys cannot be changed.
         more: contenders besides those that have names.
-        part: "all" cases of a domain; or those on which learning rates are chosen ("choice"), every third case of those that
-            simulated scanners show; or all others ("report").
+        part: "all" cases of a domain; of what simulated scanners show, every third ("choice", for rates); or the rest ("report").
 
     Raises:
         ValueError: for an unknown metric, budget, precision, contender, domain, severity, device or limit, a change of what a

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from monai_tta import STAG, Adam, GraTa, Rehearsal, Source, Statistics, Tent
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
-from monai_tta.evaluation.choose_rates import FACTORS, TriedRate, choose_rates, grid_of, results_of
+from monai_tta.evaluation.choose_rates import FACTORS, TriedRate, grid_of, rate_trial, results_of, trial_folder, with_best_rates
 from monai_tta.evaluation.compare import compare
 from monai_tta.evaluation.contenders import Contender, chosen_contenders, contenders
 from monai_tta.evaluation.plan import ComparisonPlan, jobs_of
@@ -80,7 +80,7 @@ def test_the_best_rate_is_the_one_with_the_largest_change_over_all_scanners(tmp_
             for label, gain in gains.items():
                 file.add([Row(Key("model.pt", domain, label, 4, 0, number), (Score(0.5 + gain),))])
     file.close()
-    found = results_of([tent], tmp_path / "rows.sqlite", ComparisonPlan(root=BUNDLE, dataset_dir=tmp_path))
+    found = results_of([tent], tmp_path / "rows.sqlite", 4)
     assert [one.chosen for one in found] == [False, True, False, False]  # of equals, the smaller
     assert found[2] == TriedRate("Tent", pytest.approx(1e-3), pytest.approx(0.01), 2, 4)
 
@@ -118,7 +118,8 @@ def test_the_command_reports_other_cases_than_it_chose_on(four_cases, tmp_path):
     assert rows["Source"].backwards == 0 and rows["Tent"].backwards > 0 and rows["Tent"].forwards > rows["Source"].forwards
 
     plan = plan_of(four_cases)
-    (again,) = choose_rates(plan, out, 1)  # nothing is tried twice
+    assert not list(compare(rate_trial(plan), trial_folder(out), 1))  # nothing is tried twice
+    again = with_best_rates(plan, out)
     assert again.part == "report" and "--choose-rates" in again.command() and [row.label for row in again.more] == added
     with pytest.raises(RowsError, match="part"):
         list(compare(plan, out, 1))  # the same folder without the choice: other cases
@@ -135,4 +136,4 @@ def test_without_simulated_scanners_nothing_can_be_chosen(phantom_set, bundle_co
     file.write_text("\n".join(line for line in lines if "shift:" not in line) + "\n", encoding="utf-8")
     assert all(isinstance(domain, Domain) and domain.shift is None for domain in protocol_of(bundle_copy).domains)
     with pytest.raises(BundleError, match="no simulated scanner"):
-        list(choose_rates(replace(plan_of(phantom_set), root=bundle_copy), tmp_path / "out", 1))
+        rate_trial(replace(plan_of(phantom_set), root=bundle_copy))

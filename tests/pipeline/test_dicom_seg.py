@@ -25,6 +25,7 @@ from monai_tta.pipeline.dicom_seg import SegSource, write_seg  # noqa: E402
 from monai_tta.pipeline.mask_labels import LabelAmount  # noqa: E402
 from monai_tta.pipeline.read_dicom_seg import seg_on_series, segments_in  # noqa: E402
 from tests.pipeline.pydicom_series import AXIAL, OBLIQUE, SHAPE, affine, write_ct  # noqa: E402
+from tests.pipeline.test_mask_formats import run  # noqa: E402
 
 ORIENTATIONS = {"axial": AXIAL, "oblique": OBLIQUE}
 NAMES = ["spleen", "right kidney", "left kidney", "liver"]
@@ -54,13 +55,6 @@ def ct_bundle(root, changes=CT, **output):
     metadata["network_data_format"]["outputs"]["pred"].update(output)
     (root / "configs" / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     return root
-
-
-def run(bundle, images, out, *words, code=0):
-    command = ["run", bundle, images, "--out", out, "--method", "statistics", "--device", "cpu", "--no-check", *words]
-    result = CliRunner().invoke(app, [str(word) for word in command])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def cases_of(out):
