@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
+from monai_tta.cli.report import read_records
 from monai_tta.pipeline.records import SCHEMA_FILE
 from tests.reporting.example_records import document
 
@@ -57,3 +58,13 @@ def test_the_made_up_records_are_as_the_schema_says_where_they_overlap():
         for name, value in case.items():
             validator = Draft202012Validator(properties[name] | {"$defs": schema["$defs"]})
             assert validator.is_valid(value), name
+
+
+def test_all_names_of_files_are_read_as_this_locale_takes_them(tmp_path, monkeypatch):
+    made = document()
+    made["cases"][0] |= {"preview": "p.png", "uncertainty_map": "u.nii.gz"}
+    (tmp_path / "records.json").write_text(json.dumps(made), encoding="utf-8")
+    monkeypatch.setattr("monai_tta.pipeline.image_names.in_this_locale", lambda name: f"here/{name}")
+    case = read_records(tmp_path)["cases"][0]
+    assert (case["preview"], case["uncertainty_map"]) == ("here/p.png", "here/u.nii.gz")
+    assert case["masks"] == [f"here/{mask}" for mask in made["cases"][0]["masks"]]
