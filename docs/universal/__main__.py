@@ -1,6 +1,6 @@
 """Fit the universal gain predictor: train small networks at each centre, run all candidates on distorted images, pool the cases.
 
-    python -m docs.universal OUT [--vessels DIR] [--discs DIR] [--hippocampus DIR] [--size 120]
+    python -m docs.universal OUT [--vessels DIR] [--discs DIR] [--hippocampus DIR] [--size 120] [--no-bundles]
 
 The folders hold images and labels as `bundles/vessel_fundus` (with chase_db1 and hrf inside) and `bundles/hippocampus_mri` read
 them; discs are photographs with masks of the optic disc. The shipped bundles of those data take part, too. OUT gets universal.npz
@@ -18,19 +18,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from docs.universal.networks import KINDS, cases_of_bundle, cases_of_small_network, write_cases
+from docs.universal.networks import KINDS, USUAL, Sets, cases_of_bundle, cases_of_small_network, write_cases
 from docs.universal.sources import centres
 from monai_tta.preparation.collect_cases import CalibrationSettings
-from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import fit_universal_predictor
 
 console = Console()
 
 
-def sources(folders: dict[str, Path | None], size: int) -> list[Callable[[], CalibrationSet]]:
+def sources(folders: dict[str, Path | None], size: int, with_bundles: bool) -> list[Callable[[], Sets]]:
     """What takes part: functions that make the cases of one network, first of the small networks, then of the shipped bundles."""
     small = [partial(cases_of_small_network, name, kind, size, folders) for name in centres(**folders) for kind in KINDS[name]]
-    shipped = []
+    shipped: list[Callable[[], Sets]] = []
+    if not with_bundles:
+        return [*small]
     if data := folders["hippocampus"]:
         for checkpoint in ("model.pt", "model_instance.pt"):
             keys = {"split": "source_val"}
@@ -51,6 +52,8 @@ def parse_command_line(program: str) -> tuple[argparse.Namespace, dict[str, Path
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--size", type=int, default=120)
     parser.add_argument("--harm", type=float, default=CalibrationSettings().harm)
+    parser.add_argument("--no-bundles", action="store_true", help="without the shipped bundles")
+    parser.add_argument("--others", action="store_true", help="for pairs: a gain predictor of other tasks, too")
     parser.add_argument("--only", action="append", help="for pairs: a network, e.g. 'chase_db1 batch'")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -60,12 +63,12 @@ def parse_command_line(program: str) -> tuple[argparse.Namespace, dict[str, Path
 def main() -> None:
     """See the top of this file."""
     options, folders = parse_command_line("docs.universal")
-    todo = sources(folders, options.size)
+    todo = sources(folders, options.size, not options.no_bundles)
     files = [options.out / f"{number:02d}.pickle" for number in range(len(todo))]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for name in pool.map(write_cases, todo, files):
             console.print(name)
-    networks = [pickle.loads(file.read_bytes()) for file in files]
+    networks = [pickle.loads(file.read_bytes())[USUAL] for file in files]
     predictor = fit_universal_predictor(networks, options.harm)
     predictor.save(options.out / "universal.npz")
     console.print(json.dumps(predictor.about | {"margin": predictor.margin}, indent=1))

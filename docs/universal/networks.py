@@ -1,7 +1,7 @@
 """The source networks: trained small ones and shipped bundles, with all candidates run on distorted images of their centre."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,21 @@ from monai.networks.nets import UNet
 from torch import Tensor
 
 from docs.universal.sources import Centre, Pair, centres
+from monai_tta.core.label_free_metrics import hard_masks
+from monai_tta.core.objectives import probabilities
+from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean_look
+from monai_tta.core.views import Views
 from monai_tta.methods.careful import Careful
+from monai_tta.methods.statistics import Statistics
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.calibrate import collect_bundle_cases
-from monai_tta.preparation.collect_cases import CalibrationSettings, run_candidates
+from monai_tta.preparation.collect_cases import CalibrationSettings
 from monai_tta.preparation.distortions import Distortion
-from monai_tta.preparation.examples import CalibrationSet
+from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS, CalibrationSet
+from monai_tta.preparation.labelled_images import label_structures
+from monai_tta.quality.candidates import CandidatePool
 
+Sets = dict[str, CalibrationSet]  # one network's cases: of each of METHODS, and of the usual one without labels
 NORMS: dict[str, Any] = {"batch": "batch", "still": "batch", "instance": ("instance", {"affine": True})}
 KINDS = {
     "drawn-fundus": ("batch", "instance"),
@@ -29,6 +37,18 @@ KINDS = {
     "hrf": ("batch",),
     "idrid": ("batch", "still", "instance"),
     "hippocampus": ("batch", "still", "instance"),
+}
+USUAL = "usual"
+NO_VIEWS = "no views"
+THREE_BLENDS = "three blends, two views"
+# Whose candidates are run. The second and third are cheaper: see docs/careful.md.
+METHODS = {
+    USUAL: Careful(),
+    NO_VIEWS: Careful(views=Views(axes=(), turns=False)),
+    THREE_BLENDS: Careful(
+        candidates=tuple(Statistics(statistics="volume", blend=blend) for blend in (0.0, 0.3, 1.0)),
+        views=Views(axes=(0,), turns=False),
+    ),
 }
 ITERATIONS = 400
 ITERATIONS_FOR_FEW_OR_DIFFICULT_IMAGES = 1000
@@ -85,34 +105,71 @@ def segmentation_loss(logits: Tensor, label: Tensor, head: str) -> Tensor:
     return DiceLoss(sigmoid=True)(logits, label) + F.binary_cross_entropy_with_logits(logits, label)
 
 
-def cases_of_small_network(name: str, kind: str, size: int, folders: dict[str, Path | None]) -> CalibrationSet:
+def cases_of_small_network(name: str, kind: str, size: int, folders: dict[str, Path | None]) -> Sets:
     """Train a network at a centre and calibrate it on distorted images, those that did not train it first."""
     centre = centres(**folders)[name]
     network = train(name, centre, kind)
-    calibration = CalibrationSet(f"{centre.task}/{name} {kind}")
+    sets = empty_sets(f"{centre.task}/{name} {kind}", kind, look_of_centre(centre))
+    sets[OWN_ANSWERS] = CalibrationSet(sets[USUAL].name, labels=OWN_ANSWERS, look=sets[USUAL].look)
     distort = Distortion(centre.preserve)
     pairs = [*centre.images()[centre.train :], *centre.images()[: centre.train]]
+    own_labels = [own_answer(network, image, centre.head) for image, _ in pairs]
     for number in range(size):
         group = number % len(pairs)
-        image, label = distort(*pairs[group], number)
-        add_image(calibration, group, network, image, label, centre.head, number)
-    return calibration
+        image, label = pairs[group]
+        distorted, moved = distort(image, torch.cat([label, own_labels[group]]), number)
+        labels = {GIVEN: moved[: len(label)], OWN_ANSWERS: moved[len(label) :]}
+        add_image(sets, group, network, distorted, labels, centre.head, number)
+    return sets
 
 
-def add_image(calibration: CalibrationSet, group: int, network: UNet, image: Tensor, label: Tensor, head: Any, seed: int) -> None:
-    """Run all candidates on a whole image ``(C, x, y)``, and add what they gained."""
-    run_candidates(calibration, group, network, image[None], label[None], head, Careful(), seed)
+def empty_sets(name: str, kind: str, look: SourceLook) -> Sets:
+    """A set for each of `METHODS` that suits a network, without cases."""
+    methods = [word for word in METHODS if word != THREE_BLENDS or kind != "instance"]
+    return {word: CalibrationSet(name, look=look) for word in methods}
 
 
-def cases_of_bundle(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> CalibrationSet:
+def look_of_centre(centre: Centre) -> SourceLook:
+    """The mean look of a centre's undistorted images."""
+    windows = [image[None] for image, _ in centre.images()]
+    return mean_look([look_of(window, backgrounds_of(window)) for window in windows])
+
+
+@torch.no_grad()
+def own_answer(network: UNet, image: Tensor, head: Any) -> Tensor:
+    """What a network finds in an image ``(C, x, y)``: structures ``(K, x, y)``."""
+    return hard_masks(probabilities(network(image[None]), head), head)[0].float()
+
+
+def add_image(sets: Sets, group: int, network: UNet, image: Tensor, labels: Mapping[str, Tensor], head: Any, seed: int) -> None:
+    """Run the candidates of each set on a whole image ``(C, x, y)``, and add what they gained.
+
+    ``labels`` ``(K, x, y)`` are the true one and, to calibrate without labels, the network's own answer.
+    """
+    for word, method in METHODS.items():
+        if word not in sets:
+            continue
+        pool = CandidatePool(network, head)
+        pool.seed(seed)
+        results = method.run_candidates(pool, image[None], look=sets[word].look)
+        answers = torch.stack([trial.answer.probabilities for trial in results.trials])
+        added = {word: labels[GIVEN]}
+        if word == USUAL and OWN_ANSWERS in sets:
+            added[OWN_ANSWERS] = labels[OWN_ANSWERS]
+        for name, label in added.items():
+            structures = label_structures(label[None], results.unadapted.shape[1], head)
+            sets[name].add(group, results.source_features, results.features, answers, results.unadapted, structures, head)
+
+
+def cases_of_bundle(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> Sets:
     """The cases of a shipped bundle."""
     calibration = CalibrationSet(f"{task}/{bundle}/{checkpoint}")
     for _ in collect_bundle_cases(calibration, BUNDLES / bundle, data, checkpoint, CalibrationSettings(size=size), keys):
         pass
-    return calibration
+    return {USUAL: calibration}
 
 
-def write_cases(make_cases: Callable[[], CalibrationSet], file: Path) -> str:
+def write_cases(make_cases: Callable[[], Sets], file: Path) -> str:
     """Make one network's cases and keep them in a file, unless it is there."""
     torch.set_num_threads(1)
     if not file.exists():

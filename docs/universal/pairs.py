@@ -1,127 +1,96 @@
 """How gain predictors do on images from elsewhere: `python -m docs.universal.pairs OUT ...`, with the options of docs.universal.
 
-Each small network segments its own centre's held-out images, and images of other scanners, real and drawn. Compared are its own
-gain predictor, one pooled over all *other* tasks (which has seen neither this network nor its task), and candidates without a
-gain predictor.
+Each small network segments its own centre's held-out images, and images of other scanners, real and drawn. Compared are several
+ways to choose an answer (docs/universal/choices.py), and, with --others, a gain predictor pooled over all *other* tasks, which
+has seen neither this network nor its task. OUT gets pairs.json: what each case gained. `python -m docs.universal.tables OUT`
+prints tables of it.
 """
 
+import json
 import pickle
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from docs.universal.__main__ import console, parse_command_line
-from docs.universal.networks import KINDS, add_image, train
+from docs.universal.choices import gains_at_targets, of_predictor, own_choices
+from docs.universal.networks import KINDS, USUAL, Sets, add_image, empty_sets, look_of_centre, train
 from docs.universal.sources import centres, targets
-from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
-from monai_tta.preparation.fit import fit_predictor, fit_universal_predictor
-from monai_tta.quality.features import FEATURES
+from monai_tta.preparation.examples import GIVEN
+from monai_tta.preparation.fit import fit_universal_predictor
 from monai_tta.quality.gain_predictor import GainPredictor
-from monai_tta.reporting.significance import HARM
 
-GainOfCase = Callable[[CalibrationCase], float]
-
-
-def of_candidate(blend: float, averaged: bool) -> GainOfCase:
-    """The gain of one candidate by itself; 0 for a case on which it failed."""
-    columns = [FEATURES.index("blend"), FEATURES.index("averaged over views")]
-
-    def gain(case: CalibrationCase) -> float:
-        fits = np.abs(case.features[:, columns] - (blend, averaged)).sum(1) < 1e-6
-        return float(case.gains[fits][0]) if fits.any() else 0.0
-
-    return gain
+Targets = dict[str, tuple[bool, Sets]]
+Row = dict[str, object]
 
 
-def of_predictor(predictor: GainPredictor) -> GainOfCase:
-    """The gain of what a gain predictor chooses; 0 where its prefilter says no."""
-
-    def gain(case: CalibrationCase) -> float:
-        if predictor.prefilter_gain(case.source_features) <= predictor.prefilter_threshold:
-            return 0.0
-        return case.gain_of(predictor.weights(case.features))
-
-    return gain
-
-
-def cases_at_targets(name: str, kind: str, folders: dict[str, Path | None], file: Path) -> dict[str, tuple[bool, CalibrationSet]]:
+def cases_at_targets(name: str, kind: str, folders: dict[str, Path | None], file: Path) -> Targets:
     """A network's cases at each target, and whether that is another scanner; kept in a file."""
     torch.set_num_threads(1)
     if not file.exists():
         all_centres = centres(**folders)
         centre = all_centres[name]
         network = train(name, centre, kind)
+        look = look_of_centre(centre)
         found = {}
         for label, is_shifted, pairs in targets(name, all_centres, folders["hippocampus"]):
-            cases = CalibrationSet(label)
+            sets = empty_sets(label, kind, look)
             for number, (image, structures) in enumerate(pairs):
-                add_image(cases, number, network, image, structures, centre.head, number)
-            found[label] = (is_shifted, cases)
+                add_image(sets, number, network, image, {GIVEN: structures}, centre.head, number)
+            found[label] = (is_shifted, sets)
         file.write_bytes(pickle.dumps(found))
     return dict(pickle.loads(file.read_bytes()))
 
 
-def table_row(label: str, gains: list[float]) -> str:
-    """One line of a pair's table, in points: mean change, cases harmed, worst case."""
-    points = 100 * np.array(gains)
-    return f"| {label} | {points.mean():+.1f} | {np.mean(points < -100 * HARM):.0%} | {points.min():+.1f} |"
+def rows_of_network(name: str, kind: str, own: Path, at_targets: Path, harm: float) -> list[Row]:
+    """What each choice gains with one network at each target; from the files of its cases."""
+    sets: Sets = pickle.loads(own.read_bytes())
+    rows = gains_at_targets(own_choices(kind, sets, harm), pickle.loads(at_targets.read_bytes()))
+    return [{"network": f"{name} {kind}", **row} for row in rows]
 
 
-def summary_line(label: str, pairs: list[list[float]]) -> str:
-    """One line about all pairs of a kind."""
-    means = [float(np.mean(gains)) for gains in pairs]
-    harmed = [float(np.mean(np.array(gains) < -HARM)) for gains in pairs]
-    all_gains = np.array([gain for gains in pairs for gain in gains])
-    return (
-        f"{label}: mean {100 * np.mean(means):+.2f}, worst pair {100 * min(means):+.2f}, "
-        f"harmed {np.mean(all_gains < -HARM):.1%}, of one pair {max(harmed):.0%}, worst case {100 * all_gains.min():+.1f}"
-    )
+def rows_of_other_tasks(todo: list[tuple[str, str, str]], files: list[Path], out: Path, harm: float) -> list[Row]:
+    """What a gain predictor of all other tasks gains at each target of each network (task, name, kind)."""
+    networks: list[Sets] = [pickle.loads(file.read_bytes()) for file in sorted(out.glob("[0-9][0-9].pickle"))]
+
+    @cache
+    def of_other_tasks(task: str) -> GainPredictor:
+        others = [sets[USUAL] for sets in networks if not sets[USUAL].name.startswith(f"{task}/")]
+        return fit_universal_predictor(others, harm)
+
+    rows: list[Row] = []
+    for (task, name, kind), file in zip(todo, files, strict=True):
+        choice = {"gain predictor of other tasks": (USUAL, of_predictor(of_other_tasks(task)))}
+        found = gains_at_targets(choice, pickle.loads(file.read_bytes()))
+        rows += [{"network": f"{name} {kind}", **row} for row in found]
+        console.print(f"{name} {kind}: other tasks done")
+    return rows
 
 
 def main() -> None:
     """See the top of this file."""
     options, folders = parse_command_line("docs.universal.pairs")
-    todo = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
-    todo = [(name, kind) for name, kind in todo if not options.only or f"{name} {kind}" in options.only]
-    files = [options.out / f"pairs-{name}-{kind}.pickle" for name, kind in todo]
+    everyone = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
+    owns = [options.out / f"{number:02d}.pickle" for number in range(len(everyone))]  # as docs.universal numbers them
+    chosen = [
+        (*pair, own) for pair, own in zip(everyone, owns, strict=True) if not options.only or " ".join(pair) in options.only
+    ]
+    names, kinds, own_files = zip(*chosen, strict=True)
+    files = [options.out / f"pairs-{name}-{kind}.pickle" for name, kind, _ in chosen]
+    rows: list[Row] = []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(cases_at_targets, *zip(*todo, strict=True), [folders] * len(todo), files))
-    networks: list[CalibrationSet] = [pickle.loads(file.read_bytes()) for file in sorted(options.out.glob("[0-9][0-9].pickle"))]
-    all_pairs: dict[str, list[tuple[bool, list[float]]]] = {}
-
-    @cache
-    def of_other_tasks(task: str) -> GainPredictor:
-        others = [network for network in networks if not network.name.startswith(f"{task}/")]
-        return fit_universal_predictor(others, options.harm)
-
-    for (name, kind), by_target in zip(todo, found, strict=True):
-        task = centres(**folders)[name].task
-        own = next(network for network in networks if network.name == f"{task}/{name} {kind}")
-        # Without running statistics, the candidate that blends none of the source's is a step of consistency.
-        always = "a step of consistency" if kind == "instance" else "present statistics"
-        choices = {
-            always: of_candidate(1.0, averaged=False),
-            f"{always}, views averaged": of_candidate(1.0, averaged=True),
-            "own gain predictor": of_predictor(fit_predictor(own, options.harm)),
-            "gain predictor of other tasks": of_predictor(of_other_tasks(task)),
-        }
-        for target, (is_shifted, calibration) in by_target.items():
-            cases = calibration.cases
-            source = np.mean([case.unadapted_dice for case in cases])
-            console.print(f"\n{name} {kind} -> {target} ({len(cases)} cases, source {source:.3f})")
-            for label, gain_of in choices.items():
-                gains = [gain_of(case) for case in cases]
-                all_pairs.setdefault(label, []).append((is_shifted, gains))
-                console.print(table_row(label, gains), soft_wrap=True)
-    for label, pairs in all_pairs.items():
-        for wanted, word in ((True, "shifted"), (False, "unshifted")):
-            chosen = [gains for is_shifted, gains in pairs if is_shifted == wanted]
-            console.print(summary_line(f"{label}, {len(chosen)} pairs {word}", chosen), soft_wrap=True)
+        list(pool.map(cases_at_targets, names, kinds, [folders] * len(chosen), files))
+        for found in pool.map(rows_of_network, names, kinds, own_files, files, [options.harm] * len(chosen)):
+            rows += found
+            console.print(f"{found[0]['network']}: done")
+    if options.others:
+        tasks = [(centres(**folders)[name].task, name, kind) for name, kind, _ in chosen]
+        rows += rows_of_other_tasks(tasks, files, options.out, options.harm)
+    (options.out / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
+    console.print(f"written: {options.out / 'pairs.json'}; python -m docs.universal.tables {options.out} prints its tables")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def own_figures(answers: Sequence[Tensor], of_views: Sequence[Tensor], head: Hea
 
     Args:
         answers: probabilities ``(N, K, *spatial)``, e.g. the un-augmented answer, and the one averaged over views.
-        of_views: at least two of the same shape, each from one view, brought back to the windows' own pose.
+        of_views: of the same shape, each from one view, brought back to the windows' own pose. One alone agrees with itself.
         head: what the probabilities stand for.
 
     Returns:
@@ -138,7 +138,8 @@ def _agreement_of_views(masks: Tensor, of_each: Tensor, mean: Tensor) -> list[Te
     sizes = masks.sum(2)
     total = sizes[:, :, None] + sizes[:, None]
     dice = torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones_like(total))
-    first, second = torch.triu_indices(masks.shape[1], masks.shape[1], 1)
+    n_views = masks.shape[1]
+    first, second = torch.triu_indices(n_views, n_views, 1 if n_views > 1 else 0)
     of_pairs = dice[:, first, second]
     with_mean = torch.stack([_soft_dice(one, mean) for one in of_each], 1)
     return [of_pairs.mean(1), of_pairs.amin(1), with_mean.mean(1), with_mean.amin(1)]

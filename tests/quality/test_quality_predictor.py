@@ -142,6 +142,11 @@ class TestFigures:
         soft = [2 * np.minimum(p, mean).sum() / (sum(p) + 2) for p in ([1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0])]
         assert found[0, 2:5].tolist() == pytest.approx([np.mean(soft), min(soft), soft[0]], abs=1e-4)
 
+    def test_a_single_view_agrees_with_itself(self):
+        (a,) = one_hot([1, 1, 0, 0])
+        (found,) = own_figures((a,), [a], "softmax")
+        assert found[0, :5].tolist() == pytest.approx([1] * 5)
+
     def test_those_of_masks_are_those_counted_by_hand(self):
         p = torch.tensor([0.9, 0.8, 0.3, 0.1])
         answer = p[None, None, None]
