@@ -17,12 +17,11 @@ from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.label_free_metrics import hard_masks
 from monai_tta.core.learned_optimizer_file import optimizer_file
 from monai_tta.core.optimizers import OptimizerSpec
+from monai_tta.evaluation.label_masks import label_on_image_grid, label_structures
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import protocol_of
 from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.preparation.collect_cases import paired_windows
-from monai_tta.preparation.labelled_images import label_structures
-from monai_tta.preparation.source_images import label_on_image_grid
 
 FILE = str(optimizer_file(BUNDLE / "models" / "model.pt"))
 STEPS = (0, 1, 2, 4, 8)

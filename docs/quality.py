@@ -21,16 +21,15 @@ from monai_tta import AdaptiveInferer, Source, Statistics
 from monai_tta.core.label_free_metrics import hard_masks
 from monai_tta.core.objectives import Head, probabilities
 from monai_tta.core.record import Case, StructureQuality, reasons_on_record_alone
+from monai_tta.evaluation.label_masks import label_on_image_grid, label_structures
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import Domain, protocol_of
+from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.night import head_of_bundle
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.pipeline.triage import LOOK, REFUSE, USE, triage
 from monai_tta.preparation.examples import structure_dice
-from monai_tta.preparation.labelled_images import label_structures
-from monai_tta.preparation.source_images import label_on_image_grid
-from monai_tta.preparation.surface_dice import structure_nsd
 from monai_tta.quality.quality_predictor import FIGURES, QualityPredictor
 
 

@@ -24,12 +24,12 @@ from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.objectives import Head, labels, probabilities
 from monai_tta.core.record import reasons_on_record_alone
 from monai_tta.core.uncertainty import entropy_of, mutual_information
+from monai_tta.evaluation.label_masks import label_on_image_grid
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import protocol_of
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
 from monai_tta.pipeline.night import head_of_bundle
 from monai_tta.pipeline.shipped_bundles import find_bundle
-from monai_tta.preparation.source_images import label_on_image_grid
 from monai_tta.quality.temperature import with_temperature
 
 NEAR = 3  # voxels from the border of the mask: elsewhere most voxels are easy, and every figure looks good

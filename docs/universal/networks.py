@@ -16,6 +16,7 @@ from monai_tta.core.label_free_metrics import hard_masks
 from monai_tta.core.objectives import probabilities
 from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean_look
 from monai_tta.core.views import Views
+from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.methods.careful import Careful
 from monai_tta.methods.statistics import Statistics
 from monai_tta.pipeline.shipped_bundles import BUNDLES
@@ -23,7 +24,6 @@ from monai_tta.preparation.calibrate import collect_bundle_cases
 from monai_tta.preparation.collect_cases import CalibrationSettings
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS, CalibrationSet
-from monai_tta.preparation.labelled_images import label_structures
 from monai_tta.quality.candidates import CandidatePool
 
 Sets = dict[str, CalibrationSet]  # one network's cases: of each of METHODS, and of the usual one without labels

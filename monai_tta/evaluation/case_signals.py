@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from monai_tta.core.record import Case
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.tasks import answers_of_views
 from monai_tta.core.views import Views
+from monai_tta.evaluation.label_masks import label_structures
+from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.guards.base import Guard
 from monai_tta.guards.evidence import Evidence, extra_forward_passes
 from monai_tta.guards.reference_ranges import ReferenceRanges, read_reference_ranges, reference_file
@@ -76,6 +78,18 @@ def volumes_against(volumes: Sequence[float], reference: ReferenceRanges | None,
         if known is not None and known.high > known.low
     ]
     return sum(away) / len(away) if away else None
+
+
+def true_surfaces(p: Tensor, label: Tensor, head: Head) -> dict[str, float]:
+    """The columns of each structure's true share of surface within 1 voxel, see `structure_nsd`, of the whole image.
+
+    Args:
+        p: probabilities ``(1, K, *spatial)``.
+        label: ``(L, *spatial)``.
+        head: what the probabilities stand for.
+    """
+    found = structure_nsd(hard_masks(p, head), label_structures(label[None], p.shape[1], head))
+    return {signals.true_surface_column(structure): float(figure) for structure, figure in enumerate(found, 1)}
 
 
 class MeasureWindows(Guard):
@@ -187,7 +201,7 @@ class SignalMeasure:
         self.reference = read_reference_ranges(file) if file.is_file() else None
 
     def signals_of(
-        self, answer: Tensor, case: Case, image: Any, predicted: Sequence[signals.PredictedDice] = ()
+        self, answer: Tensor, case: Case, image: Any, truth: Callable[[], Tensor] | None = None
     ) -> tuple[dict[str, float], float]:
         """The signals of the last answer, and the seconds that the guard took. What is not finite is left out.
 
@@ -195,10 +209,11 @@ class SignalMeasure:
             answer: ``(1, K, *spatial)``, as the network's main output has it.
             case: its record.
             image: with its affine, where it has one; ``(C, *spatial)``.
-            predicted: what a quality predictor expects of each structure, where there is one.
+            truth: gives the label ``(L, *spatial)`` on the grid of the answer. Where a quality predictor spoke, the true figures
+                that it is compared with, and that nothing else knows, are measured, too.
 
         Raises:
-            ValueError: where the head is not known.
+            ValueError: where the head is not known, or the label is not of the network's structures.
             Exception: what went wrong in measuring.
         """
         of_windows, seconds = self.windows.take()
@@ -208,5 +223,7 @@ class SignalMeasure:
         plain = at_least_float32(answer)
         p = plain if case.answers == "probabilities" else probabilities(plain, head)
         own = answer_signals(p, head, voxel_spacing(image, answer.ndim - 2), self.reference)
-        own |= of_windows | signals.predicted_dice(predicted)
+        own |= of_windows | signals.predicted_quality(case.quality or ())
+        if case.quality and truth is not None:
+            own |= true_surfaces(p, truth(), head)
         return {name: figure for name, figure in own.items() if isfinite(figure)}, seconds

@@ -12,8 +12,8 @@ from monai_tta.quality.failure_detection import risk_coverage_curve
 from monai_tta.quality.interval_coverage import coverage_by_prediction, interval_coverage
 from monai_tta.quality.ranking_bootstrap import RESAMPLES, bootstrap_intervals
 from monai_tta.quality.ranking_figures import ranking_figures
-from monai_tta.quality.signals import SIGNALS, Signal, structure_columns
-from monai_tta.reporting.rows import Row
+from monai_tta.quality.signals import SIGNALS, Signal, structure_columns, true_surface_column
+from monai_tta.reporting.rows import Row, Score
 from monai_tta.reporting.significance import mean_of_numbers
 from monai_tta.reporting.summary import SOURCE, quality
 from monai_tta.reporting.trust_tables import ALL, UNADAPTED, IntervalPart, SignalLine, TrustCase, TrustTable
@@ -146,19 +146,26 @@ def _curve(confidence: Sequence[float], dice: Sequence[float]) -> tuple[tuple[fl
 
 
 def _intervals(signal: Signal, rows: Sequence[Row]) -> tuple[float, tuple[IntervalPart, ...]]:
-    """What predicted intervals hold, over all structures of all cases; NaN and nothing for a signal that predicts none.
+    """What predicted intervals hold, over all structures of all cases; NaN and nothing for a signal that predicts none."""
+    found = []
+    for row in rows if signal.predicts else ():
+        for structure, score in enumerate(row.scores, 1):
+            true = _true_figure(signal, row, structure, score)
+            columns = structure_columns(signal.name, structure)
+            if not isnan(true) and all(name in row.signals for name in columns):
+                found.append((true, *(row.signals[name] for name in columns)))
+    if not found:
+        return nan, ()
+    true_figures, predicted, low, high = np.array(found).T
+    parts = coverage_by_prediction(true_figures, predicted, low, high)
+    return interval_coverage(true_figures, low, high), tuple(IntervalPart(**asdict(part)) for part in parts)
+
+
+def _true_figure(signal: Signal, row: Row, structure: int, score: Score) -> float:
+    """What a signal's prediction for a structure is compared with; NaN where it was not measured.
 
     A structure that is not in the label has Dice 1 where it was not found, else 0, as quality predictors count it.
     """
-    found = []
-    for row in rows if signal.predicts_dice else ():
-        for structure, score in enumerate(row.scores, 1):
-            dice = _COUNTED_AS.get(score.reason or "", score.dice)
-            columns = structure_columns(signal.name, structure)
-            if not isnan(dice) and all(name in row.signals for name in columns):
-                found.append((dice, *(row.signals[name] for name in columns)))
-    if not found:
-        return nan, ()
-    dice, predicted, low, high = np.array(found).T
-    parts = coverage_by_prediction(dice, predicted, low, high)
-    return interval_coverage(dice, low, high), tuple(IntervalPart(**asdict(part)) for part in parts)
+    if signal.predicts == "surface":
+        return row.signals.get(true_surface_column(structure), nan)
+    return _COUNTED_AS.get(score.reason or "", score.dice)

@@ -14,6 +14,7 @@ from monai_tta.core.answer_form import logits_of
 from monai_tta.core.network_copy import in_eval_mode, network_digest
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean_look
+from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.inference.network import unwrap
 from monai_tta.inference.window_selection import WindowSelector
 from monai_tta.methods.careful import Careful
@@ -24,7 +25,6 @@ from monai_tta.preparation.labelled_images import (
     HeadOrAuto,
     LabelledPairs,
     check_fit,
-    label_structures,
     paired_images,
     plain_tensor,
     where_labels_come_from,

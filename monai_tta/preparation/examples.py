@@ -12,7 +12,7 @@ from torch import Tensor
 from monai_tta.core.label_free_metrics import hard_masks, voxels_last
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook
-from monai_tta.preparation.surface_dice import structure_nsd
+from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.quality.gain_predictor import Floats
 from monai_tta.quality.structure_features import STRUCTURE_FEATURES
 

@@ -1,4 +1,4 @@
-"""Images as a calibration needs them: whether there are enough, whether they fit the network, and their structures.
+"""Images as a calibration needs them: whether there are enough, and whether they fit the network.
 
 Where an image has no label, the network's own answer to it takes the label's place.
 """
@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from monai_tta.core.answer_form import AnswerReader
 from monai_tta.core.objectives import Head, head_of_channels
 from monai_tta.core.objectives import labels as hard_labels
+from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.methods.source import Source
 from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS
@@ -25,34 +25,6 @@ from monai_tta.preparation.fit import FOLDS, check_usable
 Pairs = list[tuple[Tensor, Tensor | None]]  # images and their labels
 LabelledPairs = list[tuple[Tensor, Tensor]]
 HeadOrAuto = Literal["softmax", "sigmoid", "auto"]
-
-
-def label_structures(label: Tensor, channels: int, head: Head) -> Tensor:
-    """A label as one boolean channel per structure that the network segments.
-
-    Args:
-        label: class numbers ``(N, 1, *spatial)``, or one channel per structure, or per class with the background first.
-        channels: of the network's answer.
-        head: what its logits stand for.
-
-    Returns:
-        ``(N, structures, *spatial)``; a softmax answer has one channel more than structures, the background.
-
-    Raises:
-        ValueError: for a label of another kind.
-    """
-    structures = channels - 1 if head == "softmax" else channels
-    largest = float(label.max())
-    if label.shape[1] == structures and (structures > 1 or largest <= 1):
-        return label > 0.5
-    if head == "softmax" and label.shape[1] == channels:
-        return label[:, 1:] > 0.5
-    if label.shape[1] == 1 and largest <= structures:
-        return F.one_hot(label[:, 0].long(), structures + 1).movedim(-1, 1)[:, 1:] > 0
-    raise ValueError(
-        f"the labels have {label.shape[1]} channel(s) with values up to {largest:g}, and the network segments {structures} "
-        "structure(s): give class numbers, or one channel for each structure"
-    )
 
 
 def where_labels_come_from(has_label: Sequence[bool]) -> str:

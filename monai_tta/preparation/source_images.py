@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.transforms import ResampleToMatch
 from torch import Tensor
 
+from monai_tta.evaluation.label_masks import label_on_image_grid
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import Domain, Protocol
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
@@ -116,14 +115,6 @@ def _without_labelled(images: Sequence[Path], domain: LabelledDomain) -> list[in
     """The numbers of those images that are not among a domain's labelled cases: an image counts once, with its label."""
     labelled = {os.path.realpath(file) for item in domain.items for file in _paths(item.get("image"))}
     return [k for k, image in enumerate(images) if not all(os.path.realpath(file) in labelled for file in files_of(image))]
-
-
-def label_on_image_grid(case: dict[str, Any]) -> Tensor:
-    """A case's label ``(L, *spatial)`` on the grid of the image that the network is given."""
-    label = case["label"]
-    if label.shape[1:] != case["image"].shape[1:]:
-        label = ResampleToMatch(mode="nearest", padding_mode="zeros")(label, case["image"])
-    return torch.as_tensor(label.as_tensor() if hasattr(label, "as_tensor") else label).float()
 
 
 def _read_labelled(domain: LabelledDomain, number: int) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from monai_tta.core.label_free_metrics import foreground_fraction, mean_entropy
 from monai_tta.core.objectives import Head
+from monai_tta.core.record import StructureQuality
 from monai_tta.quality.features import TINY
 
 
@@ -28,14 +28,15 @@ class Signal:
         about: what it is, in a few words.
         higher_is_better: whether a higher figure should mean a better answer.
         of_image: whether it belongs to the image and is the same for every answer, or else to one answer.
-        predicts_dice: whether it is an expected Dice, which has columns for each structure, too: see `structure_columns`.
+        predicts: the figure that it expects, "dice" or "surface", which has columns for each structure, too: see
+            `structure_columns`. Empty for other signals.
     """
 
     name: str
     about: str
     higher_is_better: bool
     of_image: bool = False
-    predicts_dice: bool = False
+    predicts: str = ""
 
     def confidence(self, figure: float) -> float:
         """The figure, turned so that higher should be better.
@@ -44,26 +45,6 @@ class Signal:
             figure: as measured.
         """
         return figure if self.higher_is_better else -figure
-
-
-class PredictedDice(Protocol):
-    """What is expected of one structure's mask: its number from 1, its Dice, and an interval for it, all in [0, 1]."""
-
-    @property
-    def structure(self) -> int:
-        """Its number."""
-
-    @property
-    def dice(self) -> float:
-        """The expected Dice."""
-
-    @property
-    def low(self) -> float:
-        """The lower end of the interval."""
-
-    @property
-    def high(self) -> float:
-        """The upper end."""
 
 
 ENTROPY = "entropy"
@@ -76,8 +57,10 @@ DISTANCE = "distance of layers"
 VOLUME = "volume"
 REFERENCE_VOLUME = "volume against reference"
 PREDICTED = "predicted Dice"
+PREDICTED_SURFACE = "predicted surface"
 SIGNALS = (
-    Signal(PREDICTED, "what the quality predictor expects, mean over structures", True, predicts_dice=True),
+    Signal(PREDICTED, "what the quality predictor expects, mean over structures", True, predicts="dice"),
+    Signal(PREDICTED_SURFACE, "the same of the share of surface within 1 voxel", True, predicts="surface"),
     Signal(ENTROPY, "mean over the image's voxels, in nats", False),
     Signal(ENTROPY_PER_FOREGROUND, "the same per voxel of foreground, in nats", False),
     Signal(MAX_PROBABILITY, "of the likeliest channel, mean over voxels", True),
@@ -91,10 +74,10 @@ SIGNALS = (
 
 
 def structure_columns(name: str, structure: int) -> tuple[str, str, str]:
-    """The columns of one structure's expected Dice, and of the lower and upper end of its interval.
+    """The columns of what is expected of one structure, and of the lower and upper end of its interval.
 
     Args:
-        name: of a signal that predicts Dice.
+        name: of a signal that predicts a figure of each structure.
         structure: its number, from 1.
 
     >>> structure_columns("predicted Dice", 2)
@@ -104,8 +87,17 @@ def structure_columns(name: str, structure: int) -> tuple[str, str, str]:
     return own, f"{own}, low", f"{own}, high"
 
 
-def predicted_dice(predictions: Sequence[PredictedDice]) -> dict[str, float]:
-    """The columns of expected Dice with their intervals; empty without a prediction.
+def true_surface_column(structure: int) -> str:
+    """The column of a structure's true share of surface within 1 voxel.
+
+    Args:
+        structure: its number, from 1.
+    """
+    return f"true surface {structure}"
+
+
+def predicted_quality(predictions: Sequence[StructureQuality]) -> dict[str, float]:
+    """The columns of expected Dice and surface with their intervals; empty without a prediction.
 
     Args:
         predictions: one for each structure.
@@ -113,7 +105,12 @@ def predicted_dice(predictions: Sequence[PredictedDice]) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in predictions:
         found |= zip(structure_columns(PREDICTED, one.structure), (one.dice, one.low, one.high), strict=True)
-    return {PREDICTED: sum(one.dice for one in predictions) / len(predictions), **found} if predictions else {}
+        found |= zip(structure_columns(PREDICTED_SURFACE, one.structure), (one.nsd, one.nsd_low, one.nsd_high), strict=True)
+    if not predictions:
+        return {}
+    n = len(predictions)
+    means = {PREDICTED: sum(one.dice for one in predictions) / n, PREDICTED_SURFACE: sum(one.nsd for one in predictions) / n}
+    return means | found
 
 
 def max_probability(p: Tensor, head: Head) -> float:

@@ -23,13 +23,13 @@ ABOUT = (
     "Dice. In brackets: 95 % bootstrap intervals over images."
 )
 INTERVALS = (
-    "Predicted against true: all structures of all cases in the order of their predicted Dice, in parts of about one size."
+    "Predicted against true: all structures of all cases in the order of the predicted figure, in parts of about one size."
 )
 
 
 @dataclass(frozen=True)
 class IntervalPart:
-    """Structures of about the same predicted Dice: how many, their mean predicted and true Dice, the share whose true Dice lies
+    """Structures of about the same predicted figure: how many, their mean predicted and true one, the share whose true one lies
     in its interval, and the intervals' mean width. All but the first are in [0, 1]."""
 
     cases: int
@@ -45,8 +45,8 @@ class SignalLine:
 
     ``figures`` are by name, NaN where one is not defined; ``intervals`` are their 95 % intervals. ``cases`` have both the signal
     and a Dice; ``failed`` of them have less Dice than is accepted. ``curve`` are points (coverage, selective risk). ``inside`` is
-    the share of true Dice in the predicted interval, and ``parts`` the same by predicted Dice; NaN and empty for a signal that
-    predicts no interval.
+    the share of true figures in the predicted interval, and ``parts`` the same by what is predicted; NaN and empty for a signal
+    that predicts no interval.
     """
 
     signal: str
@@ -131,7 +131,7 @@ def figure_cells(table: TrustTable) -> Grid:
 
 def interval_cells(table: TrustTable) -> Grid:
     """What predicted intervals hold; nothing where no signal predicts one."""
-    heads = ["prediction", "structures", "predicted Dice", "true Dice", "true Dice inside the interval", "width"]
+    heads = ["prediction", "structures", "predicted", "true", "true one inside the interval", "width"]
     rows = [
         [TableCell(f"{line.signal}, part {place}"), *_part_cells(part)]
         for line in table.lines

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.metrics import compute_surface_dice
 from torch import nn
 
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.objectives import probabilities
+from monai_tta.core.record import StructureQuality
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import View
 from monai_tta.evaluation import case_signals
@@ -42,12 +44,13 @@ def test_signals_are_measured_and_change_no_answer(phantom_set):
         (row.key, row.answer, row.scores, row.reason) for row in measured
     ]
     source, adapted = measured
-    predicted = {name for name in source.signals if name.startswith("predicted Dice")}
-    assert predicted and set(source.signals) == OWN | WINDOWS | OF_IMAGE | predicted
+    predicted = {name for name in source.signals if name.startswith(("predicted Dice", "predicted surface", "true surface"))}
+    assert {"predicted Dice", "predicted surface", "true surface 1", "true surface 2"} <= predicted
+    assert set(source.signals) == OWN | WINDOWS | OF_IMAGE | predicted
     assert set(adapted.signals) == OWN | WINDOWS | predicted
     assert all(0 <= source.signals[name] <= 1 for name in WINDOWS | {"max probability", "pairwise Dice of blends"})
     assert source.signals["entropy"] != adapted.signals["entropy"]
-    assert set(source.signals) - predicted == {signal.name for signal in SIGNALS if not signal.predicts_dice}
+    assert set(source.signals) - predicted == {signal.name for signal in SIGNALS if not signal.predicts}
 
 
 def test_what_the_network_lacks_is_not_measured(phantom_set):
@@ -125,14 +128,31 @@ def test_probabilities_are_taken_as_they_are_and_an_unknown_head_is_refused(monk
     measure.windows = SimpleNamespace(take=lambda: ({"pairwise Dice of views": float("nan")}, 0.0))
     measure.reference = None
     p = torch.tensor([0.2, 0.8]).view(1, 1, 1, 2)
-    case = SimpleNamespace(head="sigmoid", answers="probabilities")
+    case = SimpleNamespace(head="sigmoid", answers="probabilities", quality=None)
     image = MetaTensor(torch.zeros(1, 1, 2), affine=torch.eye(4))
     found, _ = measure.signals_of(p, case, image)
     assert found["max probability"] == pytest.approx(0.8) and "pairwise Dice of views" not in found  # no NaN in a column
-    as_logits, _ = measure.signals_of(p, SimpleNamespace(head="sigmoid", answers="logits"), image)
+    as_logits, _ = measure.signals_of(p, SimpleNamespace(head="sigmoid", answers="logits", quality=None), image)
     assert as_logits["max probability"] != pytest.approx(0.8)
     with pytest.raises(ValueError, match="does not show"):
         measure.signals_of(p, SimpleNamespace(head="auto", answers=None), image)
+
+
+def test_the_true_surface_is_that_of_the_label_on_the_grid_of_the_answer():
+    measure = object.__new__(case_signals.SignalMeasure)
+    measure.windows = SimpleNamespace(take=lambda: ({}, 0.0))
+    measure.reference = None
+    label = torch.zeros(1, 12, 12)
+    label[0, 3:9, 3:9] = 1
+    found = torch.zeros(1, 12, 12)
+    found[0, 3:9, 1:9] = 1  # one side is two voxels too far
+    said = StructureQuality(structure=1, dice=0.9, low=0.8, high=1.0, spread=0.1, nsd=0.8, nsd_low=0.7, nsd_high=0.9)
+    case = SimpleNamespace(head="sigmoid", answers="logits", quality=(said,))
+    own, _ = measure.signals_of(20 * found[None] - 10, case, label, lambda: label)
+    expected = compute_surface_dice(found[None], label[None], [1.0], include_background=True)
+    assert own["true surface 1"] == pytest.approx(float(expected)) and own["predicted surface 1, low"] == 0.7
+    unmeasured, _ = measure.signals_of(20 * found[None] - 10, case, label)
+    assert "true surface 1" not in unmeasured and unmeasured["predicted surface"] == 0.8
 
 
 def test_methods_by_short_names(tmp_path):

@@ -108,6 +108,23 @@ def test_intervals_are_counted_by_structure_also_where_one_is_absent():
     assert interval_cells(tables_of(measured((0.9,), (0.1,)))[0]) == []
 
 
+def test_a_predicted_surface_is_compared_with_the_true_surface_and_not_with_dice():
+    columns = {
+        "predicted surface": 0.7,
+        "predicted surface 1": 0.7,
+        "predicted surface 1, low": 0.6,
+        "predicted surface 1, high": 0.8,
+    }
+    rows = [
+        replace(row("Source", k, (0.7,)), signals=columns | true, reason="x")
+        for k, true in enumerate([{"true surface 1": 0.65}, {"true surface 1": 0.95}, {}])
+    ]
+    (table,) = tables_of(rows)
+    (line,) = table.lines
+    assert line.inside == 0.5 and sum(part.cases for part in line.parts) == 2
+    assert np.average([part.true for part in line.parts], weights=[part.cases for part in line.parts]) == pytest.approx(0.8)
+
+
 def test_the_conclusion_names_the_best_signal_and_says_what_may_be_chance():
     dice = np.linspace(0.1, 0.9, 12)
     (few,) = trust_conclusions(tables_of(measured(dice[:5], 1 - dice[:5])))

@@ -12,9 +12,9 @@ from torch import nn
 
 from monai_tta import AdaptiveInferer, Careful, Statistics
 from monai_tta.core.errors import CannotAdapt
+from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.preparation.calibrate_network import CalibrationSettings, calibrate_network
 from monai_tta.preparation.collect_cases import paired_windows, preserved_by
-from monai_tta.preparation.labelled_images import label_structures
 from monai_tta.quality.gain_predictor import GainPredictor
 from tests.small import image, network, same, state
 

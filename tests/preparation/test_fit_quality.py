@@ -8,11 +8,11 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from monai_tta import Careful, Statistics, Views
+from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.preparation import fit_quality as fitting
 from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet, structure_dice
 from monai_tta.preparation.fit_quality import Rows, fit_point, fit_quality
-from monai_tta.preparation.surface_dice import structure_nsd
 from monai_tta.preparation.temperature import TEMPERATURES, best_temperature, scores_by_temperature
 from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.structure_features import EMPTY, STRUCTURE_FEATURES

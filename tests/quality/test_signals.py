@@ -1,20 +1,20 @@
 """Signals of an answer by hand, and against MONAI's Dice."""
 
 from math import log
-from types import SimpleNamespace
 
 import pytest
 import torch
 from monai.metrics import compute_dice
 
 from monai_tta.core.label_free_metrics import hard_masks
+from monai_tta.core.record import StructureQuality
 from monai_tta.quality.features import CANDIDATE_FEATURES, FEATURES, CandidateAnswer, feature_table
 from monai_tta.quality.signals import (
     SIGNALS,
     entropy_per_foreground,
     max_probability,
     pairwise_dice,
-    predicted_dice,
+    predicted_quality,
 )
 
 
@@ -61,9 +61,11 @@ def test_pairwise_dice_of_masks_of_which_some_are_empty():
         pairwise_dice([one])
 
 
-def test_columns_of_predicted_dice():
-    two = [SimpleNamespace(structure=k, dice=0.6 + k / 10, low=0.5, high=0.9) for k in (1, 2)]
-    found = predicted_dice(two)
+def test_columns_of_predicted_quality():
+    surface = {"nsd": 0.95, "nsd_low": 0.8, "nsd_high": 1.0}
+    two = [StructureQuality(structure=k, dice=0.6 + k / 10, low=0.5, high=0.9, spread=0.1, **surface) for k in (1, 2)]
+    found = predicted_quality(two)
     assert found["predicted Dice"] == pytest.approx(0.75) and found["predicted Dice 2"] == 0.8
     assert found["predicted Dice 1, low"] == 0.5 and found["predicted Dice 1, high"] == 0.9
-    assert predicted_dice([]) == {}
+    assert found["predicted surface"] == pytest.approx(0.95) and found["predicted surface 2, low"] == 0.8
+    assert predicted_quality([]) == {}

@@ -8,7 +8,7 @@ import torch
 from monai.metrics import compute_surface_dice
 
 from monai_tta.core.record import SURFACE_TOLERANCE
-from monai_tta.preparation.surface_dice import structure_nsd
+from monai_tta.evaluation.surface_dice import structure_nsd
 
 
 def cube(at, side=8, n=20):
