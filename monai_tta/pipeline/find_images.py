@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_tta.pipeline.dicom_marks import NO_IMAGES, dicom_modality
+from monai_tta.pipeline.dicom_marks import NO_IMAGES, DicomMark, read_mark
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm")
 ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", *PICTURES)
@@ -59,7 +59,8 @@ def search_images(paths: Iterable[Path], out: Path | None = None) -> FoundImages
     """Find the images among files and folders.
 
     A file is one image. Of a folder, all image files (by their ending) and all folders of DICOM series in it are images, however
-    deep they lie, in the order of their names. Links are followed, unless they lead back. A link in a folder that leads nowhere
+    deep they lie, in the order of their names. A folder of several series gives an image for each, see `split_series`. Links are
+    followed, unless they lead back. A link in a folder that leads nowhere
     counts as an image: it then fails, and nobody overlooks it. So does a folder that cannot be read. An image that is given
     twice counts once.
 
@@ -158,33 +159,47 @@ class _Search:
             self.skip(folder, "holds the masks of a run")
             return
         slices = self.slices_in(entries)
-        others = [path for path in entries if path not in set(slices)]
+        others = [path for path in entries if path not in slices]
         inside = FoundImages()
         outer, self.found = self.found, inside
         for path in others:
             self.look_at(path, has_series=len(slices) > 1, way=(*above, real))
         self.found = outer
         if len(slices) > 1 or (slices and not inside.images):
-            self.found.add(folder, self.root)
+            self.add_series(folder, slices)
         elif slices:
-            self.skip(slices[0], "one DICOM file beside other images, which is no series; give it by name")
+            self.skip(next(iter(slices)), "one DICOM file beside other images, which is no series; give it by name")
         self.found.images += inside.images
         self.found.roots += inside.roots
         self.found.skipped += inside.skipped
 
-    def slices_in(self, entries: list[Path]) -> list[Path]:
+    def add_series(self, folder: Path, slices: dict[Path, DicomMark]) -> None:
+        """Add a folder of slices, or each of its series where there are several."""
+        series = {mark.series for mark in slices.values()}
+        if len(slices) > 1 and (len(series) > 1 or "" in series):
+            from monai_tta.pipeline.several_series import split_series
+
+            split = split_series(folder, self.root, list(slices))
+            if split is not None:
+                for own_folder in split.folders:
+                    self.found.add(own_folder, split.root)
+                self.found.skipped += split.skipped
+                return
+        self.found.add(folder, self.root)
+
+    def slices_in(self, entries: list[Path]) -> dict[Path, DicomMark]:
         """The DICOM files of a folder that are images."""
-        slices = []
+        slices = {}
         for path in filter(_may_be_slice, entries):
             try:
-                modality = dicom_modality(path)
+                mark = read_mark(path)
             except OSError:
                 self.skip(path, "cannot be read")
                 continue
-            if modality in NO_IMAGES:
-                self.skip(path, f"DICOM of the kind {modality}, which is no image")
-            elif modality is not None:
-                slices.append(path)
+            if mark is not None and mark.modality in NO_IMAGES:
+                self.skip(path, f"DICOM of the kind {mark.modality}, which is no image")
+            elif mark is not None:
+                slices[path] = mark
             elif path.name.lower().endswith(_DICOM_ENDINGS):
                 self.skip(path, "named as DICOM, and holds none")
         return slices

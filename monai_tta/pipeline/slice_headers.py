@@ -20,10 +20,11 @@ ORIENTATION, POSITION, FRAME = "0020|0037", "0020|0032", "0020|0052"
 PIXEL_SPACING, PHOTOMETRIC, FRAMES = "0028|0030", "0028|0004", "0028|0008"
 SLOPE, INTERCEPT = "0028|1053", "0028|1052"
 IMAGE_TYPE, SERIES_DATE = "0008|0008", "0008|0021"
+SERIES_NUMBER, SERIES_DESCRIPTION = "0020|0011", "0008|103e"
 THICKNESS = "0018|0050"
 # By these ITK takes one series for several, in words for messages.
 SPLITS_BY = {
-    "0020|0011": "series number",
+    SERIES_NUMBER: "series number",
     "0018|0024": "sequence name",
     THICKNESS: "slice thickness",
     SERIES_DATE: "series date",
@@ -56,6 +57,7 @@ _KEPT = {
         INTERCEPT,
         IMAGE_TYPE,
         SERIES_DATE,
+        SERIES_DESCRIPTION,
     ),
     *SPLITS_BY,
     *REPEATS_BY,
