@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.case_options import CaseOptions, Group, Sequences, as_images, searched_images
+from monai_tta.cli.case_options import CaseOptions, Group, Sequences, searched_images
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
 from monai_tta.cli.interrupt import stop_in_order
 from monai_tta.cli.options import (
@@ -121,8 +121,8 @@ def calibrate(
             if not find_spec("sklearn"):  # told now, not after an hour of work
                 raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
             how: dict[str, Any] = {"device": device, "config_files": config, "restart": restart}
-            with as_images(images or [], CaseOptions(group, sequences)) as how["images"]:
-                predictor, quality, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+            how |= {"images": images or [], "cases": CaseOptions(group, sequences)}
+            predictor, quality, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
@@ -189,7 +189,7 @@ def _calibrate(
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
     check_new_file(quality_beside(file))
-    with searched_images(how["images"], root, file.parent) as found:
+    with searched_images(how["images"], how.pop("cases"), out=file.parent) as found:
         how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": found.names}
         predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,12 @@ Group = Annotated[
     str,
     typer.Option(metavar="PATTERN", help="which files are one case, e.g. '{case}_{sequence}.nii.gz'; needs --sequences"),
 ]
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGES", help="files, folders of DICOM series, folders with either at any depth, or datalists (.json, .csv)"
+    ),
+]
 Sequences = Annotated[
     str, typer.Option(help="the order of a case's files, which are the channels of its image, e.g. t1,t1ce,t2,flair")
 ]
@@ -67,25 +73,28 @@ def as_images(
 
 
 @contextmanager
-def searched_images(images: Sequence[Path], bundle: Path, out: Path = Path()) -> Iterator[FoundImages]:
-    """Images with their names, of an nnU-Net a file for each case; what is skipped is said.
+def searched_images(
+    images: Sequence[Path], options: CaseOptions = CaseOptions(), bundle: Path | None = None, out: Path = Path()
+) -> Iterator[FoundImages]:
+    """Images with their names, a file for each case of several files; what is skipped is said.
 
     Args:
-        images: files and folders.
-        bundle: whose images they are.
-        out: the folder in which nothing but one file is written.
+        images: files, folders, and datalists (.json, .csv).
+        options: how files are grouped.
+        bundle: whose images they are; those of an nnU-Net are grouped by their names.
+        out: the folder in which something is written.
 
     Raises:
         typer.Exit: with code 2, after a line that says what is wrong.
     """
-    if is_nnunet_folder(bundle):
-        with as_images(images, bundle=bundle, out=out) as made:
+    with as_images(images, options, bundle, out) as made:
+        if bundle is not None and is_nnunet_folder(bundle):
             yield FoundImages(made, [file.parent for file in made], names=[name_of(file) for file in made])
-        return
-    found = search_images(images)
-    found.names = image_names(found.images, found.roots, out)
-    say_skipped(found)
-    yield found
+            return
+        found = search_images(made)
+        found.names = image_names(found.images, found.roots, out)
+        say_skipped(found)
+        yield found
 
 
 def say_skipped(found: FoundImages) -> None:

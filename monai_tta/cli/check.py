@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.case_options import searched_images
+from monai_tta.cli.case_options import CaseOptions, Group, Images, Sequences, searched_images
 from monai_tta.cli.console import print_json, print_line, report_errors, say
 from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, help_end
 from monai_tta.cli.progress import show_progress
@@ -37,9 +37,6 @@ HELP_END = help_end(
     codes=(0, 2, 3, 4),
 )
 
-Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGES", help="files, folders of DICOM series, or folders with either at any depth")
-]
 Reference = Annotated[
     Path | None, typer.Option(help="what `monai-tta reference` wrote; the bundle's own models/reference.json if not given")
 ]
@@ -53,6 +50,8 @@ def check(
     images: Images,
     reference: Reference = None,
     checkpoint: Checkpoint = None,
+    group: Group = "",
+    sequences: Sequences = "",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +71,7 @@ def check(
                 f"{file} has no figures of the source's inputs; `monai-tta reference` measures them from five images on"
             )
         source = load_bundle(root, name, device)
-        with searched_images(images, root) as found_images:
+        with searched_images(images, CaseOptions(group, sequences), root) as found_images:
             checked = _check(source, known, found_images.images, found_images.names)
     if as_json:
         print_json([_as_dict(label, found) for label, found in checked])

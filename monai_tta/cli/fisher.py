@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from monai_tta.cli.case_options import CaseOptions, Group, Sequences, as_images, searched_images
+from monai_tta.cli.case_options import CaseOptions, Group, Images, Sequences, searched_images
 from monai_tta.cli.console import print_json, print_line, report_errors, say
 from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Choices, ConfigEntries, Device, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
@@ -37,9 +37,7 @@ HELP_END = help_end(
 
 def fisher(
     bundle: Bundle,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES", help="images of the source, found as `monai-tta run` finds images")
-    ],
+    images: Images,
     out: Annotated[Path | None, typer.Option(help="the .npz file to write; models/fisher.npz in the bundle if not given")] = None,
     checkpoint: Checkpoint = None,
     choose: Choices = [],  # noqa: B006
@@ -64,7 +62,7 @@ def fisher(
         weights = checkpoint_name(root, checkpoint, ConfigChanges.of((), keys))
         file = out or fisher_file(root / "models" / weights)
         check_new_file(file)
-        with as_images(images, CaseOptions(group, sequences)) as given, searched_images(given, root, file.parent) as found:
+        with searched_images(images, CaseOptions(group, sequences), out=file.parent) as found:
             measuring = fisher_of_bundle(root, found.images, weights, keys, device, found.names, select)
             information, left_out = _follow(measuring, len(found.images))
         file.parent.mkdir(parents=True, exist_ok=True)

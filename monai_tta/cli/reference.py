@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_tta.cli.case_options import searched_images
+from monai_tta.cli.case_options import CaseOptions, Group, Sequences, searched_images
 from monai_tta.cli.console import print_line, report_errors, say
 from monai_tta.cli.options import Bundle, Checkpoint, Device, check_dataset_dir, check_new_file, help_end
 from monai_tta.cli.progress import show_progress
@@ -50,22 +50,19 @@ def reference(
     bundle: Bundle,
     out: Annotated[Path, typer.Option(help="the JSON file to write")],
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGES", help="unlabelled source images, or folders of them")
+        list[Path] | None,
+        typer.Argument(metavar="IMAGES", help="unlabelled source images, found as `monai-tta run` finds images"),
     ] = None,
     dataset_dir: LabelledData = None,
     domain: Annotated[str, typer.Option(help="a domain of configs/compare.yaml; the first if not given")] = "",
     checkpoint: Checkpoint = None,
+    group: Group = "",
+    sequences: Sequences = "",
     device: Device = None,
 ) -> None:
     """Measure the source's own cases, for guards that compare with them."""
     with report_errors():
-        root = find_bundle(bundle, nnunet=True)
-        if bool(images) == (dataset_dir is not None):
-            raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
-        if dataset_dir is not None:
-            check_dataset_dir(dataset_dir)
-        if is_nnunet_folder(root) and (dataset_dir is not None or domain):
-            raise ValueError("--dataset-dir and --domain need a MONAI bundle's configs; give an nnU-Net images of its source")
+        root = _root_to_measure(bundle, images, dataset_dir, domain)
         check_new_file(out)
 
         from monai_tta.evaluation.protocol import protocol_of
@@ -74,17 +71,14 @@ def reference(
         from monai_tta.pipeline.checkpoint import checkpoint_name
         from monai_tta.preparation.measure_source import measure_images, measure_labelled
 
-        weights = checkpoint_name(root, checkpoint)
-        source = load_bundle(root, weights, device)
-        with searched_images(images, root, out.parent) if images else nullcontext() as searched:
+        source = load_bundle(root, checkpoint_name(root, checkpoint), device)
+        given = CaseOptions(group, sequences)
+        with searched_images(images, given, root, out.parent) if images else nullcontext() as searched:
             if searched is not None:
                 todo = measure_images(source, searched.images)
             elif dataset_dir is not None:
                 todo = measure_labelled(source, root, dataset_dir, domain or protocol_of(root).domains[0].label)
             found = _measure(todo, None if searched is None else searched.names)
-            for _, error in found:
-                if error:
-                    say(f"not measured: {error}", "red")
             ranges = ranges_of_cases([figures for figures, _ in found if figures is not None], labelled=dataset_dir is not None)
             files = None if searched is None else searched.images
             inputs, what_of_inputs = _measure_inputs(source, root, files, dataset_dir, domain)
@@ -96,14 +90,29 @@ def reference(
         raise typer.Exit(3)
 
 
+def _root_to_measure(bundle: Path, images: list[Path] | None, dataset_dir: Path | None, domain: str) -> Path:
+    """The bundle's folder, where what is given fits it and each other."""
+    root = find_bundle(bundle, nnunet=True)
+    if bool(images) == (dataset_dir is not None):
+        raise ValueError("give either images of the source, or --dataset-dir with labelled ones")
+    if dataset_dir is not None:
+        check_dataset_dir(dataset_dir)
+    if is_nnunet_folder(root) and (dataset_dir is not None or domain):
+        raise ValueError("--dataset-dir and --domain need a MONAI bundle's configs; give an nnU-Net images of its source")
+    return root
+
+
 def _measure(todo: Iterator[Measured], names: list[str] | None) -> list[Measured]:
-    """Measure all cases and show how far it is; ``names`` is None where cases have none."""
+    """Measure all cases, show how far it is, and say which failed; ``names`` is None where cases have none."""
     found: list[Measured] = []
     with show_progress("measuring", None if names is None else len(names)) as progress:
         for figures, error in todo:
             name = "cases" if names is None else names[len(found)]
             progress.advance(f"{name} {'failed' if figures is None else 'measured'}")
             found.append((figures, error))
+    for _, error in found:
+        if error:
+            say(f"not measured: {error}", "red")
     return found
 
 

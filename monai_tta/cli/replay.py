@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.case_options import as_images
+from monai_tta.cli.case_options import Images, as_images
 from monai_tta.cli.console import print_json, print_line, report_errors
 from monai_tta.cli.diff import print_facts, words_on_dice, words_on_volumes
 from monai_tta.cli.options import EXIT_CODES, AsJson, Bundle, Device, help_end
 from monai_tta.cli.recorded_command import LeftOut, recorded_request
 from monai_tta.cli.report import read_records
 from monai_tta.cli.run_checks import check_names
-from monai_tta.cli.run_options import Images
 from monai_tta.pipeline.match_names import did_you_mean
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_tta.cli.case_options import as_images
 from monai_tta.cli.console import print_line, report_errors
 from monai_tta.cli.options import help_end
 from monai_tta.cli.progress import show_progress
@@ -76,18 +77,24 @@ def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Pat
     Args:
         document: what records.json holds.
         masks: the folder of the masks.
-        images: files and folders, as they were given to the run.
+        images: files, folders and datalists, as they were given to the run.
 
     Raises:
         ValueError: for records without names, or images of which none is in them.
     """
-    from monai_tta.pipeline.describe_error import describe_error
     from monai_tta.pipeline.image_names import named_images
 
     if document["run"]["anonymous"]:
         raise ValueError("anonymous records name no masks, so no image can be found for one; leave out --pictures")
-    found = named_images(images, masks)
-    place = dict(zip(found.names, found.images, strict=True))
+    with as_images(images, out=masks) as given:
+        found = named_images(given, masks)
+        return _drawn(document, masks, dict(zip(found.names, found.images, strict=True)))
+
+
+def _drawn(document: Mapping[str, Any], masks: Path, place: Mapping[str, Path]) -> dict[int, list[tuple[str, bytes]]]:
+    """The same, from the place of each image by its name."""
+    from monai_tta.pipeline.describe_error import describe_error
+
     drawn = {}
     todo = [case for case in document["cases"] if case["masks"]]
     with show_progress("drawing", len(todo), "cases") as progress:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from monai_tta.cli.case_options import CaseOptions, Group, Prompts, Sequences, as_images
+from monai_tta.cli.case_options import CaseOptions, Group, Images, Prompts, Sequences, as_images
 from monai_tta.cli.check import CheckInputs, Checks, Fix
 from monai_tta.cli.console import report_errors
 from monai_tta.cli.interrupt import stop_in_order
@@ -34,7 +34,6 @@ from monai_tta.cli.run_options import (
     Format,
     Guards,
     Head,
-    Images,
     Learn,
     MainOutput,
     Method,

@@ -19,12 +19,6 @@ def complete_guard(incomplete: str) -> list[str]:
     return [name for name in GUARDS if letters(name).startswith(letters(incomplete))]
 
 
-Images = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="IMAGES", help="files, folders of DICOM series, folders with either at any depth, or datalists (.json, .csv)"
-    ),
-]
 Out = Annotated[Path, typer.Option(help="the folder for masks, records.json and records.csv")]
 Method = Annotated[
     str | None, typer.Option(help="see `monai-tta methods`; the safe one if not given", autocompletion=complete_method)

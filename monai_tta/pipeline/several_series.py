@@ -136,9 +136,7 @@ def _place_of_links(folder: Path, root: Path) -> tuple[Path, Path]:
 
     All folders above are there, called as they are: names of images are made of them.
     """
-    beside, own_root = (
-        Path(_links().name).joinpath(*Path(os.path.abspath(place)).parts[1:]) for place in (folder.parent, root)
-    )
+    beside, own_root = (Path(_links().name).joinpath(*Path(os.path.abspath(place)).parts[1:]) for place in (folder.parent, root))
     return beside, own_root
 
 

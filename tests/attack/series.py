@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.attack.arena import PHOTOGRAPHS, SMALL, Attack, command, small_bundle
 from tests.bundles.test_ct_bundle import STRAIGHT, sitk_image, write_series
-from tests.pipeline.dicom_slices import AXIAL, box, heights, remove, stack, write_frames, write_slices
+from tests.pipeline.dicom_slices import AXIAL, SERIES_UID, box, heights, remove, stack, write_frames, write_slices
 
 CT = (*SMALL[:2], ("[64, 64, 32]", "[16, 16, 8]"))
 
@@ -43,6 +43,30 @@ def _mixed(folder, rng):
     for k, file in enumerate(sorted(folder.glob("*.dcm"))):
         if k % 2:
             file.write_bytes(file.read_bytes().replace(b"3680043.2.1125.3", b"3680043.2.1125.4"))
+
+
+def _two(folder, rng, **of_second):
+    """Two series of other UIDs, numbers and descriptions; the files of the second."""
+    numbers = [str(number) for number in rng.permutation(20)[:2]]
+    description = "".join(map(chr, rng.integers(32, 126, int(rng.integers(0, 60))))).replace("\\", "")
+    write_slices(folder, heights(), tags={"0020|0011": numbers[0], "0008|103e": description})
+    names = [f"other{k:03d}.dcm" for k in range(14)]
+    tags = {"0020|0011": numbers[1], "0008|103e": description} | of_second
+    return write_slices(folder, heights(), names=names, tags=tags, uid=f"{SERIES_UID}.{numbers[1]}")
+
+
+def _two_of_which_one_is_cut(folder, rng):
+    _two(folder, rng)[int(rng.integers(2, 11))].unlink()
+
+
+def _two_of_which_one_is_damaged(folder, rng):
+    _two(folder, rng)[int(rng.integers(0, 14))].write_bytes(bytes(128) + b"DICM" + rng.bytes(3000))
+
+
+def _examination(folder, rng):
+    _two(folder, rng, **{"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"})
+    (shot,) = write_slices(folder, heights(1), names=["shot.dcm"], uid=f"{SERIES_UID}.99")
+    remove(shot, 0x20, 0x32)
 
 
 def _other_size(folder, rng):
@@ -166,7 +190,12 @@ FAMILY = {
     "a slice missing": series(_missing, says="some are missing|not evenly apart"),
     "a slice truncated": series(_truncated, None),
     "a slice empty": series(lambda d, rng: (d / "004.dcm").write_bytes(b""), None),
-    "two series in one folder": series(_mixed, says="2 DICOM series"),
+    "two series in one folder": series(_mixed, 0, images=3),
+    "two series in one folder, one of them not whole": series(
+        written(_two_of_which_one_is_cut), images=3, says="some are missing"
+    ),
+    "two series in one folder, a slice damaged": series(written(_two_of_which_one_is_damaged), says="cannot be read"),
+    "a series, localizers and a screenshot in one folder": series(written(_examination), 0, says="skipped 1 .*localizers"),
     "a slice of another size": series(_other_size, None),
     "text beside the slices": series(lambda d, rng: (d / "README.txt").write_text("hello", encoding="utf-8"), 0),
     "noise named as a slice": series(lambda d, rng: (d / "zzz.dcm").write_bytes(rng.bytes(3000)), 0),

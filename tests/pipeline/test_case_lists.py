@@ -183,6 +183,29 @@ class TestLists:
             read_datalist(self.listed(tmp_path, content, "list.csv"))
 
 
+def test_other_commands_take_lists_and_groups_as_run_does(four, tmp_path):
+    names = [f"c{k}" for k in range(6)]
+    folder = cases(tmp_path / "in", names)
+    rows = [{"case": name, "image": [f"in/{name}/{name}_{s}.nii.gz" for s in SEQUENCES]} for name in names]
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps({"training": rows}), encoding="utf-8")
+    grouped = [folder, "--group", "{case}_{sequence}.nii.gz", "--sequences", ",".join(SEQUENCES)]
+    made = []
+    for number, words in enumerate(([listed], grouped)):
+        file = tmp_path / f"{number}.json"
+        done = CliRunner().invoke(app, ["reference", *map(str, (four, *words, "--out", file))])
+        assert done.exit_code == 0 and "ranges of 6 cases" in done.output, done.output
+        made.append(json.loads(file.read_text(encoding="utf-8")))
+    assert made[0] == made[1]
+    checked = CliRunner().invoke(app, ["check", str(four), str(listed), "--reference", str(tmp_path / "0.json"), "--json"])
+    assert checked.exit_code == 0, checked.output
+    found = json.loads(checked.stdout[checked.stdout.index("[") :])
+    assert [one["image"] for one in found] == names
+    run(four, listed)
+    page = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "--pictures", str(listed)])
+    assert page.exit_code == 0 and (tmp_path / "out" / "report.html").read_text("utf-8").count("data:image/png") >= 6, page.output
+
+
 def test_a_changed_sequence_makes_another_case(tmp_path):
     files = tuple(write(tmp_path, "a", s, k) for k, s in enumerate(SEQUENCES))
     case = ListedCase("a", files)

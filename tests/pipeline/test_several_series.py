@@ -126,7 +126,8 @@ def test_a_run_gives_each_series_the_mask_that_it_gets_alone(study, tmp_path):
         for out in ("m", "a")
     ]
     assert hashes[0]["p1_study_12_T1-sag-p2"] == hashes[1]["scan"]
-    replayed = CliRunner().invoke(app, ["replay", str(tmp_path / "m"), "p1_study_3_Abdomen-soft", str(bundle), str(tmp_path / "in")])
+    words = ["replay", tmp_path / "m", "p1_study_3_Abdomen-soft", bundle, tmp_path / "in"]
+    replayed = CliRunner().invoke(app, list(map(str, words)))
     assert replayed.exit_code == 0, replayed.output
 
 
