@@ -8,6 +8,7 @@ from typing import Any
 
 from monai_tta.reporting.conclusion import conclusions
 from monai_tta.reporting.example_cases import ExampleCase
+from monai_tta.reporting.overview import overviews
 from monai_tta.reporting.summary import Table, budget_words, title
 from monai_tta.reporting.tables import ABOUT, detail_cells, group_cells, in_parts, key_cells, notes
 from monai_tta.reporting.templates import date_and_versions, embedded, fill_template
@@ -54,6 +55,7 @@ def page(
         heading=f"Comparison on {settings.get('bundle', 'a bundle')}",
         conclusions=conclusions(tables),
         about=ABOUT,
+        overviews=[{"title": overview.title, "parts": in_parts(overview.grid)} for overview in overviews(tables)],
         sections=[_section(table, settings, plots, pictures) for table in tables],
         plots=[_plot(plot) for plot in plots if plot.table is None],
         holds_pixels=bool(pictures),

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from monai_tta.reporting.comparison_markdown import markdown
 from monai_tta.reporting.example_cases import example_cases
 from monai_tta.reporting.page import Picture, Plot, page
 from monai_tta.reporting.rows import Row, RowFile, RowsError
 from monai_tta.reporting.summary import SOURCE, Table, file_name, tables_of
-from monai_tta.reporting.tables import comma_separated, markdown
+from monai_tta.reporting.tables import comma_separated
 
 PICTURES = "pictures"  # the folder of example cases beside the rows
 

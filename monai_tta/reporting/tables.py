@@ -10,11 +10,10 @@ from io import StringIO
 from math import isnan, nan
 from typing import Any, NamedTuple
 
-from monai_tta.reporting.conclusion import conclusions
 from monai_tta.reporting.number_format import counted, decimal, p_value, percent, signed
 from monai_tta.reporting.rows import METRICS, Row
 from monai_tta.reporting.significance import HARM
-from monai_tta.reporting.summary import SOURCE, Line, Table, title
+from monai_tta.reporting.summary import SOURCE, Line, Table
 
 ABOUT = (
     "A point is a hundredth of Dice. Mean change is the mean over cases of the change of the mean Dice against Source, the "
@@ -46,7 +45,8 @@ def _interval(line: Line) -> str:
     return "-" if isnan(low) else f"{signed(100 * low)} to {signed(100 * high)}"
 
 
-def _change(change: float, contender: str) -> TableCell:
+def change_cell(change: float, contender: str) -> TableCell:
+    """A change of Dice in points, coloured unless it is Source's own."""
     return TableCell(signed(100 * change), "" if contender == SOURCE else tone_of(change))
 
 
@@ -61,10 +61,10 @@ def key_cells(table: Table) -> Grid:
     rows = [
         [
             TableCell(line.contender),
-            _change(line.change, line.contender),
+            change_cell(line.change, line.contender),
             TableCell(_interval(line)),
             _harm(line),
-            _change(line.worst, line.contender),
+            change_cell(line.worst, line.contender),
             TableCell(decimal(line.quality)),
         ]
         for line in table.lines
@@ -118,7 +118,7 @@ def group_cells(table: Table) -> Grid:
     """The mean change of each group of cases, in points; nothing where there are fewer than two groups."""
     words = sorted({word for line in table.lines for word in line.groups})
     rows = [
-        [TableCell(line.contender), *(_change(line.groups.get(word, nan), line.contender) for word in words)]
+        [TableCell(line.contender), *(change_cell(line.groups.get(word, nan), line.contender) for word in words)]
         for line in table.lines
     ]
     heads = ["mean change (points) in group", *words]
@@ -150,21 +150,6 @@ def notes(table: Table) -> list[str]:
         found = [f"{line.contender} {count}" for line in table.lines if (count := getattr(line, name))]
         sentences += [f"{words}: {'; '.join(found)}."] if found else []
     return sentences
-
-
-def markdown(tables: Sequence[Table], settings: Mapping[str, Any]) -> str:
-    """The conclusion and all tables, each with its notes."""
-    paragraphs = []
-    for conclusion in conclusions(tables):
-        paragraphs.append(f"**Conclusion ({conclusion.about}):** {' '.join(conclusion.sentences)} {conclusion.note}".strip())
-    paragraphs.append(ABOUT)
-    for table in tables:
-        paragraphs.append(f"**{title(table)}**")
-        paragraphs.append(markdown_table(key_cells(table)))
-        paragraphs.append(markdown_table(detail_cells(table, settings)))
-        paragraphs += [markdown_table(groups)] if (groups := group_cells(table)) else []
-        paragraphs += notes(table)
-    return "\n\n".join(paragraphs) + "\n"
 
 
 def markdown_table(grid: Grid) -> str:

@@ -12,11 +12,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
+from monai_tta.reporting.comparison_markdown import markdown
+from monai_tta.reporting.overview import overviews
 from monai_tta.reporting.render import render_comparison
 from monai_tta.reporting.rows import RowFile, RowsError, Score
 from monai_tta.reporting.significance import mean_interval, mean_of_numbers, paired_p
 from monai_tta.reporting.summary import tables_of
-from monai_tta.reporting.tables import detail_cells, group_cells, in_parts, key_cells, markdown, notes
+from monai_tta.reporting.tables import detail_cells, group_cells, in_parts, key_cells, notes
 from tests.reporting.example_rows import GAINS, SETTINGS, row, some
 
 
@@ -55,6 +57,24 @@ def test_colours_follow_the_change_by_more_than_one_point():
         "Third": ["gain", "", "same", "gain", ""],
         "Same": ["same", "", "same", "same", ""],
     }
+
+
+def test_all_domains_stand_in_one_table():
+    rows = some() + some(domain="e", more=0.03)
+    rows += [replace(one, key=replace(one.key, contender="Third"), seconds=3.0) for one in rows if one.key.domain == "e"][4:]
+    (overview,) = overviews(tables_of(rows))
+    assert overview.title == "m, all domains, 4 adaptation windows"
+    assert texts(overview.grid) == [
+        ["mean change (points)", "d (4)", "e (4)", "harmed", "worst case", "worst tenth", "x Source"]
+        + ["windows forward", "windows backward"],
+        ["Source", "0.0", "0.0", "0 of 8 (0 %)", "0.0", "0.0", "1.0", "-", "-"],
+        ["Other", "-2.6", "+0.4", "2 of 8 (25 %)", "-20.0", "-20.0", "1.0", "-", "-"],
+        ["Third", "-", "+0.4", "1 of 4 (25 %)", "-17.0", "-17.0", "3.0", "-", "-"],
+    ]
+    assert markdown(tables_of(rows), SETTINGS).index(overview.title) < markdown(tables_of(rows), SETTINGS).index("m, d, 4")
+    assert overviews(tables_of(some())) == [], "one domain needs no overview"
+    passed = [replace(one, forwards=10.0 + 10 * (one.key.domain == "e"), backwards=2.0) for one in rows]
+    assert texts(overviews(tables_of(passed))[0].grid)[2][-2:] == ["15", "2"]
 
 
 def test_the_other_figures_are_in_the_details():
