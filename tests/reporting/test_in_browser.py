@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: it sorts, filters and opens a case, without errors. Needs Chromium.
+"""Pages in a real browser: that of a run sorts, filters and opens a case; all are without errors. Needs Chromium.
 
 With the environment variable AXE_CORE, the path of axe.min.js (npm install axe-core), accessibility is checked, too.
 """
@@ -8,12 +8,19 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 
 import pytest
 
+from monai_tta.evaluation.trust_figures import trust_tables
+from monai_tta.reporting import plots
+from monai_tta.reporting.page import Plot, page
 from monai_tta.reporting.report_page import report_page
+from monai_tta.reporting.summary import tables_of
+from monai_tta.reporting.trust_page import trust_page
 from tests.reporting.example_records import document
+from tests.reporting.example_rows import SETTINGS, some
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
@@ -49,12 +56,24 @@ setTimeout(async () => {
 </script>"""
 
 
-def tried(tmp_path, *flags):
-    """What the page did in the browser, and what its console said."""
+CHECK = """<script>
+setTimeout(async () => {
+  document.querySelectorAll("details").forEach(item => { item.open = true; });
+  const said = window.axe ? await axe.run() : {violations: []};
+  const box = document.createElement("pre");
+  box.id = "found";
+  box.textContent = JSON.stringify(said.violations.map(one => one.id + ": " + one.nodes.map(node => node.html).join(" | ")));
+  document.body.append(box);
+}, 200);
+</script>"""
+
+
+def tried(tmp_path, page, script, *flags):
+    """What a page did in the browser, and what its console said."""
     axe = os.environ.get("AXE_CORE")
-    script = "" if not axe else f"<script>{open(axe, encoding='utf-8').read()}</script>"
-    file = tmp_path / "report.html"
-    file.write_text(report_page(document(), 0.8).replace("</body>", f"{script}{TRY}</body>"), encoding="utf-8")
+    checker = "" if not axe else f"<script>{open(axe, encoding='utf-8').read()}</script>"
+    file = tmp_path / "page.html"
+    file.write_text(page.replace("</body>", f"{checker}{script}</body>"), encoding="utf-8")
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=60000"]
     done = subprocess.run(
         [*words, *flags, "--dump-dom", f"file://{file}"], capture_output=True, text=True, encoding="utf-8", timeout=300
@@ -63,9 +82,28 @@ def tried(tmp_path, *flags):
     return json.loads(unescape(found)), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
+def comparison():
+    rows = some() + some(domain="e")
+    tables = tables_of(rows)
+    return page(
+        tables, SETTINGS, [Plot("harm", "Harm and gain", plots.png(plots.harm_and_gain(tables[0])), tables[0])], seeds=[0]
+    )
+
+
+def trust():
+    rows = [replace(one, signals={"entropy": 0.1 * k, "volume": 3.0 * k}) for k, one in enumerate(some() + some(domain="e"))]
+    return trust_page(trust_tables(rows, 0.5, {}, 50), SETTINGS, 0.5)
+
+
+@pytest.mark.parametrize("make", [comparison, trust])
+def test_other_pages_open_without_errors(tmp_path, make):
+    violations, console = tried(tmp_path, make(), CHECK)
+    assert not console and not violations
+
+
 @pytest.mark.parametrize("flags", [(), ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")], ids=["light", "dark"])
 def test_it_sorts_filters_and_opens_without_errors(tmp_path, flags):
-    found, console = tried(tmp_path, *flags)
+    found, console = tried(tmp_path, report_page(document(), 0.8), TRY, *flags)
     assert not console
     assert found["bySeconds"] == ["good", "doubtful", "bad <b>name</b>", "mirrored", "unread", "plain"]
     assert found["backwards"] == found["bySeconds"][::-1] and found["first"][0] == "bad <b>name</b>"
