@@ -10,7 +10,22 @@ from monai_tta.pipeline.mask_labels import LONGEST_TEXT, LabelAmount, output_of
 
 PRIVATE = "99MONAI_TTA"  # designators that begin with 99 are private ones
 CATEGORY = ("structure", PRIVATE, "Structure that a network finds")
-Triple = tuple[str, str, str]
+Triple = tuple[str, str, str]  # value, scheme and meaning of a code
+
+
+@dataclass(frozen=True)
+class StructureCodes:
+    """What a structure is, in codes.
+
+    Args:
+        category: such as an anatomical structure.
+        kind: which one, such as a kidney; DICOM calls it the type.
+        modifier: which part or side of it, such as the left one; None for all of it.
+    """
+
+    category: Triple
+    kind: Triple
+    modifier: Triple | None = None
 
 
 @dataclass(frozen=True)
@@ -18,17 +33,17 @@ class SegmentCodes:
     """The codes that a bundle's ``metadata.json`` gives for its labels, beside their names.
 
     Args:
-        by_name: for a label's name its category and its type, each as value, scheme and meaning.
+        by_name: the codes of each label, by its name.
     """
 
-    by_name: Mapping[str, tuple[Triple, Triple]]
+    by_name: Mapping[str, StructureCodes]
 
     @classmethod
     def of_metadata(cls, metadata: Any) -> SegmentCodes:
         """The ``codes`` of the output whose ``channel_def`` names the labels.
 
-        Each is ``{"name": ..., "category": [value, scheme, meaning], "type": [value, scheme, meaning]}``; without a category it
-        is the private one.
+        Each is ``{"name": ..., "category": [value, scheme, meaning], "type": [...], "modifier": [...]}``. Without a category it
+        is the private one; the modifier may be left out, too.
 
         Args:
             metadata: what ``metadata.json`` holds.
@@ -38,11 +53,11 @@ class SegmentCodes:
         """
         said = output_of(metadata).get("codes") or []
         try:
-            return cls({str(one["name"]): (_triple(one.get("category", CATEGORY)), _triple(one["type"])) for one in said})
+            return cls({str(one["name"]): _codes_of(one) for one in said})
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(
-                "the codes in metadata.json are a list of {name, category, type}, where category and type are each a list of "
-                f"value, scheme and meaning ({type(error).__name__}: {error})"
+                "the codes in metadata.json are a list of {name, category, type, modifier}, where all but the name are each a "
+                f"list of value, scheme and meaning ({type(error).__name__}: {error})"
             ) from error
 
     def describe(self, number: int, label: LabelAmount, bundle: str, version: str) -> Any:
@@ -60,17 +75,25 @@ class SegmentCodes:
         from pydicom.sr.codedict import codes
 
         name = label.name or f"label {number if label.value is None else label.value}"
-        category, kind = self.by_name.get(name, (CATEGORY, (name, PRIVATE, name)))
-        return SegmentDescription(
+        known = self.by_name.get(name, StructureCodes(CATEGORY, (name, PRIVATE, name)))
+        found = SegmentDescription(
             segment_number=number,
             segment_label=name[:LONGEST_TEXT],
-            segmented_property_category=CodedConcept(*category),
-            segmented_property_type=CodedConcept(kind[0], kind[1], kind[2][:LONGEST_TEXT]),
+            segmented_property_category=CodedConcept(*known.category),
+            segmented_property_type=CodedConcept(known.kind[0], known.kind[1], known.kind[2][:LONGEST_TEXT]),
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=AlgorithmIdentificationSequence(
                 name=bundle[:LONGEST_TEXT], family=codes.cid7162.ArtificialIntelligence, version=version[:LONGEST_TEXT]
             ),
         )
+        if known.modifier:
+            found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [CodedConcept(*known.modifier)]
+        return found
+
+
+def _codes_of(said: Mapping[str, Any]) -> StructureCodes:
+    modifier = said.get("modifier")
+    return StructureCodes(_triple(said.get("category", CATEGORY)), _triple(said["type"]), modifier and _triple(modifier))
 
 
 def _triple(found: Any) -> Triple:

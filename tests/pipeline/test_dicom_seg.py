@@ -122,6 +122,7 @@ def test_segments_have_the_bundles_names_and_codes(made):
     said = [seg.get_segment_description(number) for number in (1, 2, 3, 4)]
     assert [one.segment_label for one in said] == NAMES
     spleen, kidney = said[:2]
+    assert "SegmentedPropertyTypeModifierCodeSequence" not in spleen.SegmentedPropertyTypeCodeSequence[0]
     assert (spleen.segmented_property_type.value, spleen.segmented_property_type.scheme_designator) == ("78961009", "SCT")
     assert spleen.segmented_property_category.meaning == "Anatomical Structure"
     assert (kidney.segmented_property_type.value, kidney.segmented_property_type.scheme_designator) == (
@@ -261,6 +262,25 @@ def test_a_series_without_a_patients_data_is_written(tmp_path):
     write_ct(tmp_path / "scan", OBLIQUE, without=nobody)
     write_seg(tmp_path / "a.dcm", block(), LABELS, tmp_path / "scan", SOURCE, "")
     assert np.array_equal(seg_on_series(tmp_path / "a.dcm", tmp_path / "scan").voxels, block().voxels)
+
+
+@pytest.mark.parametrize("name", ["abdomen_ct", "hippocampus_mri"])
+def test_the_codes_of_shipped_bundles_are_those_of_the_standard(name):
+    from pydicom.sr.codedict import codes
+
+    metadata = json.loads((BUNDLES / name / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    labels = list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values())[1:]
+    found = SegSource.of_metadata(name, metadata).codes
+    assert list(found.by_name) == labels
+    for number, label in enumerate(labels, 1):
+        said = found.describe(number, LabelAmount(label, number, None, None, 1, False, 1.0), name, "1")
+        assert said.segmented_property_category == codes.cid7150.AnatomicalStructure
+        words = [said.segmented_property_type.meaning]
+        assert said.segmented_property_type == getattr(codes.SCT, words[0])
+        for modifier in said.SegmentedPropertyTypeCodeSequence[0].get("SegmentedPropertyTypeModifierCodeSequence", []):
+            words.insert(0, modifier.CodeMeaning)
+            assert modifier.CodeValue == getattr(codes.SCT, words[0]).value
+        assert " ".join(words).lower() == label
 
 
 def test_codes_of_another_form_are_refused():
