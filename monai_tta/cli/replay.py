@@ -13,10 +13,10 @@ from monai_tta.cli.case_options import Images, as_images
 from monai_tta.cli.console import print_json, print_line, report_errors
 from monai_tta.cli.diff import print_facts, words_on_dice, words_on_volumes
 from monai_tta.cli.options import EXIT_CODES, AsJson, Bundle, Device, help_end
+from monai_tta.cli.recorded_case import recorded_case
 from monai_tta.cli.recorded_command import LeftOut, recorded_request
 from monai_tta.cli.report import read_records
 from monai_tta.cli.run_checks import check_names
-from monai_tta.pipeline.match_names import did_you_mean
 
 if TYPE_CHECKING:
     from monai_tta.cli.run_facts import RunRequest
@@ -48,7 +48,7 @@ HELP_END = help_end(
 def replay(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="the --out folder of a `monai-tta run`")],
     case: Annotated[
-        str, typer.Argument(metavar="CASE", help="a case's name in its records; its number where they are anonymous")
+        str, typer.Argument(metavar="CASE", help="the name of a case or of its mask; its number where records are anonymous")
     ],
     bundle: Bundle,
     images: Images,
@@ -66,7 +66,7 @@ def replay(
     """Answer one case of a run anew, as its record says, and compare the masks."""
     with report_errors():
         document = read_records(out)
-        recorded = find_case(document, case)
+        recorded = recorded_case(document, case, out)
         _check_replayable(document, recorded, out)
     with tempfile.TemporaryDirectory(prefix="monai_tta-") as folder:
         with report_errors():
@@ -78,24 +78,6 @@ def replay(
             _print(replayed, as_json)
     if not replayed.same:
         raise typer.Exit(3)
-
-
-def find_case(document: Mapping[str, Any], case: str) -> Mapping[str, Any]:
-    """The record of a case.
-
-    Args:
-        document: what records.json holds.
-        case: its name; its number where the records are anonymous.
-
-    Raises:
-        ValueError: where there is none.
-    """
-    key = "number" if document["run"]["anonymous"] else "name"
-    known = {str(entry[key]): entry for entry in document["cases"]}
-    if case in known:
-        return dict(known[case])
-    hint = "anonymous records have numbers, from 0" if key == "number" else did_you_mean(case, known).strip()
-    raise ValueError(f"records.json has no case {case!r}, and {len(known)} others. {hint}".strip())
 
 
 def _check_replayable(document: Mapping[str, Any], recorded: Mapping[str, Any], out: Path) -> None:

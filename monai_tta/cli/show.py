@@ -9,8 +9,8 @@ import typer
 
 from monai_tta.cli.console import print_line, print_table, report_errors, say
 from monai_tta.cli.options import check_new_file, help_end
+from monai_tta.cli.recorded_case import recorded_case
 from monai_tta.cli.report import read_records
-from monai_tta.pipeline.match_names import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,42 +54,10 @@ def show(
         if out is not None:
             _check_picture_file(out)
         document = read_records(masks)
-        entry = _entry_of(document, case, masks)
+        entry = recorded_case(document, case, masks)
         if image is not None and out is not None:
             _draw(document, entry, masks, image, out)
         _print_entry(entry)
-
-
-def _entry_of(document: Mapping[str, Any], case: str, masks: Path) -> Mapping[str, Any]:
-    """The entry of the case that is meant.
-
-    Raises:
-        ValueError: for a name that there is not, or that several cases have.
-    """
-    names: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in document["cases"]:
-        for name in dict.fromkeys(_names_of(entry)):
-            names.setdefault(name, []).append(entry)
-    found = names.get(case, [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        which = ", ".join(str(entry.get("name", entry["number"])) for entry in found)
-        raise ValueError(f"several cases have {case!r}: {which}; give the name of the case")
-    what = "case of this number (anonymous records name none)" if document["run"]["anonymous"] else "case or mask"
-    raise ValueError(
-        f"{masks} has no {what} {case!r} on record.{did_you_mean(case, names)} It has {len(document['cases'])} cases"
-    )
-
-
-def _names_of(entry: Mapping[str, Any]) -> list[str]:
-    """How a case may be called: by its name, by a mask with or without its folder and its ending, or else by its number."""
-    from monai_tta.pipeline.image_names import name_of
-
-    if "name" not in entry:
-        return [str(entry["number"])]
-    masks = [Path(mask) for mask in entry["masks"]]
-    return [entry["name"], *map(str, masks), *(mask.name for mask in masks), *(name_of(mask) for mask in masks)]
 
 
 def _print_entry(entry: Mapping[str, Any]) -> None:

@@ -165,6 +165,10 @@ class TestDifferent:
         result = replay(place)
         assert result.exit_code == 3 and "differs: this time the case failed" in result.stdout and "error" in result.stdout
 
+    def test_a_case_may_be_called_by_its_mask(self, place):
+        result = replay(place, "a_seg.nii.gz")
+        assert result.exit_code == 0 and "the same: all" in result.stdout
+
     def test_another_grid(self, place):
         mask = place / "masks" / "a_seg.nii.gz"
         nib.save(nib.Nifti1Image(np.asarray(nib.load(mask).dataobj), np.diag([2.0, 2, 2.5, 1])), mask)
@@ -176,7 +180,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "change, case, said",
         [
-            (lambda document: None, "b", "has no case 'b', and 3 others"),
+            (lambda document: None, "b", "has no case or mask 'b' on record. It has 3 cases"),
             (lambda document: None, "p1-b", "Did you mean 'p1_b'?"),
             (lambda document: None, "c", "this case failed, so there is no mask to compare with"),
             (lambda document: document["cases"][0].update(reset="never"), "a", "continual run (--reset never)"),
