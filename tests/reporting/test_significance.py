@@ -41,7 +41,7 @@ def test_the_signed_rank_test_by_counting():
 def test_the_interval_is_seeded_and_scipys():
     changes = np.random.default_rng(1).normal(0.02, 0.05, 40)
     ours = mean_interval(changes, resamples=20000)
-    theirs = bootstrap((changes,), np.mean, n_resamples=20000, method="percentile", rng=2).confidence_interval
+    theirs = bootstrap((changes,), np.mean, n_resamples=20000, method="percentile", random_state=2).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=1e-3)
     assert mean_interval(changes) == mean_interval([*changes, nan]) != mean_interval(changes, seed=1)
     assert mean_interval([0.2, 0.2, 0.2]) == pytest.approx((0.2, 0.2))
