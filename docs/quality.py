@@ -137,13 +137,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--quality", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=40, help="of each domain, evenly spread")
+    parser.add_argument("--target", default="target", help="the domain of the bundle's compare.yaml that the cases are of")
     parser.add_argument("--accept", type=float, default=0.8)
     given = parser.parse_args()
     root = find_bundle(given.bundle)
     predictor = QualityPredictor.load(given.quality)
     bundle = load_bundle(root)
     protocol = protocol_of(root)
-    target = next(domain for domain in protocol.domains if domain.label == "target")
+    target = next(domain for domain in protocol.domains if domain.label == given.target)
     found: list[Measured] = []
     for domain in (target, *(domain for domain in protocol.domains if domain.shift)):
         on_target = domain if domain is target else Domain(domain.label, target.keys, domain.shift, domain.severity)

@@ -66,7 +66,7 @@ def split_series(folder: Path, root: Path, slices: Sequence[Path]) -> SplitSerie
         if reason := _no_scan(headers, is_placed):
             skipped.append((headers[0].file, reason))
         else:
-            names.append(f"{folder.name}_{_words(headers[0])}")
+            names.append(f"{folder.name}_{_words(headers)}")
             chosen.append([header.file for header in headers])
     place, own_root = _place_of_links(folder, root)
     folders = tuple(place / name for name in _numbered(names))
@@ -108,8 +108,14 @@ def _order(headers: Sequence[SliceHeader]) -> tuple[int, str]:
     return int(number) if number.isdecimal() else 0, headers[0].tags.get(SERIES, "")
 
 
-def _words(header: SliceHeader) -> str:
-    """What a series is called: its number and its description, as a file's name can have them."""
+def _words(headers: Sequence[SliceHeader]) -> str:
+    """What a series is called: its number and its description, as a file's name can have them; the file's name where it is one.
+
+    In a folder of single radiographs many have the same number and description.
+    """
+    header = headers[0]
+    if len(headers) == 1:
+        return header.file.stem
     said = [header.tags.get(SERIES_NUMBER, ""), header.tags.get(SERIES_DESCRIPTION, "")[:_LONGEST]]
     words = [re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") for text in said]
     return "_".join(filter(None, words)) or "series"

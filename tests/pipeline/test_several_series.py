@@ -59,12 +59,12 @@ def test_each_series_is_a_case_called_by_its_number_and_description(study, tmp_p
 
 def test_projections_are_cases_where_none_has_a_place(tmp_path):
     for number in (1, 2):
-        (first, *others) = write_one(tmp_path, number)
+        (first, *others) = write_one(tmp_path / "x", number)
         remove(first, 0x20, 0x32)
         for file in others:
             file.unlink()
-    images, skipped = named(tmp_path, out=tmp_path / "out")
-    assert len(images) == 2 and not skipped
+    images, skipped = named(tmp_path / "x", out=tmp_path / "out")
+    assert list(images) == ["x_1_000", "x_2_000"] and not skipped, "called by their files"
 
 
 def test_two_series_that_are_called_alike_have_two_names(tmp_path):
