@@ -18,7 +18,7 @@ from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean
 from monai_tta.core.views import Views
 from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.methods.careful import Careful
-from monai_tta.methods.statistics import Statistics
+from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.calibrate import collect_bundle_cases
 from monai_tta.preparation.collect_cases import CalibrationSettings
@@ -45,10 +45,7 @@ THREE_BLENDS = "three blends, two views"
 METHODS = {
     USUAL: Careful(),
     NO_VIEWS: Careful(views=Views(axes=(), turns=False)),
-    THREE_BLENDS: Careful(
-        candidates=tuple(Statistics(statistics="volume", blend=blend) for blend in (0.0, 0.3, 1.0)),
-        views=Views(axes=(0,), turns=False),
-    ),
+    THREE_BLENDS: Careful(candidates=quick_candidates(), views=QUICK_VIEWS),
 }
 ITERATIONS = 400
 ITERATIONS_FOR_FEW_OR_DIFFICULT_IMAGES = 1000

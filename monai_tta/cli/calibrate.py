@@ -103,6 +103,10 @@ def calibrate(
     budget: Annotated[int, typer.Option(help="on how many windows of an image the candidates adapt")] = 4,
     harm: Annotated[float, typer.Option(help="the share of held-out cases that may lose over a point of Dice")] = 0.03,
     seed: Seed = 0,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="try three blends in two views, then and in each run: a fifth of the time; for BatchNorm"),
+    ] = False,
     trials: Annotated[
         Path | None, typer.Option(help="the folder in which results of trials are kept; beside the gain predictor if not given")
     ] = None,
@@ -113,7 +117,7 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Calibrate the gain predictor of `--method careful` on distorted images of the source, labelled or not."""
-    settings = {"size": size, "budget": budget, "harm": harm, "seed": seed}
+    settings = {"size": size, "budget": budget, "harm": harm, "seed": seed, "quick": quick}
     try:
         with stop_in_order(), report_errors():
             root = find_bundle(bundle)

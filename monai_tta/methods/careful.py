@@ -12,20 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.image_edits import EDITS
 from monai_tta.core.method import AdaptationMethod, Loss
-from monai_tta.core.normalization import TooFewVoxels, has_running_stats
+from monai_tta.core.normalization import TooFewVoxels
 from monai_tta.core.objectives import Head
-from monai_tta.core.optimizers import Adam
 from monai_tta.core.record import Step, repr_for_records
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.source_look import SourceLook
 from monai_tta.core.tasks import answers_of_views, single_answers_of, view_average
 from monai_tta.core.views import Views
-from monai_tta.methods.consistency import Consistency
-from monai_tta.methods.image_edit import ImageEdit
-from monai_tta.methods.statistics import Statistics
-from monai_tta.methods.toward_source import CHANGES, TowardSource
+from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates, usual_candidates
 from monai_tta.quality.candidates import CandidatePool, Contribution, TrialResults, try_candidate
 from monai_tta.quality.features import (
     as_logits,
@@ -38,23 +33,7 @@ from monai_tta.quality.features import (
 from monai_tta.quality.gain_predictor import MIN_GAIN, GainPredictor
 from monai_tta.quality.predictor_files import UNIVERSAL, load_predictor, predictor_file, read_predictor
 
-BLENDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 MIN_WEIGHT = 0.02  # a candidate with less weight in the answer is not worth its forward passes
-
-
-def usual_candidates(source: nn.Module, n_windows: int = 1, look: SourceLook | None = None) -> tuple[AdaptationMethod, ...]:
-    """What is tried on a network, the source itself first.
-
-    Where it has running statistics: seven blends of the volume's statistics, and two of each window's own where there are several
-    adaptation windows. Elsewhere: a step of consistency, edited images, and, where the look of the source's images is known,
-    images moved half-way to it.
-    """
-    if has_running_stats(source):
-        by_window = [Statistics(statistics="window", blend=b) for b in (0.3, 1.0)] if n_windows > 1 else []
-        return (*(Statistics(statistics="volume", blend=b) for b in BLENDS), *by_window)
-    unadapted = Statistics(statistics="source", blend=0.0)
-    moved = [TowardSource(change=change, look=look) for change in CHANGES] if look else []
-    return (unadapted, Consistency(optimizer=Adam(lr=1e-2)), *(ImageEdit(edit=edit) for edit in EDITS), *moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +55,8 @@ class Careful(AdaptationMethod):
         predictor: the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated. "auto" is
             the file beside a bundle's checkpoint where `monai-tta` finds one, else "universal".
         candidates: what to try in place of `usual_candidates`, the source first. Each must define ``candidate_features``.
-        views: those that the predictor was fitted with.
+        views: those that the predictor was fitted with. One that was made with `CalibrationSettings.quick` brings its own
+            candidates and views, unless ``candidates`` are given.
         thorough: False answers the windows of an image of several un-augmented wherever an un-augmented answer has a part in the
             mixture: a seventh of the cost in 2D, and a little less gain.
         min_gain: the gain in Dice that the mixture must be expected to exceed. Less is not worth the risk.
@@ -148,6 +128,7 @@ class Careful(AdaptationMethod):
         predictor = load_predictor(self.predictor)
         pool.contributions = []
         pool.answered_windows = None
+        pool.views = self.views_for(predictor.quick)
         results = self.run_candidates(pool, windows, predictor)
         gain, spread = predictor.predict_gains(results.features.numpy())
         weights = predictor.mixture_weights(gain, spread, self.min_gain)
@@ -165,8 +146,21 @@ class Careful(AdaptationMethod):
         pool.stored_answer = mixture([trial.answer.probabilities for trial, _ in kept], [w for _, w in kept])
         return (Step(notes={"expected gain": best, **{trial.name: w for trial, w in kept}}),)
 
+    def views_for(self, quick: bool) -> Views:
+        """The views in which candidates answer.
+
+        Args:
+            quick: whether the gain predictor is, or is to be, one for few candidates and views.
+        """
+        return QUICK_VIEWS if quick and not self.candidates else self.views
+
     def run_candidates(
-        self, pool: CandidatePool, windows: Tensor, predictor: GainPredictor | None = None, look: SourceLook | None = None
+        self,
+        pool: CandidatePool,
+        windows: Tensor,
+        predictor: GainPredictor | None = None,
+        look: SourceLook | None = None,
+        quick: bool = False,
     ) -> TrialResults:
         """Try every candidate on the adaptation windows ``(N, C, *spatial)``.
 
@@ -175,14 +169,17 @@ class Careful(AdaptationMethod):
             windows: the adaptation windows.
             predictor: its prefilter may say that candidates need not run; None runs them all, and describes each structure.
             look: of the source's images, for `usual_candidates`; the predictor's own where there is one.
+            quick: try few candidates in few views; as the predictor was made, where there is one.
 
         Raises:
             CannotAdapt: when the source's own answers are enough for the prefilter to say no.
         """
-        look = predictor.look if predictor else look
-        source, *others = self.candidates or usual_candidates(pool.source, len(windows), look)
+        look, quick = (predictor.look, predictor.quick) if predictor else (look, quick)
+        tried = quick_candidates() if quick else usual_candidates(pool.source, len(windows), look)
+        source, *others = self.candidates or tried
+        views = self.views_for(quick)
         in_full = predictor is None
-        trials = try_candidate(source, pool, windows, self.views, in_full)
+        trials = try_candidate(source, pool, windows, views, in_full)
         unadapted = unaugmented_answer(pool, windows)
         distances = pool.distances(windows)
         source_features = feature_table([t.answer for t in trials], unadapted, pool.head, distances)
@@ -190,7 +187,7 @@ class Careful(AdaptationMethod):
             raise CannotAdapt("the gain predictor's prefilter expects no gain, from the source's own answers")
         for candidate in others:
             with suppress(CannotAdapt, FloatingPointError, TooFewVoxels):  # one candidate may fail on this image; others may not
-                trials += try_candidate(candidate, pool, windows, self.views, in_full)
+                trials += try_candidate(candidate, pool, windows, views, in_full)
         features = feature_table([t.answer for t in trials], unadapted, pool.head, distances)
         by_structure = structure_tables([t.answer for t in trials], unadapted, pool.head, distances) if in_full else None
         return TrialResults(tuple(trials), unadapted, features, source_features, by_structure)
@@ -233,7 +230,7 @@ class Careful(AdaptationMethod):
         for contribution in pool.contributions:
             own = contribution.shadow
             own.extra = pool.extra
-            parts.append(view_average(own, windows, self.views) if contribution.averaged else unaugmented_answer(own, windows))
+            parts.append(view_average(own, windows, pool.views) if contribution.averaged else unaugmented_answer(own, windows))
         total = sum(c.weight for c in pool.contributions)
         return mixture(parts, [c.weight / total for c in pool.contributions])
 

@@ -73,7 +73,7 @@ def calibrate(
     how |= {"images": images, "names": names}
     yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
     predictor = fit_predictor(calibration, settings.harm)
-    quality = fit_quality(calibration, settings.method.views, settings.budget) if calibration.labels == GIVEN else None
+    quality = fit_quality(calibration, settings.views, settings.budget) if calibration.labels == GIVEN else None
     if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
         predictor.about[CHANGED_CONFIG] = digest
         if quality:
@@ -113,6 +113,7 @@ def collect_bundle_cases(
         if found and calibration.look and all(is_there for is_there, _ in found):  # nothing is left to try: no image need be read
             calibration.cases += [case for _, case in found if case is not None]
             calibration.network = network_digest(source.bundle.network)
+            calibration.quick = settings.quick
             yield Kept(settings.size)
             return
         pairs: list[tuple[Tensor, Tensor | None]] = []

@@ -74,7 +74,7 @@ def calibrate_network(
             progress(done, settings.size)
     predictor = fit_predictor(calibration, settings.harm)
     if quality is not None:
-        fit_quality(calibration, settings.method.views, settings.budget).save(quality)
+        fit_quality(calibration, settings.views, settings.budget).save(quality)
     if useless := predictor.useless_because():
         warnings.warn(f"this gain predictor is of no use: {useless}", stacklevel=2)
     return predictor

@@ -73,6 +73,7 @@ class CalibrationSet:
         labels: what their gains are measured against, in words: labels that were `GIVEN`, or the source's `OWN_ANSWERS`.
         look: of the source's images.
         network: the network's digest.
+        quick: whether few candidates were tried in few views.
     """
 
     name: str
@@ -80,6 +81,7 @@ class CalibrationSet:
     labels: str = GIVEN
     look: SourceLook | None = None
     network: str = ""
+    quick: bool = False
 
     def add(
         self,

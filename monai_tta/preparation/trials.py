@@ -159,7 +159,7 @@ def identity_of(
         "versions": [__version__, *(version(name) for name in ("monai", "torch", "numpy"))],
         "bundle": [(file.relative_to(root).as_posix(), content_hash(file)) for file in own],
         "weights": content_hash(root / "models" / checkpoint),
-        "method": repr(settings.method),
+        "method": f"{settings.method!r}, quick" if settings.quick else repr(settings.method),
         "method files": [content_hash(file) for file in settings.method.files],
         "budget": settings.budget,
         "seed": settings.seed,

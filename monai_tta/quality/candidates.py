@@ -30,6 +30,7 @@ class CandidatePool(Shadow):
         super().__init__(source, head, None)
         self.source = source
         self.contributions: list[Contribution] = []
+        self.views = Views()  # in which an averaged answer is averaged
         self.answered_windows: Tensor | None = None
         self.stored_answer: Tensor | None = None
 

@@ -72,6 +72,7 @@ class GainPredictor:
         loss_limit: in Dice: a mixture is a gamble where its gain, should it fall `RISK_AVERSION` spreads short, is a loss of more
             than this. Gambles are not taken. None, as in files of before there was one: no limit.
         look: of the source's images, for candidates that move an image towards it; None where it was not taken.
+        quick: whether it was fitted to few candidates in few views, which are then all that is tried.
     """
 
     forest: Forest
@@ -83,6 +84,7 @@ class GainPredictor:
     about: dict[str, Any] = field(default_factory=dict)
     loss_limit: float | None = None
     look: SourceLook | None = None
+    quick: bool = False
 
     def useless_because(self) -> str | None:
         """Why the predictor is of no use, by its held-out cases; None where it is of use.
@@ -150,6 +152,7 @@ class GainPredictor:
             "about": self.about,
             "loss_limit": self.loss_limit,
             "look": None if self.look is None else self.look.to_dict(),
+            "quick": self.quick,
         }
         prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
         save_numbers(path, description, {**vars(self.forest), **prefilter})
@@ -177,7 +180,8 @@ class GainPredictor:
             limit = said.get("loss_limit")
             limit = None if limit is None else float(limit)
             look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
-            return cls(forest, features, margin, prefilter, threshold, temperature, said["about"], limit, look)
+            known = (forest, features, margin, prefilter, threshold, temperature)
+            return cls(*known, said["about"], limit, look, bool(said.get("quick", False)))
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
 

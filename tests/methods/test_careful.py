@@ -1,15 +1,18 @@
 """`Careful`: the gain predictor decides, the source answers where it says so, and an answer costs what the docs say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 
 from monai_tta import AdaptiveInferer, Careful, Statistics, ViewAverage
+from monai_tta.compute.count_passes import count_passes
 from monai_tta.core.image_edits import EDITS
 from monai_tta.core.method import AdaptationMethod
 from monai_tta.core.shadow import Shadow
 from monai_tta.core.views import Views
-from monai_tta.methods.careful import usual_candidates
+from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates, usual_candidates
 from monai_tta.quality.candidates import try_candidate
 from monai_tta.quality.features import (
     CANDIDATE_FEATURES,
@@ -19,6 +22,7 @@ from monai_tta.quality.features import (
     feature_table,
     unaugmented_answer,
 )
+from monai_tta.quality.gain_predictor import GainPredictor
 from tests.small import BLENDED, image, inferer, network, run, saved_stump, stump
 
 NOTHING = candidate_row({})
@@ -203,3 +207,39 @@ def test_a_candidate_runs_as_its_caller_does():
     pool.precision, pool.voxels_at_once = "fast", 64
     for trial in try_candidate(Statistics(blend=0.5, statistics="volume"), pool, image(2), Views()):
         assert (trial.shadow.precision, trial.shadow.voxels_at_once) == ("fast", 64)
+
+
+class TestQuick:
+    """A gain predictor that was made with few candidates and views has no others tried."""
+
+    def quick(self, name, tmp_path, **choices):
+        file = tmp_path / f"{name}.npz"
+        replace(stump(**choices), quick=True).save(file)
+        assert GainPredictor.load(file).quick and not stump().quick
+        return Careful(predictor=str(file))
+
+    @pytest.mark.parametrize("dims, usual, quick", [(2, 51, 10), (3, 37, 10)])
+    def test_it_costs_a_fraction(self, dims, usual, quick, tmp_path):
+        net, x = network(dims=dims), image(dims, 8)
+        costs = []
+        for method in (Careful(predictor=saved_stump("hopeful")), self.quick("hopeful", tmp_path)):
+            with count_passes(net) as passes:
+                run(net, method, x, head="softmax")
+            costs.append(passes.forwards)
+        assert costs == [usual, quick]
+
+    def test_the_answer_is_that_of_its_candidates_in_its_views(self, tmp_path):
+        net, x = network(dims=2), image(2, size=12)  # several windows: the rest of the image is answered in its views, too
+        choices = {"low": -5.0, "high": 0.1, "feature": "averaged over views", "at": 0.5}
+        answer, case = run(net, self.quick("average", tmp_path, **choices), x, sw_batch_size=1, head="softmax")
+        given = Careful(predictor=saved_stump("average", **choices), candidates=quick_candidates(), views=QUICK_VIEWS)
+        expected, by_hand = run(net, given, x, sw_batch_size=1, head="softmax")
+        assert torch.equal(answer, expected) and case.steps == by_hand.steps and len(case.steps[0].notes) == 4
+        other, _ = run(net, replace(given, views=Views()), x, sw_batch_size=1, head="softmax")
+        assert not torch.allclose(answer, other, atol=1e-4)
+
+    def test_candidates_that_are_given_are_tried_in_views_that_are_given(self, tmp_path):
+        net, x = network(dims=2), image(2, 8)
+        given = replace(self.quick("hopeful", tmp_path), candidates=BLENDED)
+        expected = Careful(predictor=saved_stump("hopeful"), candidates=BLENDED)
+        assert torch.equal(run(net, given, x, head="softmax")[0], run(net, expected, x, head="softmax")[0])

@@ -9,7 +9,7 @@ import torch
 
 from monai_tta import Careful, SourceLook, TowardSource
 from monai_tta.core.source_look import backgrounds_of, look_of, mean_look
-from monai_tta.methods.careful import usual_candidates
+from monai_tta.methods.careful_candidates import usual_candidates
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.calibrate_network import calibrate_network
 from monai_tta.preparation.collect_cases import CalibrationSettings

@@ -13,9 +13,11 @@ from torch import nn
 from monai_tta import AdaptiveInferer, Careful, Statistics
 from monai_tta.core.errors import CannotAdapt
 from monai_tta.evaluation.label_masks import label_structures
+from monai_tta.methods.careful_candidates import QUICK_VIEWS
 from monai_tta.preparation.calibrate_network import CalibrationSettings, calibrate_network
 from monai_tta.preparation.collect_cases import paired_windows, preserved_by
 from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.small import image, network, same, state
 
 QUICK = Careful(candidates=(Statistics(blend=0.0, statistics="volume"), Statistics(blend=1.0, statistics="volume")))
@@ -46,6 +48,17 @@ class TestPublicFunction:
         inferer(images[0][None], net)
         (case,) = inferer.cases
         assert case.reason is None or "gain" in case.reason, "its predictor decided"
+
+    def test_the_quick_way_is_remembered_and_is_for_running_statistics(self, tmp_path):
+        net = network(dims=2)
+        images, labels = labelled()
+        quality = tmp_path / "quality.npz"
+        settings = CalibrationSettings(size=12, harm=0.1, budget=2, quick=True)
+        predictor = calibrate_network(net, images, labels, roi_size=8, settings=settings, quality=quality)
+        assert predictor.quick and settings.views == QUICK_VIEWS == QualityPredictor.load(quality).views
+        assert not calibrate_network(net, images, labels, settings=SETTINGS).quick
+        with pytest.raises(ValueError, match="keeps none"):
+            calibrate_network(network("instance", dims=2), images, labels, settings=settings)
 
     def test_the_same_seed_makes_the_same_predictor(self):
         images, labels = labelled()

@@ -172,6 +172,11 @@ class TestBundle:
         content = b"".join(path.read_bytes() for path in (tmp_path / "t").rglob("*.npz"))
         assert "c0" not in names.replace(str(tmp_path), "") and b".nii" not in content and b"phantoms" not in content
 
+    def test_a_quick_calibration_stays_quick_when_its_trials_are_kept(self, bundle_copy, source_set, tmp_path):
+        changes = {"quick": True, "method": Careful()}
+        found = [self.predictor(bundle_copy, source_set, tmp_path / "t", **changes, harm=harm) for harm in (0.1, 0.2)]
+        assert [kept for _, kept, _ in found] == [0, 12] and all(predictor.quick for predictor, _, _ in found)
+
     def test_what_trials_depend_on(self, bundle_copy, source_set):
         def identity(settings=SETTINGS, keys=self.KEYS):
             items = LabelledDomain.__new__(LabelledDomain)
@@ -181,6 +186,7 @@ class TestBundle:
         first = identity()
         assert first == identity(replace(SETTINGS, size=20, harm=0.3))
         others = {identity(replace(SETTINGS, seed=1)), identity(replace(SETTINGS, budget=2)), identity(keys={"split": "target"})}
+        others.add(identity(replace(SETTINGS, quick=True)))
         label = source_set / "labels" / "c0.nii.gz"
         voxels = np.asarray(nib.load(label).dataobj).copy()
         voxels[15, 15, 15] = 2  # one voxel in the middle
@@ -191,7 +197,7 @@ class TestBundle:
         config = bundle_copy / "configs" / "inference.yaml"
         config.write_text(config.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
         others.add(identity())
-        assert len(others) == 6 and first not in others
+        assert len(others) == 7 and first not in others
 
     def test_an_image_that_cannot_be_read_is_left_out_and_said(self, bundle_copy, source_set, tmp_path):
         (source_set / "images" / "c2.nii.gz").write_bytes(b"damaged")
