@@ -17,7 +17,7 @@ WITHOUT_LABELS = "own gain predictor, without labels"
 BOTH = "own gain predictor, both kinds of labels"
 NOT_TOWARDS_SOURCE = "own gain predictor, nothing moved to the source"
 FOLDER = "own gain predictor, shrunk to the folder's mean"
-CHEAP = {NO_VIEWS: "own gain predictor, no views", THREE_BLENDS: "own gain predictor, three blends in two views"}
+CHEAP = {NO_VIEWS: "own gain predictor, no views", THREE_BLENDS: "own gain predictor, quick"}
 BEST = "the best candidate"
 
 
