@@ -140,7 +140,7 @@ def interval_cells(table: TrustTable) -> Grid:
     rows += [
         [
             TableCell(f"{line.signal}, all"),
-            TableCell(str(line.cases)),
+            TableCell(str(sum(part.cases for part in line.parts))),
             TableCell(""),
             TableCell(""),
             _share(line.inside),
