@@ -421,7 +421,7 @@ OWN = {
     "pipeline/dicom_marks.py": ["pipeline/test_several_series", "pipeline/test_find_images"],
     "pipeline/": ["pipeline/test_reliability"],
     "cli/console.py": ["pipeline/test_reliability"],
-    "quality/gain_predictor.py": ["quality/test_gain_predictor", "methods/test_toward_source"],
+    "quality/gain_predictor.py": ["quality/test_gain_predictor", "methods/test_toward_source", "methods/test_careful"],
     "preparation/fit.py": ["preparation/test_fit", "methods/test_toward_source"],
     "preparation/margin.py": ["preparation/test_fit"],
     "quality/candidates.py": ["methods/test_careful"],
