@@ -422,7 +422,7 @@ OWN = {
     "pipeline/": ["pipeline/test_reliability"],
     "cli/console.py": ["pipeline/test_reliability"],
     "quality/gain_predictor.py": ["quality/test_gain_predictor", "methods/test_toward_source", "methods/test_careful"],
-    "preparation/fit.py": ["preparation/test_fit", "methods/test_toward_source"],
+    "preparation/fit.py": ["preparation/test_fit", "methods/test_toward_source", "preparation/test_calibrate_network"],
     "preparation/margin.py": ["preparation/test_fit"],
     "quality/candidates.py": ["methods/test_careful"],
     "quality/quality_predictor.py": ["quality/test_quality_predictor"],
