@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import NumpyVersion
 
 from monai_tta.pipeline.bundle_config import BundleError
 from monai_tta.pipeline.checkpoint import check_unpacked_size
@@ -47,6 +48,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 def _numpy_scalars() -> list[Any]:
     """What a pickled numpy scalar of floating point is made of, under the names of numpy 1 and 2."""
-    scalar = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar  # type: ignore[attr-defined]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    core = np._core if NumpyVersion(np.__version__) >= "2.0.0" else np.core  # type: ignore[attr-defined]
+    scalar = core.multiarray.scalar
+    names = [(scalar, f"numpy.{name}.multiarray.scalar") for name in ("core", "_core")]
     return [*names, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]

@@ -58,6 +58,7 @@ def table_of_messages():
 
 @pytest.mark.parametrize("message", table_of_messages())
 def test_every_message_on_the_page_is_one_of_the_code(message):
-    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "monai_tta" / "preparation").glob("*.py"))
+    files = [file for package in ("preparation", "evaluation") for file in (ROOT / "monai_tta" / package).glob("*.py")]
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
     code = re.sub(r'"\s+f?"', "", code).replace("{FOLDS}", "5")
     assert message in code
