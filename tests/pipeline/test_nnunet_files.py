@@ -234,7 +234,8 @@ def test_numpys_scalars_are_read_and_nothing_else_is(tmp_path):
 
 
 def test_scalars_that_numpy_1_wrote_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(_numpy_scalars()[0][0], "__module__", "numpy.core.multiarray")
+    scalar = np.float64(0.5).__reduce__()[0]  # the function that a pickle calls
+    monkeypatch.setattr(scalar, "__module__", "numpy.core.multiarray")
     torch.save(checkpoint({}), tmp_path / "x.pth")
     assert "numpy.core.multiarray.scalar" in torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "x.pth")
     assert read_checkpoint(tmp_path / "x.pth")["_best_ema"] == 0.5
