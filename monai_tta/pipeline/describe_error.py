@@ -6,15 +6,24 @@ import re
 from typing import Any
 
 LONGEST = 400  # characters
+LINKS = "monai_tta-series-"  # how the temporary folder begins in which series have links, see `several_series`
+_PLACE_OF_LINKS = re.compile(rf"[^\s'\"]*{LINKS}\w+")
 _LONGEST_PATH = 250
 _REMOTE = "_RemoteTraceback"  # what a pool of processes gives an error as its cause: another process's traceback, as text
 
 
 def describe_error(error: BaseException) -> str:
-    """The innermost error's kind and message, on one line. MONAI wraps a reader's error in the names of its transforms."""
-    error = cause_of(error)
+    """The innermost error's kind and message, on one line. MONAI wraps a reader's error in the names of its transforms.
+
+    A series that was read through links is called as if it were a folder beside the one that it lies in.
+    """
+    return _PLACE_OF_LINKS.sub("", _words_of(cause_of(error)))[:LONGEST]
+
+
+def _words_of(error: BaseException) -> str:
+    """What an error says, on one line."""
     if _is_own(error):
-        return " ".join(str(error).split())[:LONGEST]
+        return " ".join(str(error).split())
     message = str(error)
     if "suitable reader" in message:  # MONAI advises to install readers, which are installed
         return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
@@ -22,11 +31,11 @@ def describe_error(error: BaseException) -> str:
         inner = re.search(r"^[\w.]*(Error|Exception)\b.*$", message, re.M)  # in the tracebacks that MONAI makes part of it
         return f"no writer of this bundle can write its mask: {inner[0][:300] if inner else 'MONAI does not say why'}"
     if "ITK ERROR: " in message:  # a line of ITK's source stands before it
-        return " ".join(message.split("ITK ERROR: ")[-1].split())[:LONGEST]
+        return " ".join(message.split("ITK ERROR: ")[-1].split())
     if words := plain_words(error):
-        return words[:LONGEST]
+        return words
     words = " ".join(message.split()) or ("out of memory" if isinstance(error, MemoryError) else "it does not say why")
-    return f"{type(error).__name__}: {words}"[:LONGEST]
+    return f"{type(error).__name__}: {words}"
 
 
 def plain_words(error: BaseException) -> str:

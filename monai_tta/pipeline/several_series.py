@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from monai_tta.pipeline.ask_itk import is_text
+from monai_tta.pipeline.describe_error import LINKS
 from monai_tta.pipeline.enhanced_dicom import is_enhanced
 from monai_tta.pipeline.slice_headers import (
     IMAGE_TYPE,
@@ -134,7 +135,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 @cache
 def _links() -> tempfile.TemporaryDirectory[str]:
     """The folder of all links of this process, which ends with it."""
-    return tempfile.TemporaryDirectory(prefix="monai_tta-series-")
+    return tempfile.TemporaryDirectory(prefix=LINKS)
 
 
 def _place_of_links(folder: Path, root: Path) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.pipeline import several_series
+from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.dicom_marks import read_mark
 from monai_tta.pipeline.find_images import search_images
 from monai_tta.pipeline.image_names import named_images
@@ -78,8 +79,10 @@ def test_two_series_that_are_called_alike_have_two_names(tmp_path):
 def test_a_series_that_is_placed_in_part_is_refused_and_not_skipped(study, tmp_path):
     remove(study / "3_005.dcm", 0x20, 0x32)
     images, _ = named(study, out=tmp_path / "out")
-    with pytest.raises(ValueError, match="position .* missing in 3_005.dcm"):
+    with pytest.raises(ValueError, match="position .* missing in 3_005.dcm") as refused:
         check_input_file(images["study_3_Abdomen-soft"])
+    said = describe_error(refused.value)
+    assert f"{study.parent}/study_3_Abdomen-soft" in said and "monai_tta-series" not in said, "links are nobody's business"
 
 
 def test_where_a_slice_is_damaged_nothing_is_split(study, tmp_path):
