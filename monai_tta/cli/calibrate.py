@@ -105,7 +105,7 @@ def calibrate(
     seed: Seed = 0,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="try three blends in two views, then and in each run: a fifth of the time; for BatchNorm"),
+        typer.Option("--quick", help="try two blends in two views, then and in each run: a fifth of the time; for BatchNorm"),
     ] = False,
     trials: Annotated[
         Path | None, typer.Option(help="the folder in which results of trials are kept; beside the gain predictor if not given")

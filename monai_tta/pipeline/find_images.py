@@ -176,16 +176,14 @@ class _Search:
     def add_series(self, folder: Path, slices: dict[Path, DicomMark]) -> None:
         """Add a folder of slices, or each of its series where there are several."""
         series = {mark.series for mark in slices.values()}
-        if len(slices) > 1 and (len(series) > 1 or "" in series):
+        split = None
+        if len(series) > 1 or "" in series:  # else no header need be read
             from monai_tta.pipeline.several_series import split_series
 
             split = split_series(folder, self.root, list(slices))
-            if split is not None:
-                for own_folder in split.folders:
-                    self.found.add(own_folder, split.root)
-                self.found.skipped += split.skipped
-                return
-        self.found.add(folder, self.root)
+        for image in split.folders if split else (folder,):
+            self.found.add(image, split.root if split else self.root)
+        self.found.skipped += split.skipped if split else ()
 
     def slices_in(self, entries: list[Path]) -> dict[Path, DicomMark]:
         """The DICOM files of a folder that are images."""

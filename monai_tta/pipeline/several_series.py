@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from monai_tta.pipeline.ask_itk import is_text
 from monai_tta.pipeline.describe_error import LINKS
 from monai_tta.pipeline.enhanced_dicom import is_enhanced
+from monai_tta.pipeline.image_names import name_of, numbered
 from monai_tta.pipeline.slice_headers import (
     IMAGE_TYPE,
     SERIES,
@@ -70,7 +70,7 @@ def split_series(folder: Path, root: Path, slices: Sequence[Path]) -> SplitSerie
             names.append(f"{folder.name}_{_words(headers)}")
             chosen.append([header.file for header in headers])
     place, own_root = _place_of_links(folder, root)
-    folders = tuple(place / name for name in _numbered(names))
+    folders = tuple(place / name for name in numbered(names))
     for links, files in zip(folders, chosen, strict=True):
         _link(links, files)
     return SplitSeries(folders, own_root, tuple(skipped))
@@ -116,20 +116,10 @@ def _words(headers: Sequence[SliceHeader]) -> str:
     """
     header = headers[0]
     if len(headers) == 1:
-        return header.file.stem
+        return name_of(header.file)
     said = [header.tags.get(SERIES_NUMBER, ""), header.tags.get(SERIES_DESCRIPTION, "")[:_LONGEST]]
     words = [re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") for text in said]
     return "_".join(filter(None, words)) or "series"
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Names with "_2" and so on where two series are called alike."""
-    counts: Counter[str] = Counter()
-    found = []
-    for name in names:
-        counts[name] += 1
-        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
-    return found
 
 
 @cache

@@ -345,7 +345,7 @@ MUTANTS = {
     "a screenshot is segmented beside scans": ("pipeline/several_series.py", "if is_placed and not _has_place(headers):", "if False:"),
     "a series with a slice out of place is skipped": ("pipeline/several_series.py", "return any(header.has_place", "return all(header.has_place"),
     "a folder with a damaged slice is split": ("pipeline/several_series.py", "        elif not holds_no_image(file):\n            return {}\n", ""),
-    "series called alike share a name": ("pipeline/several_series.py", 'else f"{name}_{counts[name]}")', "else name)"),
+    "series called alike share a name": ("pipeline/several_series.py", "for name in numbered(names))", "for name in names)"),
     "the first of several series counts as all": ("pipeline/dicom_marks.py", "series.pop() if len(series) == 1 else", "series.pop() if series else"),
     "signals of another network's views": ("evaluation/case_signals.py", "for part, weight in shadow.answering", "for part, weight in ((shadow, 1.0),)"),
     "uncertainty of the mean alone": ("core/uncertainty.py", "entropy_of(mean.clamp(0, 1), head) - mean_entropy", "entropy_of(mean.clamp(0, 1), head)"),

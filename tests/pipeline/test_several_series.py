@@ -68,6 +68,22 @@ def test_projections_are_cases_where_none_has_a_place(tmp_path):
     assert list(images) == ["x_1_000", "x_2_000"] and not skipped, "called by their files"
 
 
+def test_a_radiograph_that_is_called_by_a_uid_keeps_its_last_number(tmp_path):
+    for number in (1, 2):
+        (first, *others) = write_one(tmp_path / "x", number)
+        for file in others:
+            file.unlink()
+        first.rename(tmp_path / "x" / f"1.2.840.{number}")
+    assert list(named(tmp_path / "x", out=tmp_path / "out")[0]) == ["x_1.2.840.1", "x_1.2.840.2"]
+
+
+def test_a_number_makes_no_name_that_another_series_has(tmp_path):
+    for number, description in ((1, "x"), (2, "x"), (3, "x_2")):
+        write_one(tmp_path / "s", number, description, **{"0020|0011": "1"})
+    images, _ = named(tmp_path / "s", out=tmp_path / "out")
+    assert sorted(file.name[0] for image in images.values() for file in image.glob("*_000.dcm")) == ["1", "2", "3"]
+
+
 def test_two_series_that_are_called_alike_have_two_names(tmp_path):
     write_one(tmp_path / "s", 1, "x")
     for file in write_one(tmp_path / "other", 2, "x", **{"0020|0011": "1"}):
