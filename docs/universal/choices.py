@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from docs.universal.networks import NO_VIEWS, THREE_BLENDS, USUAL, Sets
+from docs.universal.networks import NO_VIEWS, QUICK, USUAL, Sets
 from monai_tta.preparation.examples import OWN_ANSWERS, CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import fit_predictor
 from monai_tta.quality.features import CANDIDATE_FEATURES, FEATURES
@@ -17,7 +17,7 @@ WITHOUT_LABELS = "own gain predictor, without labels"
 BOTH = "own gain predictor, both kinds of labels"
 NOT_TOWARDS_SOURCE = "own gain predictor, nothing moved to the source"
 FOLDER = "own gain predictor, shrunk to the folder's mean"
-CHEAP = {NO_VIEWS: "own gain predictor, no views", THREE_BLENDS: "own gain predictor, quick"}
+CHEAP = {NO_VIEWS: "own gain predictor, no views", QUICK: "own gain predictor, quick"}
 BEST = "the best candidate"
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from monai.inferers import SimpleInferer
 from monai.losses import DiceCELoss, DiceLoss
 from monai.networks.nets import UNet
 from torch import Tensor
 
 from docs.universal.sources import Centre, Pair, centres
-from monai_tta.core.label_free_metrics import hard_masks
-from monai_tta.core.objectives import probabilities
 from monai_tta.core.source_look import SourceLook, backgrounds_of, look_of, mean_look
 from monai_tta.core.views import Views
 from monai_tta.evaluation.label_masks import label_structures
@@ -24,6 +23,7 @@ from monai_tta.preparation.calibrate import collect_bundle_cases
 from monai_tta.preparation.collect_cases import CalibrationSettings
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS, CalibrationSet
+from monai_tta.preparation.labelled_images import own_answer
 from monai_tta.quality.candidates import CandidatePool
 
 Sets = dict[str, CalibrationSet]  # one network's cases: of each of METHODS, and of the usual one without labels
@@ -40,12 +40,12 @@ KINDS = {
 }
 USUAL = "usual"
 NO_VIEWS = "no views"
-THREE_BLENDS = "three blends, two views"
+QUICK = "quick"
 # Whose candidates are run. The second and third are cheaper: see docs/careful.md.
 METHODS = {
     USUAL: Careful(),
     NO_VIEWS: Careful(views=Views(axes=(), turns=False)),
-    THREE_BLENDS: Careful(candidates=quick_candidates(), views=QUICK_VIEWS),
+    QUICK: Careful(candidates=quick_candidates(), views=QUICK_VIEWS),
 }
 ITERATIONS = 400
 ITERATIONS_FOR_FEW_OR_DIFFICULT_IMAGES = 1000
@@ -110,7 +110,9 @@ def cases_of_small_network(name: str, kind: str, size: int, folders: dict[str, P
     sets[OWN_ANSWERS] = CalibrationSet(sets[USUAL].name, labels=OWN_ANSWERS, look=sets[USUAL].look)
     distort = Distortion(centre.preserve)
     pairs = [*centre.images()[centre.train :], *centre.images()[: centre.train]]
-    own_labels = [own_answer(network, image, centre.head) for image, _ in pairs]
+    channels = len(pairs[0][1]) + (centre.head == "softmax")
+    found = [own_answer(network, SimpleInferer(), image, centre.head)[None] for image, _ in pairs]
+    own_labels = [label_structures(label, channels, centre.head)[0].float() for label in found]
     for number in range(size):
         group = number % len(pairs)
         image, label = pairs[group]
@@ -122,7 +124,7 @@ def cases_of_small_network(name: str, kind: str, size: int, folders: dict[str, P
 
 def empty_sets(name: str, kind: str, look: SourceLook) -> Sets:
     """A set for each of `METHODS` that suits a network, without cases."""
-    methods = [word for word in METHODS if word != THREE_BLENDS or kind != "instance"]
+    methods = [word for word in METHODS if word != QUICK or kind != "instance"]
     return {word: CalibrationSet(name, look=look) for word in methods}
 
 
@@ -130,12 +132,6 @@ def look_of_centre(centre: Centre) -> SourceLook:
     """The mean look of a centre's undistorted images."""
     windows = [image[None] for image, _ in centre.images()]
     return mean_look([look_of(window, backgrounds_of(window)) for window in windows])
-
-
-@torch.no_grad()
-def own_answer(network: UNet, image: Tensor, head: Any) -> Tensor:
-    """What a network finds in an image ``(C, x, y)``: structures ``(K, x, y)``."""
-    return hard_masks(probabilities(network(image[None]), head), head)[0].float()
 
 
 def add_image(sets: Sets, group: int, network: UNet, image: Tensor, labels: Mapping[str, Tensor], head: Any, seed: int) -> None:

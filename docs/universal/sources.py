@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from monai_tta.core.objectives import Head
 from monai_tta.transforms import phantoms, shift_fundus
 
 SIDE = 160
@@ -29,7 +30,7 @@ class Centre:
     task: str
     images: Callable[[], Sequence[Pair]]
     train: int
-    head: str = "sigmoid"
+    head: Head = "sigmoid"
     preserve: str = "range"
 
 
