@@ -125,8 +125,10 @@ def calibrate(
             if not find_spec("sklearn"):  # told now, not after an hour of work
                 raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
             how: dict[str, Any] = {"device": device, "config_files": config, "restart": restart}
-            how |= {"images": images or [], "cases": CaseOptions(group, sequences)}
-            predictor, quality, file, left_out = _calibrate(root, dataset_dir, checkpoint, set_, settings, out, trials, **how)
+            given = (images or [], CaseOptions(group, sequences))
+            predictor, quality, file, left_out = _calibrate(
+                root, dataset_dir, given, checkpoint, set_, settings, out, trials, **how
+            )
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
@@ -171,6 +173,7 @@ def _check_data(images: list[Path], dataset_dir: Path | None) -> None:
 def _calibrate(
     root: Path,
     dataset_dir: Path | None,
+    given: tuple[list[Path], CaseOptions],
     checkpoint: str | None,
     entries: list[str],
     settings: dict[str, Any],
@@ -193,7 +196,7 @@ def _calibrate(
     file = out or predictor_file(root / "models" / weights)
     check_new_file(file)
     check_new_file(quality_beside(file))
-    with searched_images(how["images"], how.pop("cases"), out=file.parent) as found:
+    with searched_images(*given, out=file.parent) as found:
         how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": found.names}
         predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
