@@ -21,7 +21,7 @@ from monai_tta.evaluation.label_masks import label_on_image_grid, label_structur
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import protocol_of
 from monai_tta.pipeline.bundle import load_bundle
-from monai_tta.preparation.collect_cases import paired_windows
+from monai_tta.preparation.window_pairs import paired_windows
 
 FILE = str(optimizer_file(BUNDLE / "models" / "model.pt"))
 STEPS = (0, 1, 2, 4, 8)

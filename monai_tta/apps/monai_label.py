@@ -66,8 +66,7 @@ class AdaptiveInferTask(InferTask):
         told: list[str] = []
         self.bundle, self.method, name = load_to_adapt(root, checkpoint, device, NO_CHANGES, named, told.append)
         weights = weights_file(root, name)
-        can_calibrate = self.bundle.can_calibrate
-        self.quality, self.no_quality = find_quality(self.bundle.network, weights, root, NO_CHANGES, None, can_calibrate)
+        self.quality, self.no_quality = find_quality(self.bundle.network, weights, root, NO_CHANGES)
         self.names = LabelNames.of_metadata(self.bundle.metadata())
         self.seed = seed
         self._lock = Lock()

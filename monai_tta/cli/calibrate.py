@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_tta.cli.calibration_report import Calibrated, report_calibration
 from monai_tta.cli.case_options import CaseOptions, Group, Sequences, searched_images
-from monai_tta.cli.console import print_json, print_line, print_table, report_errors, say
+from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.interrupt import stop_in_order
 from monai_tta.cli.options import (
     AsJson,
@@ -23,13 +24,10 @@ from monai_tta.cli.options import (
     help_end,
 )
 from monai_tta.cli.progress import show_progress
-from monai_tta.cli.quality_options import print_quality
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
     from monai_tta.preparation.collect_cases import CalibrationSettings
-    from monai_tta.quality.gain_predictor import GainPredictor
-    from monai_tta.quality.quality_predictor import QualityPredictor
 
 HELP = """Calibrate the gain predictor of `--method careful` on distorted images of the source.
 
@@ -51,6 +49,13 @@ With a label for each image the quality predictor comes with it:
 `monai-tta run` then says of every mask, by any method, which Dice is to
 be expected, how much of its surface is right, and how surely.
 
+--quality-only tries nothing but the unadapted network, and makes the
+quality predictor alone. Of adapted masks it then says nothing.
+
+Of an nnU-Net each fold answers the images that its training held out,
+where --dataset-dir is the dataset of that training; else the folds take
+images by turns.
+
 A predictor that gained nothing on held-out cases, or harmed too many, is
 of no use. The command says so and ends with 3. The file is written, and
 `monai-tta run` then does not adapt unless a --method is named.
@@ -65,7 +70,8 @@ CalibrationBundle = Annotated[
     Path,
     typer.Argument(
         metavar="BUNDLE",
-        help="a bundle's folder, or a shipped bundle's name; --dataset-dir needs its configs/evaluate.yaml",
+        help="a bundle's folder, a shipped bundle's name, or a model folder of nnU-Net; --dataset-dir needs a bundle's "
+        "configs/evaluate.yaml",
         autocompletion=complete_bundle,
     ),
 ]
@@ -82,7 +88,10 @@ Unlabelled = Annotated[
     typer.Argument(metavar="IMAGES", help="images of the source without labels, found as `monai-tta run` finds images"),
 ]
 DataOrNone = Annotated[
-    Path | None, typer.Option(help="the source's labelled data, as the bundle's evaluate config reads them, if there are any")
+    Path | None,
+    typer.Option(
+        help="the source's labelled data, if there are any: as the bundle's evaluate config reads them, or a folder of nnUNet_raw"
+    ),
 ]
 
 
@@ -107,6 +116,10 @@ def calibrate(
         bool,
         typer.Option("--quick", help="try two blends in two views, then and in each run: a fifth of the time; for BatchNorm"),
     ] = False,
+    quality_only: Annotated[
+        bool,
+        typer.Option("--quality-only", help="make the quality predictor alone, of unadapted masks: a quarter of the time, or less"),
+    ] = False,
     trials: Annotated[
         Path | None, typer.Option(help="the folder in which results of trials are kept; beside the gain predictor if not given")
     ] = None,
@@ -117,49 +130,22 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Calibrate the gain predictor of `--method careful` on distorted images of the source, labelled or not."""
-    settings = {"size": size, "budget": budget, "harm": harm, "seed": seed, "quick": quick}
+    settings = {"size": size, "budget": budget, "harm": harm, "seed": seed, "quick": quick, "quality_only": quality_only}
     try:
         with stop_in_order(), report_errors():
-            root = find_bundle(bundle)
+            root = find_bundle(bundle, nnunet=True)
             _check_data(images or [], dataset_dir)
             if not find_spec("sklearn"):  # told now, not after an hour of work
                 raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
             how: dict[str, Any] = {"device": device, "config_files": config, "restart": restart}
             given = (images or [], CaseOptions(group, sequences))
-            predictor, quality, file, left_out = _calibrate(
-                root, dataset_dir, given, checkpoint, set_, settings, out, trials, **how
-            )
+            made = _calibrate(root, dataset_dir, given, checkpoint, set_, settings, out, trials, **how)
     except KeyboardInterrupt:
         say("interrupted; what was tried is kept, and the same command goes on")
         raise typer.Exit(130) from None
-    useless = predictor.useless_because()
-    _report(predictor, quality, file, left_out, useless, as_json)
-    if useless or left_out:
+    report_calibration(made, as_json)
+    if made.useless or made.left_out:
         raise typer.Exit(3)
-
-
-def _report(
-    predictor: GainPredictor,
-    quality: QualityPredictor | None,
-    file: Path,
-    left_out: list[str],
-    useless: str | None,
-    as_json: bool,
-) -> None:
-    """Say what was found, and where it is."""
-    from monai_tta.quality.predictor_files import quality_beside
-
-    if as_json:
-        found = {**predictor.about, "margin": predictor.margin}
-        written = {"written": str(file), "quality written": str(quality_beside(file)) if quality else None}
-        about = quality.about if quality else None
-        print_json({"found": found, "quality": about, **written, "of no use because": useless, "left out": left_out})
-    else:
-        _print_predictor(predictor, file, useless)
-        if quality:
-            print_quality(quality, quality_beside(file))
-        else:
-            print_line("no quality predictor is made: without true labels nothing tells how good a mask is")
 
 
 def _check_data(images: list[Path], dataset_dir: Path | None) -> None:
@@ -180,10 +166,11 @@ def _calibrate(
     out: Path | None,
     trials: Path | None,
     **how: Any,
-) -> tuple[GainPredictor, QualityPredictor | None, Path, list[str]]:
-    """Calibrate and write; both predictors, the gain predictor's file, and a line for each image that was left out."""
+) -> Calibrated:
+    """Calibrate and write."""
     from monai_tta.pipeline.checkpoint import checkpoint_name
     from monai_tta.pipeline.config_changes import ConfigChanges
+    from monai_tta.pipeline.source_files import weights_file
     from monai_tta.preparation.calibrate import parse_keys
     from monai_tta.preparation.collect_cases import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
@@ -193,57 +180,39 @@ def _calibrate(
     keys = parse_keys(entries)
     elsewhere = () if dataset_dir is None else ("evaluate",)
     weights = checkpoint_name(root, checkpoint, ConfigChanges.of(how["config_files"], keys), elsewhere)
-    file = out or predictor_file(root / "models" / weights)
+    file = out or predictor_file(weights_file(root, weights))
     check_new_file(file)
     check_new_file(quality_beside(file))
-    with searched_images(*given, out=file.parent) as found:
+    with searched_images(*given, root, file.parent) as found:
         how |= {"keys": keys, "trials": trials or trials_folder(file), "images": found.images, "names": found.names}
-        predictor, quality, left_out = _show_progress(root, dataset_dir, weights, chosen, **how)
+        made = _show_progress(root, dataset_dir, weights, chosen, file, **how)
     file.parent.mkdir(parents=True, exist_ok=True)
-    predictor.save(file)
-    if quality:
-        quality.save(quality_beside(file))
-    return predictor, quality, file, left_out
+    if made.gain:
+        made.gain.save(file)
+    if made.quality:
+        made.quality.save(quality_beside(file))
+    return made
 
 
-def _show_progress(root: Path, dataset_dir: Path | None, checkpoint: str, settings: CalibrationSettings, **how: Any) -> Any:
-    """Calibrate and show how far it is; both predictors, and a line for each image that was left out."""
+def _show_progress(
+    root: Path, dataset_dir: Path | None, checkpoint: str, settings: CalibrationSettings, file: Path, **how: Any
+) -> Calibrated:
+    """Calibrate and show how far it is."""
     from monai_tta.preparation.calibrate import calibrate as calibrate_bundle
-    from monai_tta.preparation.collect_cases import Kept
+    from monai_tta.preparation.collect_cases import Kept, Note
 
-    left_out = []
-    predictors: list[Any] = []
+    made = Calibrated(file)
     with show_progress("calibrating", settings.size, "distorted images") as progress:
         for done in calibrate_bundle(root, dataset_dir, checkpoint, settings, **how):
             if isinstance(done, Kept):
                 progress.move_to(done, settings.size, "distorted images, as an earlier calibration left them", counts=False)
             elif isinstance(done, int):
                 progress.move_to(done, settings.size, "distorted images")
+            elif isinstance(done, Note):
+                say(done)
             elif isinstance(done, str):
-                left_out.append(done)
+                made.left_out.append(done)
                 say(done, "red")
             else:
-                predictors.append(done)
-    *quality, predictor = predictors
-    return predictor, quality[0] if quality else None, left_out
-
-
-def _print_predictor(predictor: GainPredictor, file: Path, useless: str | None) -> None:
-    from monai_tta.preparation.examples import OWN_ANSWERS
-
-    rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in predictor.about.items()]
-    print_table(["of", "found"], [*rows, ("margin", f"{predictor.margin:g} spreads")])
-    if OWN_ANSWERS in str(predictor.about.get("labels")):
-        print_line(
-            "gain and harm are measured against the network's own answers to the undistorted images, not against true labels"
-        )
-    if useless:
-        print_line(f"of no use: {useless}")
-        print_line(
-            f"written: {file}; because of it `monai-tta run` does not adapt this checkpoint unless a --method is named. "
-            "More images, or a larger --harm, may help"
-        )
-        return
-    print_line(
-        f"written: {file}; `monai-tta run` finds it in its bundle; elsewhere give --method careful --choose predictor=FILE"
-    )
+                made.add(done)
+    return made

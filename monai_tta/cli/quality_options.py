@@ -80,7 +80,7 @@ def load_quality(
 
     if options.off:
         return None, {"quality": ""}
-    predictor, lack = find_quality(source.network, weights, root, changes, options.file, source.can_calibrate)
+    predictor, lack = find_quality(source.network, weights, root, changes, options.file)
     if lack is not None:
         if options.accept is not None:
             raise ValueError(f"--accept needs a quality predictor, and {lack}")
@@ -100,7 +100,7 @@ def print_quality(quality: QualityPredictor, file: Path) -> None:
 
     rows = []
     for one in quality.about["structures"]:
-        for kind, ending in (("unadapted", ""), ("adapted", ", adapted")):
+        for kind, ending in (("unadapted", ""), ("adapted", ", adapted"))[: 2 if quality.adapted else 1]:
             cells = []
             for figure in FIGURES:
                 cells += [two_digits(one[figure][f"mean absolute error held out{ending}"])]

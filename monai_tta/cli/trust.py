@@ -79,7 +79,7 @@ def trust(
     }
     failures: list[str] = []
     with report_errors():
-        root = find_bundle(bundle)
+        root = find_bundle(bundle, nnunet=True)
         check_dataset_dir(dataset_dir)
         check_new_folder(out)
         if not 0 < accept <= 1:
@@ -90,10 +90,11 @@ def trust(
         from monai_tta.evaluation.protocol import protocol_of
         from monai_tta.evaluation.trust_plan import TrustPlan, chosen_methods
         from monai_tta.pipeline.checkpoint import checkpoint_name
+        from monai_tta.pipeline.source_files import weights_file
 
         protocol_of(root)  # tells that there is none, before anything else is looked for
         names = tuple(checkpoint) or (checkpoint_name(root, None, choices["changes"], ("evaluate",)),)
-        choices |= {"checkpoints": names, "only": chosen_methods(method, root / "models" / names[0])}
+        choices |= {"checkpoints": names, "only": chosen_methods(method, weights_file(root, names[0]))}
         plan = TrustPlan(root=root, dataset_dir=dataset_dir, **choices)
         with show_progress("measuring") as progress:
             for done, total, failed in compare(plan, out, workers or None):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -77,6 +77,16 @@ class Views:
             raise ValueError(f"mirrors must be 'axes' or 'all', found {self.mirrors!r}")
         if self.axes is not None and len(set(self.axes)) < len(self.axes):
             raise ValueError(f"axes names an axis twice: {self.axes}")
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Views:
+        """Views as a file keeps them, by `dataclasses.asdict`.
+
+        Args:
+            said: the fields; ``axes`` may be a list.
+        """
+        axes = said["axes"]
+        return cls(**{**said, "axes": None if axes is None else tuple(axes)})
 
     def of(self, shape: Sequence[int]) -> list[View]:
         """The poses for windows of this spatial shape, the identity first.

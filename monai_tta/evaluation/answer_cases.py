@@ -20,7 +20,6 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case, reasons_on_record_alone
 from monai_tta.evaluation.case_signals import SignalMeasure
 from monai_tta.evaluation.contenders import Contender
-from monai_tta.evaluation.label_masks import label_on_image_grid
 from monai_tta.evaluation.labelled_data import LabelledDomain, labelled_cases
 from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain, protocol_of
@@ -142,7 +141,7 @@ class _Contestant:
             if self.looks_again is not None:
                 with torch.no_grad():
                     self.looks_again(image, self.bundle.network)
-            signals, seconds = self.measure.signals_of(logits[None], case, data["image"], partial(label_on_image_grid, data))
+            signals, seconds = self.measure.signals_of(logits[None], case, data["image"], partial(domain.label_of_image, data))
             case = replace(case, seconds=case.seconds - (0.0 if self.looks_again else seconds))
         digest = sha256(logits.float().contiguous().numpy().tobytes()).hexdigest()[:16]
         found = domain.postprocessing()(dict(data) | {"pred": logits.clone()})

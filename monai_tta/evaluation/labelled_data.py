@@ -10,7 +10,9 @@ from pydoc import locate
 from typing import Any
 
 from monai.transforms import Compose
+from torch import Tensor
 
+from monai_tta.evaluation.label_masks import label_on_image_grid
 from monai_tta.evaluation.protocol import Domain, Protocol, protocol_of
 from monai_tta.pipeline.bundle_config import NO_CHANGES, BundleError, as_bundle_error, config_file, read_parser
 from monai_tta.pipeline.config_changes import ConfigChanges
@@ -64,6 +66,17 @@ class LabelledDomain:
             raise BundleError(
                 f"{dataset_dir} has no case for {domain.label!r} ({keys}); give another --dataset-dir, or other keys"
             )
+
+    def label_of_image(self, case: dict[str, Any]) -> Tensor:
+        """The label of a case on the grid of the image that the network is given.
+
+        Args:
+            case: what `case` returned.
+
+        Returns:
+            ``(L, *spatial)``: class numbers, or a channel for each structure.
+        """
+        return label_on_image_grid(case)
 
     def _tell_apart(self, dataset_dir: Path) -> None:
         """Set what comparisons tell lists of cases and images apart by."""

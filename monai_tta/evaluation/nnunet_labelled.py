@@ -82,19 +82,60 @@ class NnUNetLabelledDomain(LabelledDomain):
             BundleError: for a case that cannot be read or prepared.
         """
         try:
-            image, label = self._read(self.items[number])
+            image, label = self.read(self.items[number])
             for scanner in self._scanner(number + SEEDS_PER_RUN * seed):
                 image = _through(scanner, image)
             return self._prepare({"image": image}) | {"label": label, "loaded": image}
         except Exception as error:
             raise BundleError(f"case {number} of {self.domain.label!r} cannot be read: {describe_error(error)}") from error
 
+    def label_of_image(self, case: dict[str, Any]) -> torch.Tensor:
+        """The label on the grid of the prepared image: class numbers ``(1, *spatial)``, or a channel for each region.
+
+        Args:
+            case: what `case` returned.
+
+        Raises:
+            ValueError: for a label that leaves voxels open.
+        """
+        return self.prepared(case["loaded"], case["label"])[1]
+
+    def prepared(self, image: MetaTensor, label: MetaTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """An image and its label through nnU-Net's preprocessing, on one grid.
+
+        Args:
+            image: as `read` returned it.
+            label: likewise.
+
+        Returns:
+            the image ``(C, *spatial)``, and class numbers ``(1, *spatial)`` or a channel for each region.
+
+        Raises:
+            ValueError: for a label that leaves voxels open.
+        """
+        ignored = self.plan.dataset["labels"].get("ignore")
+        if ignored is not None and bool((label == ignored).any()):
+            raise ValueError("its label leaves voxels open ('ignore'), so no window's Dice is known")
+        data = self._prepare({"image": image, "label": label})
+        found = data["label"]
+        if self.plan.head == "sigmoid":
+            regions = [torch.tensor(sorted(values)) for _, values in structures_of(self.plan.dataset)]
+            found = torch.cat([torch.isin(found.long(), region) for region in regions]).float()
+        return data["image"], found
+
     def postprocessing(self) -> Any:
         """nnU-Net's own way to a mask, and binary channels of its structures, of the answer and of the label."""
         return Compose([SegmentNnUNetCased(self.plan), _Structures(self.plan.dataset)])
 
-    def _read(self, item: Mapping[str, Path]) -> tuple[MetaTensor, MetaTensor]:
-        """A case's image ``(C, *spatial)`` and label ``(1, *spatial)``, in the voxels of their files."""
+    def read(self, item: Mapping[str, Path]) -> tuple[MetaTensor, MetaTensor]:
+        """A case's image ``(C, *spatial)`` and label ``(1, *spatial)``, in the voxels of their files.
+
+        Args:
+            item: one of ``items``.
+
+        Raises:
+            ValueError: for files that cannot be read, or do not lie on each other.
+        """
         files = self.plan.cases.files(item["image"])
         check_input_file(item["label"])
         if not item["label"].name.lower().endswith(PICTURES):

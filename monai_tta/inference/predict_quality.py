@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from monai_tta.compute.precision import Precision, without_weight_cache
 from monai_tta.core.errors import CannotAdapt
-from monai_tta.core.network_copy import network_digest
 from monai_tta.core.normalization import TooFewVoxels
 from monai_tta.core.record import StructureQuality
 from monai_tta.core.shadow import Shadow
@@ -28,6 +27,8 @@ from monai_tta.quality.structure_features import own_figures, structure_table
 _log = logging.getLogger(__name__)
 ANOTHER_NETWORK = "the quality predictor was fitted to another network or other weights; calibrate again"
 BY_WINDOW = "with learn='window' each window is answered by a network of its own, so nothing is said of the adapted answer"
+
+UNADAPTED_ALONE = "the quality predictor was fitted to unadapted answers alone, so nothing is said of the adapted answer"
 
 Qualities = tuple[StructureQuality, ...]
 
@@ -91,7 +92,7 @@ class _CaseFigures:
         source = self.request.source
         if source is None:
             raise CannotAdapt("the network's layers cannot be seen")
-        if network_digest(source) != self.predictor.network:
+        if not self.predictor.fits(source):
             raise CannotAdapt(ANOTHER_NETWORK)
         selector = WindowSelector(self.predictor.budget)
         scan = scan_windows(self.request, self.settings.head, self.precision, selector.offer)
@@ -113,6 +114,8 @@ class _CaseFigures:
             return CaseQuality(of_source)
         if self.settings.learn == "window":
             return CaseQuality(None, of_source, BY_WINDOW)
+        if not self.predictor.adapted:
+            return CaseQuality(None, of_source, UNADAPTED_ALONE)
         adapted.extra = scan.extra
         with torch.autocast(windows.device.type, enabled=False):
             ours = self.settings.method.answer_in_views(adapted, windows, self.predictor.views)

@@ -55,8 +55,8 @@ class Careful(AdaptationMethod):
         predictor: the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated. "auto" is
             the file beside a bundle's checkpoint where `monai-tta` finds one, else "universal".
         candidates: what to try in place of `usual_candidates`, the source first. Each must define ``candidate_features``.
-        views: those that the predictor was fitted with. One that was made with `CalibrationSettings.quick` brings its own
-            candidates and views, unless ``candidates`` are given.
+        views: in which candidates answer; None for those that the predictor was fitted with. One that was made with
+            `CalibrationSettings.quick` brings its own candidates, too, unless ``candidates`` are given.
         thorough: False answers the windows of an image of several un-augmented wherever an un-augmented answer has a part in the
             mixture: a seventh of the cost in 2D, and a little less gain.
         min_gain: the gain in Dice that the mixture must be expected to exceed. Less is not worth the risk.
@@ -67,7 +67,7 @@ class Careful(AdaptationMethod):
 
     predictor: str = "auto"
     candidates: tuple[AdaptationMethod, ...] = ()
-    views: Views = Views()
+    views: Views | None = None
     thorough: bool = True
     min_gain: float = MIN_GAIN
 
@@ -128,7 +128,7 @@ class Careful(AdaptationMethod):
         predictor = load_predictor(self.predictor)
         pool.contributions = []
         pool.answered_windows = None
-        pool.views = self.views_for(predictor.quick)
+        pool.views = self.views_for(predictor.quick, predictor.views)
         results = self.run_candidates(pool, windows, predictor)
         gain, spread = predictor.predict_gains(results.features.numpy())
         weights = predictor.mixture_weights(gain, spread, self.min_gain)
@@ -146,13 +146,15 @@ class Careful(AdaptationMethod):
         pool.stored_answer = mixture([trial.answer.probabilities for trial, _ in kept], [w for _, w in kept])
         return (Step(notes={"expected gain": best, **{trial.name: w for trial, w in kept}}),)
 
-    def views_for(self, quick: bool) -> Views:
+    def views_for(self, quick: bool, of_predictor: Views | None = None) -> Views:
         """The views in which candidates answer.
 
         Args:
             quick: whether the gain predictor is, or is to be, one for few candidates and views.
+            of_predictor: those that the gain predictor was fitted with, where its file says so.
         """
-        return QUICK_VIEWS if quick and not self.candidates else self.views
+        usual = QUICK_VIEWS if quick and not self.candidates else Views()
+        return self.views or of_predictor or usual
 
     def run_candidates(
         self,
@@ -177,7 +179,7 @@ class Careful(AdaptationMethod):
         look, quick = (predictor.look, predictor.quick) if predictor else (look, quick)
         tried = quick_candidates() if quick else usual_candidates(pool.source, len(windows), look)
         source, *others = self.candidates or tried
-        views = self.views_for(quick)
+        views = self.views_for(quick, predictor.views if predictor else None)
         in_full = predictor is None
         trials = try_candidate(source, pool, windows, views, in_full)
         unadapted = unaugmented_answer(pool, windows)

@@ -18,13 +18,13 @@ from monai_tta.methods.toward_source import CHANGES, TowardSource
 BLENDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 # A fifth of the passes, for about the same gain: docs/careful.md.
 QUICK_BLENDS = (0.3, 1.0)
+UNADAPTED = Statistics(statistics="source", blend=0.0)
 QUICK_VIEWS = Views(axes=(0,), turns=False)
 
 
 def quick_candidates() -> tuple[AdaptationMethod, ...]:
     """What is tried on a network with running statistics where time is short: the source, and two blends of the volume's."""
-    source = Statistics(statistics="source", blend=0.0)
-    return (source, *(Statistics(statistics="volume", blend=blend) for blend in QUICK_BLENDS))
+    return (UNADAPTED, *(Statistics(statistics="volume", blend=blend) for blend in QUICK_BLENDS))
 
 
 def usual_candidates(source: nn.Module, n_windows: int = 1, look: SourceLook | None = None) -> tuple[AdaptationMethod, ...]:
@@ -37,6 +37,5 @@ def usual_candidates(source: nn.Module, n_windows: int = 1, look: SourceLook | N
     if has_running_stats(source):
         by_window = [Statistics(statistics="window", blend=b) for b in (0.3, 1.0)] if n_windows > 1 else []
         return (*(Statistics(statistics="volume", blend=b) for b in BLENDS), *by_window)
-    unadapted = Statistics(statistics="source", blend=0.0)
     moved = [TowardSource(change=change, look=look) for change in CHANGES] if look else []
-    return (unadapted, Consistency(optimizer=Adam(lr=1e-2)), *(ImageEdit(edit=edit) for edit in EDITS), *moved)
+    return (UNADAPTED, Consistency(optimizer=Adam(lr=1e-2)), *(ImageEdit(edit=edit) for edit in EDITS), *moved)

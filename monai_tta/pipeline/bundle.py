@@ -36,7 +36,6 @@ class SourceBundle:
         inferer: the bundle's own, unadapted.
         device: where the network is.
         about: what was loaded, in a line, where there is more to say than the bundle's name.
-        can_calibrate: whether `monai-tta calibrate` can make a gain predictor for it.
     """
 
     parser: ConfigParser
@@ -44,7 +43,6 @@ class SourceBundle:
     inferer: Any
     device: torch.device
     about: str = ""
-    can_calibrate: bool = True
 
     def metadata(self) -> Any:
         """What the bundle's ``metadata.json`` holds; an empty dictionary where there is none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.core.network_copy import in_eval_mode, network_digest
+from monai_tta.core.network_copy import in_eval_mode
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.inference.network import unwrap
 from monai_tta.methods import Careful, Source, Statistics
@@ -22,7 +22,7 @@ CHANGED_CONFIG = "config changed to"  # what a predictor's `about` calls the has
 BLEND = 0.3  # the cautious share of the image's own statistics, see docs/when-to-trust.md
 
 
-def safe_method(network: nn.Module, weights: Path, can_calibrate: bool = True) -> tuple[AdaptationMethod, str]:
+def safe_method(network: nn.Module, weights: Path) -> tuple[AdaptationMethod, str]:
     """The method to use where the user names none.
 
     `Careful` where a gain predictor was calibrated for the checkpoint; no adaptation where that one is of no use, because it
@@ -32,7 +32,6 @@ def safe_method(network: nn.Module, weights: Path, can_calibrate: bool = True) -
     Args:
         network: the source network.
         weights: the checkpoint's file.
-        can_calibrate: whether `monai-tta calibrate` could make a gain predictor for it.
 
     Returns:
         the method, before `AdaptationMethod.for_checkpoint`, and one line of text: which it is, and why.
@@ -46,7 +45,7 @@ def safe_method(network: nn.Module, weights: Path, can_calibrate: bool = True) -
             why = f"{predictor.name} was calibrated for {weights.name} and is of no use: {useless}"
             return Source(), f"source (no adaptation), because {why}"
         return Careful(), f"careful, because {predictor.name} was calibrated for {weights.name}"
-    lack = f"{weights.name} has no gain predictor{'; `monai-tta calibrate` makes one' if can_calibrate else ''}"
+    lack = f"{weights.name} has no gain predictor; `monai-tta calibrate` makes one"
     if has_running_stats(network):
         which = f"statistics, pooled over the volume and blended {BLEND}"
         return Statistics(statistics="volume", blend=BLEND), f"{which}, because the network has running statistics and {lack}"
@@ -94,7 +93,6 @@ def find_quality(
     root: Path,
     changes: ConfigChanges,
     named: Path | None = None,
-    can_calibrate: bool = True,
 ) -> tuple[QualityPredictor | None, str | None]:
     """The quality predictor for a bundle's checkpoint.
 
@@ -104,7 +102,6 @@ def find_quality(
         root: the bundle's folder.
         changes: what is laid over the bundle's config.
         named: the predictor's file; None for the one beside the checkpoint.
-        can_calibrate: whether `monai-tta calibrate` could make one.
 
     Returns:
         the predictor, and None; or None, and why there is none.
@@ -114,11 +111,11 @@ def find_quality(
     """
     file = quality_file(weights) if named is None else named
     if named is None and not file.is_file():
-        return None, f"{weights.name} has no quality predictor{'; `monai-tta calibrate` makes one' if can_calibrate else ''}"
+        return None, f"{weights.name} has no quality predictor; `monai-tta calibrate` makes one"
     predictor = as_quality_predictor(file)
     assert predictor is not None
     lack = None
-    if predictor.network != network_digest(in_eval_mode(unwrap(network))):
+    if not predictor.fits(in_eval_mode(unwrap(network))):
         lack = f"{file.name} was fitted to another network or other weights than {weights.name}; calibrate again"
     elif predictor.about.get(CHANGED_CONFIG, "") != inference_digest(root, changes):
         lack = f"{file.name} was fitted with other changes of the config (--set, --config) than are given now; calibrate again"

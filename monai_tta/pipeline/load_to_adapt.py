@@ -53,7 +53,7 @@ def load_to_adapt(
         tell(source.about)
     weights = weights_file(root, name)
     if named is None:
-        named, which_and_why = safe_method(source.network, weights, source.can_calibrate)
+        named, which_and_why = safe_method(source.network, weights)
         tell(f"method: {which_and_why}")
     method = named.for_checkpoint(weights)
     check_predictor_config(weights, method, root, changes)

@@ -91,7 +91,6 @@ def load_nnunet_folder(folder: Path, checkpoint: str | None = OWN, device: str |
         inferer=windows,
         device=chosen,
         about=_about(folder, files, trained[0], predictor),
-        can_calibrate=False,
         plan=plan,
         networks=tuple(networks),
     )

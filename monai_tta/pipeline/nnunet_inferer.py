@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from monai_tta.core.method import AdaptationMethod
-from monai_tta.core.record import Case
+from monai_tta.core.record import Case, StructureQuality
 from monai_tta.inference.first_pass import StopScan
 from monai_tta.inference.inferer import AdaptiveInferer
 from monai_tta.inference.network_proxy import only_looks_at_windows
@@ -124,7 +124,7 @@ class FoldsInferer:
     def __init__(self, method: AdaptationMethod, networks: Sequence[nn.Module], windows: NnUNetWindows, **options: Any) -> None:
         self.networks = tuple(networks)
         self.adaptive = AdaptiveInferer(method=method, inferer=windows, **options)
-        plain = {key: value for key, value in options.items() if key in ("head", "seed")}
+        plain = {key: value for key, value in options.items() if key in ("head", "seed", "quality")}
         self.plain = AdaptiveInferer(method=Source(), inferer=windows, **plain)
         self.cases: deque[Case] = deque(maxlen=1000)
         self._begun = 0
@@ -150,7 +150,8 @@ class FoldsInferer:
         if adapts and cases[-1].reason is not None and len(self.networks) > 1:
             total, others = self._answer(self.plain, inputs, stop=False)
             reason = f"fold {len(cases)} of {len(self.networks)}: {cases[-1].reason}"
-            case = replace(cases[-1], reason=reason, seconds=sum(case.seconds for case in [*cases, *others]))
+            seconds = sum(case.seconds for case in [*cases, *others])
+            case = replace(cases[-1], reason=reason, seconds=seconds, **_quality_of_all(others))
         self.cases.append(replace(case, number=self._begun))
         self._begun += 1
         return total
@@ -187,4 +188,28 @@ def _of_all(cases: Sequence[Case]) -> Case:
         peak_memory=cases[-1].peak_memory,
         n_kept_source=sum(case.n_kept_source for case in cases),
         restarted="; ".join(case.restarted for case in cases if case.restarted) or None,
+        **_quality_of_all(cases),
     )
+
+
+def _quality_of_all(cases: Sequence[Case]) -> dict[str, Any]:
+    """What the mean of the folds is expected to be worth: as much as its folds, on average. It is usually a little better."""
+    notes = [f"fold {k + 1} of {len(cases)}: {case.quality_note}" for k, case in enumerate(cases) if case.quality_note]
+    return {
+        "quality": _mean_quality([case.quality for case in cases]),
+        "quality_unadapted": _mean_quality([case.quality_unadapted for case in cases]),
+        "quality_note": notes[0] if notes else None,
+    }
+
+
+def _mean_quality(of_folds: Sequence[tuple[StructureQuality, ...] | None]) -> tuple[StructureQuality, ...] | None:
+    """The mean of each figure of each structure; None where some fold says nothing."""
+    known = [quality for quality in of_folds if quality is not None]
+    if len(known) < len(of_folds):
+        return None
+    means = []
+    for of_structure in zip(*known, strict=True):
+        figures = [asdict(quality) for quality in of_structure]
+        mean = {name: sum(figure[name] for figure in figures) / len(figures) for name in figures[0] if name != "structure"}
+        means.append(StructureQuality(structure=of_structure[0].structure, **mean))
+    return tuple(means)

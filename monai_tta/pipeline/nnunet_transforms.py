@@ -92,21 +92,32 @@ class PrepareNnUNetCased:
         self.preprocessor = plan.configuration.preprocessor_class(verbose=False)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Prepare ``data["image"]``; what the export needs is in ``data`` afterwards."""
+        """Prepare ``data["image"]``; what the export needs is in ``data`` afterwards.
+
+        A label ``(1, *spatial)`` that lies on the image is prepared along with it: class numbers, where 0 is the background.
+        """
         plan = self.plan
         read = data["image"]
         found = read.as_tensor().numpy()
         properties = copy.deepcopy(read.meta[PROPERTIES])
         properties["spacing"] = _spacing_now(read, properties["spacing"])
-        given = (found if found.ndim == 4 else found[:, None], None, properties)
-        voxels, _, properties = self.preprocessor.run_case_npy(*given, plan.plans, plan.configuration, plan.dataset)
+        label = torch.as_tensor(data["label"]).numpy() if "label" in data else None
+        given = (_in_slices(found), None if label is None else _in_slices(label), properties)
+        voxels, label, properties = self.preprocessor.run_case_npy(*given, plan.plans, plan.configuration, plan.dataset)
         image = torch.from_numpy(voxels).to(dtype=torch.float32, memory_format=torch.contiguous_format)
         spacing = [properties["spacing"][axis] for axis in plan.plans.transpose_forward]
         spacing[-len(plan.configuration.spacing) :] = plan.configuration.spacing
         if found.ndim == 4 and spacing[0] < _THICK * min(spacing[1:]):
             image = MetaTensor(image, affine=torch.diag(torch.tensor([*map(float, spacing), 1.0])))
         image = _with_origin(image, read)
-        return {**data, "image": image, PROPERTIES: properties, _CASE: {_FILE: read.meta[_FILE]}}
+        # nnU-Net marks what it would crop away with -1.
+        more = {} if label is None else {"label": torch.from_numpy(label).float().clamp(min=0)}
+        return {**data, **more, "image": image, PROPERTIES: properties, _CASE: {_FILE: read.meta[_FILE]}}
+
+
+def _in_slices(voxels: Any) -> Any:
+    """Voxels ``(C, *spatial)`` with the axis of slices that nnU-Net also gives a single picture."""
+    return voxels if voxels.ndim == 4 else voxels[:, None]
 
 
 class SegmentNnUNetCased:

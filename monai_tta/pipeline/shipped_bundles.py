@@ -51,6 +51,6 @@ def _check_nnunet(path: Path, is_usable: bool) -> None:
     if not is_usable:
         raise ValueError(
             f"{path} is a model folder of nnU-Net, and this command needs the configs of a MONAI bundle: it does not support "
-            "nnU-Net yet; `monai-tta run`, `check`, `compare`, `reference` and `profile` do"
+            "nnU-Net yet; `monai-tta run`, `check`, `calibrate`, `compare`, `trust`, `reference` and `profile` do"
         )
     check_nnunetv2()

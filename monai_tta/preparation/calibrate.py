@@ -8,16 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from monai_tta.core.network_copy import network_digest
 from monai_tta.pipeline.bundle_config import inference_digest
 from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
 from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.describe_error import describe_error
-from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
+from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, Note, collect_cases, digest_of_all
 from monai_tta.preparation.examples import GIVEN, CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
-from monai_tta.preparation.fit_quality import fit_quality
+from monai_tta.preparation.fit_quality import NEEDS_LABELS, fit_quality
 from monai_tta.preparation.labelled_images import check_enough_images, where_labels_come_from
+from monai_tta.preparation.nnunet_images import settings_for_source
 from monai_tta.preparation.source_images import open_source_images
 from monai_tta.preparation.trials import KeptTrials, identity_of
 from monai_tta.quality.gain_predictor import GainPredictor
@@ -44,9 +44,10 @@ def calibrate(
     `monai_tta.preparation.calibrate_network.calibrate_network` on the bundle's network, inferer and images.
 
     Args:
-        root: the folder of the bundle.
-        dataset_dir: the folder with the images and labels that the bundle's evaluate config names; None where there are none.
-        checkpoint: a file in the bundle's ``models`` folder.
+        root: the folder of the bundle, or of an nnU-Net.
+        dataset_dir: the folder with the images and labels that the bundle's evaluate config names; of an nnU-Net a folder of
+            nnUNet_raw; None where there are none.
+        checkpoint: a file in the bundle's ``models`` folder; as for `monai_tta.pipeline.source_files.weights_files`.
         settings: how many images, distortions and candidates.
         keys: entries of the bundle's configs to set, as ``--set`` does.
         device: where the network computes, e.g. "cuda:0"; None for where the bundle puts it.
@@ -59,28 +60,30 @@ def calibrate(
 
     Yields:
         after each distorted image, how many are done (as `Kept` where an earlier calibration did it); a line of text for each
-        image that cannot be read and is left out; at last the quality predictor, where every image has a
-        label, and then the gain predictor.
+        image that cannot be read and is left out; a `Note` of what is done on purpose; at last the quality predictor, where every
+        image has a label, and then the gain predictor, unless the settings are for quality alone.
 
     Raises:
         BundleError: for a bundle without labelled cases where a ``dataset_dir`` is given.
         ImportError: when scikit-learn is not installed.
-        ValueError: for too few images, or images and labels that do not fit each other or the network.
+        ValueError: for too few images, or images and labels that do not fit each other or the network; for quality alone where
+            an image has no label.
     """
     check_scikit_learn()
+    settings = settings_for_source(root, settings)
     calibration = CalibrationSet(f"{root.resolve().name}/{checkpoint}")
     how: dict[str, Any] = {"keys": keys, "device": device, "config_files": config_files, "trials": trials, "restart": restart}
     how |= {"images": images, "names": names}
     yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
-    predictor = fit_predictor(calibration, settings.harm)
-    quality = fit_quality(calibration, settings.views, settings.budget) if calibration.labels == GIVEN else None
+    predictors: list[QualityPredictor | GainPredictor] = []
+    if calibration.labels == GIVEN or settings.quality_only:
+        predictors.append(fit_quality(calibration, settings.views, settings.budget))
+    if not settings.quality_only:
+        predictors.append(fit_predictor(calibration, settings.harm))
     if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
-        predictor.about[CHANGED_CONFIG] = digest
-        if quality:
-            quality.about[CHANGED_CONFIG] = digest
-    if quality:
-        yield quality
-    yield predictor
+        for predictor in predictors:
+            predictor.about[CHANGED_CONFIG] = digest
+    yield from predictors
 
 
 def collect_bundle_cases(
@@ -100,7 +103,11 @@ def collect_bundle_cases(
     """Add the cases of a bundle's images to ``calibration``; yields and raises as `calibrate`."""
     changes = ConfigChanges.of(config_files, keys)
     with open_source_images(root, dataset_dir, checkpoint, device, changes, images, names) as source:
+        yield from map(Note, source.left_out)
+        answering = source.answering()
         calibration.labels = where_labels_come_from([image.has_label for image in source.images])
+        if settings.quality_only and calibration.labels != GIVEN:
+            raise ValueError(NEEDS_LABELS)
         check_enough_images(len(source.images), calibration.labels)
         laid_over = {**(keys or {}), "laid over": ConfigChanges.of(config_files).settings(root)}
         contents = [image.content for image in source.images]
@@ -112,8 +119,8 @@ def collect_bundle_cases(
         calibration.look = kept.read_look()
         if found and calibration.look and all(is_there for is_there, _ in found):  # nothing is left to try: no image need be read
             calibration.cases += [case for _, case in found if case is not None]
-            calibration.network = network_digest(source.bundle.network)
-            calibration.quick = settings.quick
+            calibration.network = digest_of_all(answering)
+            calibration.quick, calibration.views = settings.quick, settings.views
             yield Kept(settings.size)
             return
         pairs: list[tuple[Tensor, Tensor | None]] = []
@@ -128,7 +135,9 @@ def collect_bundle_cases(
         kept = KeptTrials(trials, f"{identity}-without-{'-'.join(map(str, unread))}"[:200])
     read = [image for image, _ in pairs]
     labels = [label for _, label in pairs]
+    answering = [network for number, network in enumerate(answering) if number not in unread]
     how: dict[str, Any] = {"head": source.head, "inferer": source.bundle.inferer, "settings": settings, "trials": kept}
+    how["answering"] = answering
     yield from collect_cases(calibration, source.bundle.network, read, labels, **how)
 
 

@@ -60,11 +60,13 @@ def calibrate_network(
         `GainPredictor.useless_because`.
 
     Raises:
-        ValueError: for too few images, or images and labels that do not fit each other or the network.
+        ValueError: for too few images, or images and labels that do not fit each other or the network; for ``quality_only``.
         CannotAdapt: for a network whose layers cannot be seen.
         ImportError: when scikit-learn is not installed.
     """
     check_scikit_learn()
+    if settings.quality_only:
+        raise ValueError("calibrate_network makes a gain predictor; with quality_only there is none")
     if quality is not None and (labels is None or any(label is None for label in labels)):
         raise ValueError(NEEDS_LABELS)  # told now, not after an hour of work
     calibration = CalibrationSet(name or type(network).__name__)

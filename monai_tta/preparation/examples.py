@@ -12,6 +12,7 @@ from torch import Tensor
 from monai_tta.core.label_free_metrics import hard_masks, voxels_last
 from monai_tta.core.objectives import Head
 from monai_tta.core.source_look import SourceLook
+from monai_tta.core.views import Views
 from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.quality.gain_predictor import Floats
 from monai_tta.quality.structure_features import STRUCTURE_FEATURES
@@ -72,8 +73,9 @@ class CalibrationSet:
         cases: its cases.
         labels: what their gains are measured against, in words: labels that were `GIVEN`, or the source's `OWN_ANSWERS`.
         look: of the source's images.
-        network: the network's digest.
+        network: the network's digest; of several that answer together, theirs with spaces between.
         quick: whether few candidates were tried in few views.
+        views: in which candidates answered.
     """
 
     name: str
@@ -82,6 +84,12 @@ class CalibrationSet:
     look: SourceLook | None = None
     network: str = ""
     quick: bool = False
+    views: Views | None = None
+
+    @property
+    def tried_others(self) -> bool:
+        """Whether anything else than the source answered: its two answers are not all that there are."""
+        return any(len(case.gains) > 2 for case in self.cases)
 
     def add(
         self,

@@ -45,7 +45,7 @@ def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     check_usable(n_images, n_images, calibration.labels)
     check_enough_cases(len(calibration.cases), harm)
     predictor = _fit([calibration], ways_to_hold_out([case.group for case in calibration.cases]), harm)
-    return replace(predictor, look=calibration.look, quick=calibration.quick)
+    return replace(predictor, look=calibration.look, quick=calibration.quick, views=calibration.views)
 
 
 def check_usable(n_usable: int, n_images: int, labels: str = GIVEN) -> None:

@@ -106,7 +106,8 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
         "calibration error before": error_before,
         "calibration error after": error_after,
     }
-    return QualityPredictor(tuple(models), calibration.network, views, budget, rate, temperature, STRUCTURE_FEATURES, about)
+    how = (views, budget, rate, temperature, STRUCTURE_FEATURES, about, calibration.tried_others)
+    return QualityPredictor(tuple(models), calibration.network, *how)
 
 
 def _rows(calibration: CalibrationSet, folds: Sequence[int], structure: int, figure: str) -> Rows:

@@ -6,6 +6,7 @@ Where an image has no label, the network's own answer to it takes the label's pl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -23,8 +24,22 @@ from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS
 from monai_tta.preparation.fit import FOLDS, check_usable
 
 Pairs = list[tuple[Tensor, Tensor | None]]  # images and their labels
-LabelledPairs = list[tuple[Tensor, Tensor]]
 HeadOrAuto = Literal["softmax", "sigmoid", "auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class UsableImage:
+    """An image that can be calibrated on.
+
+    Args:
+        image: ``(C, *spatial)``.
+        label: on its grid, ``(L, *spatial)``.
+        network: that answers it, in eval mode.
+    """
+
+    image: Tensor
+    label: Tensor
+    network: nn.Module
 
 
 def where_labels_come_from(has_label: Sequence[bool]) -> str:
@@ -64,16 +79,24 @@ def paired_images(images: Sequence[Tensor], labels: Sequence[Tensor | None] | No
     return pairs
 
 
-def check_fit(network: nn.Module, inferer: Callable[..., Any], head: HeadOrAuto, pairs: Pairs) -> tuple[Head, LabelledPairs]:
-    """Find what does not fit, or does not suffice, before the hours of work. The network answers images without a label.
+def check_fit(
+    networks: Sequence[nn.Module], inferer: Callable[..., Any], head: HeadOrAuto, pairs: Pairs
+) -> tuple[Head, list[UsableImage]]:
+    """Find what does not fit, or does not suffice, before the hours of work. Networks answer images without a label.
+
+    Args:
+        networks: for each image the one that answers it, in eval mode.
+        inferer: cuts images into windows.
+        head: what the networks' logits stand for.
+        pairs: the images, and their labels where there are any.
 
     Returns:
-        what the logits stand for, and the pairs that can be used, all with a label.
+        what the logits stand for, and the images that can be used, all with a label.
     """
-    channels = answer_channels(network, inferer, pairs[0][0])
+    channels = answer_channels(networks[0], inferer, pairs[0][0])
     resolved = head_of_channels(channels) if head == "auto" else head
-    usable: LabelledPairs = []
-    for number, (image, label) in enumerate(pairs):
+    usable: list[UsableImage] = []
+    for number, (network, (image, label)) in enumerate(zip(networks, pairs, strict=True)):
         if image.ndim != pairs[0][0].ndim or len(image) != len(pairs[0][0]):
             raise ValueError(f"image {number} is {tuple(image.shape)}, and image 0 {tuple(pairs[0][0].shape)}: of another kind")
         label = own_answer(network, inferer, image, resolved) if label is None else label
@@ -83,7 +106,7 @@ def check_fit(network: nn.Module, inferer: Callable[..., Any], head: HeadOrAuto,
             raise ValueError(f"label {number}: {error}") from None
         finite = image[image.isfinite()]
         if in_label and len(finite) and float(finite.max()) > float(finite.min()):
-            usable.append((image, label))
+            usable.append(UsableImage(image, label, network))
     check_usable(len(usable), len(pairs), where_labels_come_from([label is not None for _, label in pairs]))
     return resolved, usable
 

@@ -18,9 +18,9 @@ from monai_tta.core.objectives import cross_entropy, head_of_channels, probabili
 from monai_tta.core.optimizers import Adam, OptimizerSpec
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
-from monai_tta.preparation.collect_cases import paired_windows, preserved_by
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.labelled_images import HeadOrAuto, answer_channels, plain_tensor
+from monai_tta.preparation.window_pairs import paired_windows, preserved_by
 
 UNSEEN = 2**40  # seeds from here on measure; the smaller ones train
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_tta.evaluation.label_masks import label_on_image_grid
 from monai_tta.evaluation.labelled_data import LabelledDomain
@@ -21,26 +21,11 @@ from monai_tta.pipeline.case_file import files_of, label_of
 from monai_tta.pipeline.config_changes import ConfigChanges
 from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.load_image import prepare_image
+from monai_tta.pipeline.nnunet_folder import NnUNetFolder
 from monai_tta.pipeline.output_head import head_of
 from monai_tta.preparation.labelled_images import HeadOrAuto
-
-
-@dataclass(frozen=True, eq=False)
-class SourceImage:
-    """One image of the source.
-
-    Args:
-        called: what messages call it.
-        has_label: whether it has a label.
-        content: what kept trials of it depend on: a labelled case as the evaluate config lists it, or a hash of an unlabelled
-            image's files.
-        read: gives the image ``(C, *spatial)`` as the network sees it, and its label on its grid, None where it has none.
-    """
-
-    called: str
-    has_label: bool
-    content: Mapping[str, Any]
-    read: Callable[[], tuple[Tensor, Tensor | None]]
+from monai_tta.preparation.nnunet_images import labelled_nnunet_images
+from monai_tta.preparation.source_image import SourceImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +36,21 @@ class SourceImages:
         bundle: the source.
         images: the labelled ones first.
         head: what the logits stand for, as far as the bundle's postprocessing says.
+        left_out: a line for each kind of image that must not be used.
     """
 
     bundle: SourceBundle
     images: list[SourceImage]
     head: HeadOrAuto
+    left_out: tuple[str, ...] = ()
+
+    def answering(self) -> list[nn.Module]:
+        """For each image, the network that answers it. Several networks take images by turns where any of them may answer."""
+        bundle = self.bundle
+        networks = bundle.networks if isinstance(bundle, NnUNetFolder) else (bundle.network,)
+        return [
+            networks[number % len(networks) if image.fold is None else image.fold] for number, image in enumerate(self.images)
+        ]
 
 
 @contextmanager
@@ -85,17 +80,20 @@ def open_source_images(
     """
     bundle = load_bundle(root, checkpoint, device, changes, () if dataset_dir is None else ("evaluate",))
     labelled: list[SourceImage] = []
+    left_out: tuple[str, ...] = ()
     called = [label_of(image, name) for image, name in zip(images, names or [""] * len(images), strict=True)]
-    new = list(range(len(images)))
     with tempfile.TemporaryDirectory() as folder:
-        preprocessing, postprocessing = bundle.transforms(Path(folder)) if images or dataset_dir is None else (None, None)
-        if dataset_dir is not None:
+        needs_own = bool(images) or dataset_dir is None or isinstance(bundle, NnUNetFolder)
+        preprocessing, postprocessing = bundle.transforms(Path(folder)) if needs_own else (None, None)
+        if dataset_dir is not None and isinstance(bundle, NnUNetFolder):
+            labelled, left_out = labelled_nnunet_images(bundle, root, dataset_dir, checkpoint)
+        elif dataset_dir is not None:
             domain = LabelledDomain(root, dataset_dir, Domain("source", changes.values()), Protocol(()), changes)
             labelled = _labelled_images(domain)
-            new = _without_labelled(images, domain)
             postprocessing = domain.postprocessing()
+        new = _without_labelled(images, labelled)
         unlabelled = [_unlabelled_image(bundle, preprocessing, images[k], called[k]) for k in new]
-        yield SourceImages(bundle, [*labelled, *unlabelled], head_of(postprocessing))
+        yield SourceImages(bundle, [*labelled, *unlabelled], head_of(postprocessing), left_out)
 
 
 def _labelled_images(domain: LabelledDomain) -> list[SourceImage]:
@@ -111,10 +109,10 @@ def _unlabelled_image(bundle: SourceBundle, preprocessing: Any, image: Path, cal
     return SourceImage(called, False, content, partial(_read_unlabelled, bundle, preprocessing, image))
 
 
-def _without_labelled(images: Sequence[Path], domain: LabelledDomain) -> list[int]:
-    """The numbers of those images that are not among a domain's labelled cases: an image counts once, with its label."""
-    labelled = {os.path.realpath(file) for item in domain.items for file in _paths(item.get("image"))}
-    return [k for k, image in enumerate(images) if not all(os.path.realpath(file) in labelled for file in files_of(image))]
+def _without_labelled(images: Sequence[Path], labelled: Sequence[SourceImage]) -> list[int]:
+    """The numbers of those images that are not among the labelled ones: an image counts once, with its label."""
+    known = {os.path.realpath(file) for one in labelled for file in _paths(one.content.get("image"))}
+    return [k for k, image in enumerate(images) if not all(os.path.realpath(file) in known for file in files_of(image))]
 
 
 def _read_labelled(domain: LabelledDomain, number: int) -> tuple[Tensor, Tensor]:

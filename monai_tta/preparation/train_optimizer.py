@@ -17,11 +17,11 @@ from monai_tta.core.objectives import head_of_channels
 from monai_tta.core.shadow import Shadow
 from monai_tta.inference.network import unwrap
 from monai_tta.methods.mgg import logits_and_features
-from monai_tta.preparation.collect_cases import paired_windows, preserved_by
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.labelled_images import HeadOrAuto, answer_channels, plain_tensor
 from monai_tta.preparation.optimizer_trainer import SHIFTS, OptimizerTrainer, OptimizerTraining
 from monai_tta.preparation.source_data import load_source
+from monai_tta.preparation.window_pairs import paired_windows, preserved_by
 
 __all__ = ["OptimizerTraining", "train_bundle_optimizer", "train_network_optimizer"]
 

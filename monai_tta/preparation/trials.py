@@ -22,6 +22,8 @@ from monai_tta._version import __version__
 from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.source_look import SourceLook
 from monai_tta.pipeline.content_hashes import content_hash
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
+from monai_tta.pipeline.source_files import description_files, weights_files
 from monai_tta.preparation.examples import CalibrationCase
 
 if TYPE_CHECKING:
@@ -147,20 +149,23 @@ def identity_of(
     Every file is read once for it, about a second for each gigabyte.
 
     Args:
-        root: the folder of the bundle; its configs and scripts count.
-        checkpoint: a file in its ``models`` folder.
+        root: the folder of the bundle, whose configs and scripts count; or of the nnU-Net, whose descriptions count.
+        checkpoint: as for `monai_tta.pipeline.source_files.weights_files`.
         items: the labelled cases, as the bundle's evaluate config lists them, and what tells unlabelled ones from others.
         dataset_dir: the folder of the labelled data; where it lies does not count. None where there are none.
         keys: entries of the evaluate config that were set.
         settings: budget, seed and method count; size and harm do not.
     """
+    is_nnunet = is_nnunet_folder(root)
     own = sorted(file for part in ("configs", "scripts") for file in (root / part).rglob("*") if file.suffix in _TEXTS)
+    described = description_files(root) if is_nnunet else own
+    packages = ("monai", "torch", "numpy", *(["nnunetv2"] if is_nnunet else []))
     parts = {
-        "versions": [__version__, *(version(name) for name in ("monai", "torch", "numpy"))],
-        "bundle": [(file.relative_to(root).as_posix(), content_hash(file)) for file in own],
-        "weights": content_hash(root / "models" / checkpoint),
-        "method": f"{settings.method!r}, quick" if settings.quick else repr(settings.method),
-        "method files": [content_hash(file) for file in settings.method.files],
+        "versions": [__version__, *(version(name) for name in packages)],
+        "bundle": [(file.relative_to(root).as_posix(), content_hash(file)) for file in described],
+        "weights": "".join(content_hash(file) for file in weights_files(root, checkpoint)),
+        "method": f"{settings.tried!r}, quick" if settings.quick else repr(settings.tried),
+        "method files": [content_hash(file) for file in settings.tried.files],
         "budget": settings.budget,
         "seed": settings.seed,
         "keys": keys or {},

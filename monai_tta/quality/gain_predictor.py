@@ -8,7 +8,7 @@ pickle. Trees: Geurts et al. 2006.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.source_look import SourceLook
+from monai_tta.core.views import Views
 
 Floats = NDArray[np.float64]
 FORMAT = 3
@@ -73,6 +74,7 @@ class GainPredictor:
             than this. Gambles are not taken. None, as in files of before there was one: no limit.
         look: of the source's images, for candidates that move an image towards it; None where it was not taken.
         quick: whether it was fitted to few candidates in few views, which are then all that is tried.
+        views: in which candidates answered; None, as in files of before it was kept: the default ones.
     """
 
     forest: Forest
@@ -85,6 +87,7 @@ class GainPredictor:
     loss_limit: float | None = None
     look: SourceLook | None = None
     quick: bool = False
+    views: Views | None = None
 
     def useless_because(self) -> str | None:
         """Why the predictor is of no use, by its held-out cases; None where it is of use.
@@ -153,6 +156,7 @@ class GainPredictor:
             "loss_limit": self.loss_limit,
             "look": None if self.look is None else self.look.to_dict(),
             "quick": self.quick,
+            "views": None if self.views is None else asdict(self.views),
         }
         prefilter = {f"prefilter_{name}": array for name, array in vars(self.prefilter).items()}
         save_numbers(path, description, {**vars(self.forest), **prefilter})
@@ -181,7 +185,8 @@ class GainPredictor:
             limit = None if limit is None else float(limit)
             look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
             known = (forest, features, margin, prefilter, threshold, temperature)
-            return cls(*known, said["about"], limit, look, bool(said.get("quick", False)))
+            views = None if said.get("views") is None else Views.from_dict(said["views"])
+            return cls(*known, said["about"], limit, look, bool(said.get("quick", False)), views)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
 

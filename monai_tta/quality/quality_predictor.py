@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from monai_tta.compute.number_files import load_numbers, save_numbers
+from monai_tta.core.network_copy import network_digest
 from monai_tta.core.record import StructureQuality
 from monai_tta.core.views import Views
 from monai_tta.quality.figure_model import FigureModel
@@ -50,13 +52,14 @@ class QualityPredictor:
 
     Args:
         structures: the models of each structure.
-        network: the digest of the network that it was fitted to.
+        network: the digest of the network that it was fitted to; of several that answer together, theirs with spaces between.
         views: in which answers are compared.
         budget: how many windows of an image are looked at.
         rate: the share of cases whose true figure lies in the interval.
         temperature: by which logits are divided to make honest probabilities.
         features: their names.
         about: how the predictor was made, in words and figures, with what held on held-out distortions.
+        adapted: whether it was fitted to adapted answers, too; else nothing is said of these.
     """
 
     structures: tuple[StructureModel, ...]
@@ -67,6 +70,15 @@ class QualityPredictor:
     temperature: float = 1.0
     features: tuple[str, ...] = STRUCTURE_FEATURES
     about: dict[str, Any] = field(default_factory=dict)
+    adapted: bool = True
+
+    def fits(self, network: nn.Module) -> bool:
+        """Whether it was fitted to this network, with these weights.
+
+        Args:
+            network: in eval mode.
+        """
+        return network_digest(network) in self.network.split()
 
     def predict(self, table: Floats, adapted: bool) -> tuple[StructureQuality, ...]:
         """The expected quality of each structure.
@@ -76,8 +88,10 @@ class QualityPredictor:
             adapted: whether the answer is anything else than the source's own.
 
         Raises:
-            PredictorError: for another number of structures.
+            PredictorError: for another number of structures; for an adapted answer where it was fitted to none.
         """
+        if adapted and not self.adapted:
+            raise PredictorError("the quality predictor was fitted to unadapted answers alone")
         if len(table) != len(self.structures):
             raise PredictorError(
                 f"the quality predictor was fitted to {len(self.structures)} structures, and the network answers {len(table)}"
@@ -117,6 +131,7 @@ class QualityPredictor:
             "rate": self.rate,
             "temperature": self.temperature,
             "about": self.about,
+            "adapted": self.adapted,
         }
         arrays = {
             f"{k}_{figure}_{name}": array
@@ -141,11 +156,11 @@ class QualityPredictor:
         try:
             said, arrays = load_numbers(path, FORMAT)
             structures = tuple(_models(arrays, k, len(said["features"])) for k in range(said["structures"]))
-            axes = said["views"]["axes"]
-            views = Views(**{**said["views"], "axes": None if axes is None else tuple(axes)})
+            views = Views.from_dict(said["views"])
             rate, temperature = (float(said[name]) for name in ("rate", "temperature"))
             features = tuple(said["features"])
-            found = cls(structures, said["network"], views, int(said["budget"]), rate, temperature, features, said["about"])
+            how = (views, int(said["budget"]), rate, temperature, features, said["about"], bool(said.get("adapted", True)))
+            found = cls(structures, said["network"], *how)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(
                 f"{path} cannot be read as a quality predictor: {type(error).__name__}: {error}; calibrate again"

@@ -11,7 +11,7 @@ from monai.inferers import SlidingWindowInferer
 from monai_tta import VPTTA, AdaptiveInferer, Careful, GraTa, Source, Statistics, ViewAverage
 from monai_tta.core.record import Case
 from monai_tta.inference.predict_quality import BY_WINDOW
-from monai_tta.preparation.collect_cases import paired_windows
+from monai_tta.preparation.window_pairs import paired_windows
 from monai_tta.quality.candidates import CandidatePool
 from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.quality_predictor import QualityPredictor
@@ -111,6 +111,17 @@ class TestUnknown:
             inferer(image(2, 16), net)
         (case,) = inferer.cases
         assert case.quality is None and case.quality_unadapted is not None and case.quality_note == BY_WINDOW
+
+    def test_a_predictor_of_unadapted_answers_says_nothing_of_adapted_ones(self):
+        net = network(dims=2)
+        inferer = AdaptiveInferer(8, method=CANDIDATES[1], quality=replace(quality_stub(net), adapted=False))
+        with pytest.warns(UserWarning, match="unadapted answers alone"):
+            inferer(image(2, 16), net)
+        case = inferer.cases[-1]
+        assert case.adapted and case.quality is None and len(case.quality_unadapted) == 2
+        inferer = AdaptiveInferer(8, method=Source(), quality=replace(quality_stub(net), adapted=False))
+        inferer(image(2, 16), net)
+        assert len(inferer.cases[-1].quality) == 2
 
     def test_an_image_without_a_usable_window(self):
         net = network(dims=2)

@@ -209,6 +209,19 @@ def test_a_candidate_runs_as_its_caller_does():
         assert (trial.shadow.precision, trial.shadow.voxels_at_once) == ("fast", 64)
 
 
+def test_candidates_answer_in_the_views_that_the_predictor_was_fitted_with(tmp_path):
+    net, x = network(dims=2), image(2, size=12)
+    choices = {"low": -5.0, "high": 0.1, "feature": "averaged over views", "at": 0.5}
+    few = Views(axes=(1,), turns=False)
+    replace(stump(**choices), views=few).save(tmp_path / "few.npz")
+    answer, _ = run(net, Careful(predictor=str(tmp_path / "few.npz"), candidates=BLENDED), x, head="softmax")
+    given = Careful(predictor=saved_stump("usual views", **choices), candidates=BLENDED)
+    assert torch.equal(answer, run(net, replace(given, views=few), x, head="softmax")[0])
+    assert not torch.allclose(answer, run(net, given, x, head="softmax")[0], atol=1e-4)
+    own = Careful(predictor=str(tmp_path / "few.npz"), candidates=BLENDED, views=Views())
+    assert torch.equal(run(net, own, x, head="softmax")[0], run(net, given, x, head="softmax")[0])
+
+
 class TestQuick:
     """A gain predictor that was made with few candidates and views has no others tried."""
 

@@ -12,10 +12,12 @@ from torch import nn
 
 from monai_tta import AdaptiveInferer, Careful, Statistics
 from monai_tta.core.errors import CannotAdapt
+from monai_tta.core.network_copy import network_digest
 from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.methods.careful_candidates import QUICK_VIEWS
+from monai_tta.preparation import collect_cases as module
 from monai_tta.preparation.calibrate_network import CalibrationSettings, calibrate_network
-from monai_tta.preparation.collect_cases import paired_windows, preserved_by
+from monai_tta.preparation.window_pairs import paired_windows, preserved_by
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.small import image, network, same, state
@@ -28,6 +30,31 @@ def labelled(n=6, dims=2, size=16):
     """Images of noise, and labels where they are bright: class numbers 0, 1 and 2."""
     images = [image(dims, size, seed=k)[0] for k in range(n)]
     return images, [(x > 1).float() + (x > 3).float() for x in images]
+
+
+def test_of_several_networks_each_answers_its_own_images(monkeypatch):
+    first, second = network(dims=2), network(dims=2)
+    second[0].weight.data *= 1.1
+    images, labels = labelled(6)
+    asked = []
+    tried = module.run_candidates
+
+    def note(calibration, group, source, *args):
+        asked.append((group, source))
+        return tried(calibration, group, source, *args)
+
+    monkeypatch.setattr(module, "run_candidates", note)
+    calibration = module.CalibrationSet("a")
+    answering = [first, second, second, first, first, second]
+    how = {"head": "softmax", "inferer": SlidingWindowInferer(8), "settings": SETTINGS, "answering": answering}
+    list(module.collect_cases(calibration, first, images, labels, **how))
+    assert [source for _, source in asked] == [answering[group] for group, _ in asked] and len(asked) == 12
+    assert calibration.network.split() == [network_digest(first), network_digest(second)]
+    asked.clear()
+    labels[2] = torch.zeros_like(labels[2])  # an image that is left out takes its network with it
+    how["settings"] = replace(SETTINGS, size=10)
+    list(module.collect_cases(module.CalibrationSet("b"), first, images, labels, **how))
+    assert [source for _, source in asked[:5]] == [first, second, first, first, second]
 
 
 class TestPublicFunction:

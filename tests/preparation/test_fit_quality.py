@@ -8,13 +8,17 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from monai_tta import Careful, Statistics, Views
+from monai_tta.compute.count_passes import count_passes
 from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.preparation import fit_quality as fitting
+from monai_tta.preparation.calibrate_network import calibrate_network
 from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
 from monai_tta.preparation.examples import CalibrationSet, structure_dice
 from monai_tta.preparation.fit_quality import Rows, fit_point, fit_quality
 from monai_tta.preparation.temperature import TEMPERATURES, best_temperature, scores_by_temperature
 from monai_tta.preparation.trials import KeptTrials
+from monai_tta.quality.gain_predictor import PredictorError
+from monai_tta.quality.quality_predictor import QualityPredictor
 from monai_tta.quality.structure_features import EMPTY, STRUCTURE_FEATURES
 from tests.preparation.calibration_cases import calibration_set
 from tests.small import image, network
@@ -140,6 +144,34 @@ class TestCases:
         row = torch.zeros(2, 3)
         made = calibration.add(0, row, row, torch.stack([answer, label.float()]), answer, label, "sigmoid", table)
         assert made.structure_nsd[:, 0].tolist() == [structure_nsd(answer > 0.5, label)[0], 1.0] and made.structure_nsd[0, 0] < 1
+
+    def test_quality_alone_tries_nothing_but_the_source_and_says_nothing_of_adapted_answers(self, tmp_path):
+        net = network(dims=2)
+        images = [image(2, 16, seed=k)[0] for k in range(6)]
+        labels = [(x > 1).float() + (x > 3).float() for x in images]
+        settings = CalibrationSettings(size=10, budget=1, quality_only=True)
+        made = {}
+        costs = {}
+        for name, how in {"alone": settings, "usual": CalibrationSettings(size=10, harm=0.1, budget=1)}.items():
+            made[name] = CalibrationSet(name)
+            options = {"head": "softmax", "inferer": SlidingWindowInferer(8), "settings": how}
+            with count_passes(net) as passes:
+                list(collect_cases(made[name], net, images, labels, **options))
+            costs[name] = passes.forwards
+        calibration = made["alone"]
+        assert costs["alone"] < costs["usual"] / 3
+        assert {len(case.gains) for case in calibration.cases} == {2}
+        fitted = fit_quality(calibration, settings.views, 1)
+        fitted.save(tmp_path / "quality.npz")
+        table = calibration.cases[0].structure_features[1]
+        for predictor in (fitted, QualityPredictor.load(tmp_path / "quality.npz")):
+            assert not predictor.adapted and len(predictor.predict(table, False)) == 2
+            with pytest.raises(PredictorError, match="fitted to unadapted answers alone"):
+                predictor.predict(table, True)
+        with pytest.raises(ValueError, match="choose one of them"):
+            CalibrationSettings(quick=True, quality_only=True)
+        with pytest.raises(ValueError, match="with quality_only there is none"):
+            calibrate_network(net, images, labels, settings=settings)
 
     def test_cases_that_say_nothing_of_structures_are_refused(self):
         with pytest.raises(ValueError, match="say nothing of single structures"):

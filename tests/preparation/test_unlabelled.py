@@ -18,6 +18,7 @@ from monai_tta.preparation.calibrate_network import calibrate_network
 from monai_tta.preparation.collect_cases import CalibrationSettings, Kept
 from monai_tta.preparation.examples import OWN_ANSWERS
 from monai_tta.preparation.labelled_images import check_fit, own_answer
+from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.small import image, network, same, state
 
 QUICK = Careful(candidates=(Statistics(blend=0.0, statistics="volume"), Statistics(blend=1.0, statistics="volume")))
@@ -80,20 +81,20 @@ class TestNetwork:
     def test_a_label_that_is_there_is_the_label(self):
         x = images()
         given = [(x[0] > 1).float(), *[None] * 5]
-        _, usable = check_fit(at_threshold(), SWI, "sigmoid", list(zip(x, given, strict=True)))
-        assert torch.equal(usable[0][1], given[0]) and torch.equal(usable[1][1], (x[1] > 0).float())
+        _, usable = check_fit([at_threshold()] * len(x), SWI, "sigmoid", list(zip(x, given, strict=True)))
+        assert torch.equal(usable[0].label, given[0]) and torch.equal(usable[1].label, (x[1] > 0).float())
 
     def test_an_image_in_which_the_network_finds_nothing_is_left_out(self):
         x = images(7)
         x[3] = x[3] - 100
-        head, usable = check_fit(at_threshold(), SWI, "auto", [(one, None) for one in x])
-        assert head == "sigmoid" and len(usable) == 6 and all(torch.equal(y, (one > 0).float()) for one, y in usable)
+        head, usable = check_fit([at_threshold()] * len(x), SWI, "auto", [(one, None) for one in x])
+        assert head == "sigmoid" and len(usable) == 6 and all(torch.equal(one.label, (one.image > 0).float()) for one in usable)
 
     def test_too_few(self):
         with pytest.raises(ValueError, match="found 4 images; at least 5"):
             calibrate_network(network(dims=2), images(4), settings=SETTINGS)
         with pytest.raises(ValueError, match="0 of 6 images can be used; .* in the network's answers"):
-            check_fit(at_threshold(1000.0), SWI, "auto", [(one, None) for one in images()])
+            check_fit([at_threshold(1000.0)] * len(images()), SWI, "auto", [(one, None) for one in images()])
 
 
 @pytest.fixture
@@ -141,6 +142,22 @@ class TestBundle:
         assert json.loads(done.stdout)["found"]["labels"] == OWN_ANSWERS
         done = CliRunner().invoke(app, [*words, "--set", "split=source_val"])
         assert done.exit_code == 2 and "split" in done.output, "the inference config has no such entry"
+
+    def test_quality_alone_needs_labels_and_makes_one_file(self, bundle_copy, phantom_set, tmp_path):
+        split = phantom_set / "split.csv"
+        known = split.read_text(encoding="utf-8").replace("target", "source_val").replace("source_train", "source_val")
+        split.write_text(known, encoding="utf-8")
+        words = ["calibrate", bundle_copy, "--budget", 1, "--size", 10, "--out", tmp_path / "p.npz", "--quality-only"]
+        labelled = [*map(str, words), "--dataset-dir", str(phantom_set), "--set", "split=source_val"]
+        done = CliRunner().invoke(app, labelled, env={"COLUMNS": "200"})
+        assert done.exit_code == 0 and "then says what is to be expected of each mask" in done.output, done.output
+        assert ", adapted" not in done.output and "gain" not in done.output
+        assert not (tmp_path / "p.npz").exists() and not QualityPredictor.load(tmp_path / "p_quality.npz").adapted
+        done = CliRunner().invoke(app, [*labelled, "--json"])
+        said = json.loads(done.stdout)
+        assert said["found"] is None and said["written"] is None and said["quality"]["images"] == 6
+        done = CliRunner().invoke(app, [*map(str, words), str(phantom_set / "images")], env={"COLUMNS": "200"})
+        assert done.exit_code == 2 and "needs a true label for each image" in " ".join(done.output.split())
 
 
 def test_something_must_be_given():

@@ -1,0 +1,103 @@
+"""Labelled images of an nnU-Net's source, as its networks see them, each answered by a fold that was not trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from monai_tta.core.views import Views
+from monai_tta.evaluation.nnunet_labelled import LABELLED, NnUNetLabelledDomain
+from monai_tta.evaluation.protocol import Domain
+from monai_tta.pipeline.nnunet_files import is_nnunet_folder
+from monai_tta.pipeline.nnunet_folder import NnUNetFolder, read_plan
+from monai_tta.pipeline.source_files import weights_files
+from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.source_image import SourceImage
+
+_VALIDATION = "validation"  # where a fold's training leaves its masks of the cases that it held out
+_TRAINING = "labelsTr"
+
+
+def labelled_nnunet_images(
+    source: NnUNetFolder, root: Path, dataset_dir: Path, checkpoint: str
+) -> tuple[list[SourceImage], tuple[str, ...]]:
+    """List the labelled cases of a raw dataset folder.
+
+    Where the dataset is the one that the folds were trained on, by the cases in their folders ``validation``, each case of
+    ``labelsTr`` is answered by the fold that held it out. A case that no fold in use held out is not listed.
+
+    Args:
+        source: the nnU-Net.
+        root: its folder.
+        dataset_dir: a folder of nnUNet_raw.
+        checkpoint: as for `weights_files`.
+
+    Returns:
+        the images, and a line of text where some are not listed.
+
+    Raises:
+        BundleError: for a folder without labelled cases, or with other labels than the network's.
+    """
+    domain = NnUNetLabelledDomain(root, dataset_dir, Domain(LABELLED))
+    names = [item["label"].name for item in domain.items]
+    training = {name for name, item in zip(names, domain.items, strict=True) if item["label"].parent.name == _TRAINING}
+    held_out = _held_out(weights_files(root, checkpoint), training, source.plan.cases.ending)
+    images = []
+    for number, (name, item) in enumerate(zip(names, domain.items, strict=True)):
+        fold = None
+        if held_out is not None and name in training:
+            fold = next((k for k, of_fold in enumerate(held_out) if name in of_fold), None)
+            if fold is None:
+                continue
+        files = [item["image"]]
+        with suppress(ValueError):  # reading the case says what is wrong with it
+            files = source.plan.cases.files(item["image"])
+        content = {"image": files, "label": item["label"], "fold": fold}
+        called = f"labelled image {number + 1} of {len(domain)}"  # not by its name, which may be a patient's
+        images.append(SourceImage(called, True, content, partial(_read, domain, number), fold))
+    n_trained_on = len(names) - len(images)
+    where = f"of the {len(training)} cases in {_TRAINING}, {n_trained_on} are not used"
+    why = "the folds in use were trained on them (fold_*/validation names those that each held out)"
+    return images, (f"{where}: {why}",) if n_trained_on else ()
+
+
+def settings_for_source(root: Path, settings: CalibrationSettings) -> CalibrationSettings:
+    """Settings with the views of an nnU-Net, which was trained to be mirrored along some axes; others are returned as they are.
+
+    Args:
+        root: the folder of a bundle, or of an nnU-Net.
+        settings: as the user gave them.
+    """
+    if not is_nnunet_folder(root) or settings.method.views is not None:
+        return settings
+    _, mirrors = read_plan(root)
+    views = Views(axes=mirrors, turns=False if mirrors else None)
+    return replace(settings, method=replace(settings.method, views=views))
+
+
+def _held_out(files: Sequence[Path], training: set[str], ending: str) -> list[set[str]] | None:
+    """For each fold the label files of the cases that it held out; None where this is not the dataset of their training.
+
+    Args:
+        files: the folds' checkpoints.
+        training: the names of the files in labelsTr.
+        ending: of label files.
+    """
+    found: list[set[str]] = []
+    for file in files:
+        names = {mask.name for mask in (file.parent / _VALIDATION).glob(f"*{ending}")}
+        if not names or names - training:
+            return None
+        # fold_all is trained on all cases, and its folder names the same.
+        found.append(set() if file.parent.name == "fold_all" else names)
+    return found
+
+
+def _read(domain: NnUNetLabelledDomain, number: int) -> tuple[Tensor, Tensor]:
+    """An image ``(C, *spatial)`` after nnU-Net's preprocessing, and its label on that grid."""
+    return domain.prepared(*domain.read(domain.items[number]))
