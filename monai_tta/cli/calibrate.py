@@ -118,7 +118,9 @@ def calibrate(
     ] = False,
     quality_only: Annotated[
         bool,
-        typer.Option("--quality-only", help="make the quality predictor alone, of unadapted masks: a quarter of the time, or less"),
+        typer.Option(
+            "--quality-only", help="make the quality predictor alone, of unadapted masks: a quarter of the time, or less"
+        ),
     ] = False,
     trials: Annotated[
         Path | None, typer.Option(help="the folder in which results of trials are kept; beside the gain predictor if not given")

@@ -38,7 +38,7 @@ def labelled_nnunet_images(
         checkpoint: as for `weights_files`.
 
     Returns:
-        the images, and a line of text where some are not listed.
+        the images, and a line of text where some are not listed, or nothing says what the folds were trained on.
 
     Raises:
         BundleError: for a folder without labelled cases, or with other labels than the network's.
@@ -60,10 +60,17 @@ def labelled_nnunet_images(
         content = {"image": files, "label": item["label"], "fold": fold}
         called = f"labelled image {number + 1} of {len(domain)}"  # not by its name, which may be a patient's
         images.append(SourceImage(called, True, content, partial(_read, domain, number), fold))
-    n_trained_on = len(names) - len(images)
-    where = f"of the {len(training)} cases in {_TRAINING}, {n_trained_on} are not used"
-    why = "the folds in use were trained on them (fold_*/validation names those that each held out)"
-    return images, (f"{where}: {why}",) if n_trained_on else ()
+    return images, _notes(len(training), len(names) - len(images), is_known=held_out is not None)
+
+
+def _notes(n_training: int, n_left_out: int, *, is_known: bool) -> tuple[str, ...]:
+    """What a person should know of the cases in labelsTr: how many are not used, and why; or that nothing is known of them."""
+    if n_training and not is_known:
+        return (f"no fold_*/validation names the cases in {_TRAINING}: make sure that the network was not trained on them",)
+    if not n_left_out:
+        return ()
+    why = "the folds in use were trained on them, or do not say; fold_*/validation names those that each held out"
+    return (f"of the {n_training} cases in {_TRAINING}, {n_left_out} are not used: {why}",)
 
 
 def settings_for_source(root: Path, settings: CalibrationSettings) -> CalibrationSettings:
@@ -91,11 +98,13 @@ def _held_out(files: Sequence[Path], training: set[str], ending: str) -> list[se
     found: list[set[str]] = []
     for file in files:
         names = {mask.name for mask in (file.parent / _VALIDATION).glob(f"*{ending}")}
-        if not names or names - training:
+        if names - training:
             return None
-        # fold_all is trained on all cases, and its folder names the same.
-        found.append(set() if file.parent.name == "fold_all" else names)
-    return found
+        found.append(names)
+    if not any(found):
+        return None
+    # fold_all is trained on all cases, and its folder names the same.
+    return [set() if file.parent.name == "fold_all" else names for file, names in zip(files, found, strict=True)]
 
 
 def _read(domain: NnUNetLabelledDomain, number: int) -> tuple[Tensor, Tensor]:

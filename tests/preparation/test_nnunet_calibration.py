@@ -53,7 +53,7 @@ def raw_dataset(folder, names, part="Tr", ignored=()):
 
 def held_out_by(folder, fold, names):
     """The masks that a fold's training leaves of the cases that it held out."""
-    (folder / f"fold_{fold}" / "validation").mkdir()
+    (folder / f"fold_{fold}" / "validation").mkdir(exist_ok=True)
     for name in names:
         (folder / f"fold_{fold}" / "validation" / f"{name}.nii.gz").write_bytes(b"")
     (folder / f"fold_{fold}" / "validation" / "summary.json").write_text("{}")
@@ -74,7 +74,7 @@ def test_each_case_is_answered_by_the_fold_that_held_it_out(tmp_path):
     data = raw_dataset(tmp_path / "data", [f"c{k}" for k in range(6)])
     raw_dataset(data, ["t0"], "Ts")
     images, notes = listed(folder, data)
-    assert [image.fold for image in images] == [None] * 7 and not notes
+    assert [image.fold for image in images] == [None] * 7 and "make sure that the network was not trained on them" in notes[0]
     for fold in range(3):
         held_out_by(folder, fold, [f"c{2 * fold}", f"c{2 * fold + 1}"])
     images, notes = listed(folder, data)
@@ -82,6 +82,11 @@ def test_each_case_is_answered_by_the_fold_that_held_it_out(tmp_path):
     images, (note,) = listed(folder, data, "fold_1/checkpoint_final.pth")
     assert [image.fold for image in images] == [0, 0, None] and note.startswith("of the 6 cases in labelsTr, 4 are not used")
     assert [image.content["label"].name for image in images] == ["c2.nii.gz", "c3.nii.gz", "t0.nii.gz"]
+    (folder / "fold_2" / "validation" / "c4.nii.gz").unlink()
+    (folder / "fold_2" / "validation" / "c5.nii.gz").unlink()  # a fold that does not say what it held out
+    images, (note,) = listed(folder, data)
+    assert [image.fold for image in images] == [0, 0, 1, 1, None] and "2 are not used" in note
+    held_out_by(folder, 2, ["c4", "c5"])
     (data / "labelsTr" / "c5.nii.gz").rename(data / "labelsTr" / "another.nii.gz")  # so these folds were trained on other data
     (data / "imagesTr" / "c5_0000.nii.gz").rename(data / "imagesTr" / "another_0000.nii.gz")
     assert [image.fold for image in listed(folder, data)[0]] == [None] * 7
