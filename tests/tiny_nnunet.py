@@ -159,3 +159,57 @@ def predicted_by_nnunet(folder, files, out, folds):
     predictor.predict_from_files_sequential([[str(file) for file in files]], [str(out)])
     (mask,) = out.parent.glob(f"{out.name}.*")
     return mask.read_bytes()
+
+
+def answer_brightness(folder):
+    """Let all folds of a model folder answer what is bright, front, and what is brighter yet, back; regions likewise.
+
+    The first channel alone counts. One window holds the whole image, and InstanceNorm keeps a window without anything dark.
+    """
+    plans = json.loads((folder / "plans.json").read_text("utf-8"))
+    for one in plans["configurations"].values():
+        if "patch_size" in one:
+            one["patch_size"] = [32] * len(one["patch_size"])
+            one["architecture"]["arch_kwargs"]["norm_op_kwargs"]["eps"] = 1.0
+    (folder / "plans.json").write_text(json.dumps(plans), "utf-8")
+    for number, file in enumerate(sorted(folder.glob("fold_*/checkpoint_final.pth"))):
+        content = torch.load(file, weights_only=False)
+        weights = content["network_weights"]
+        for name, tensor in weights.items():
+            tensor.fill_(1.0 if tensor.ndim == 1 and name.endswith("weight") else 0.0)
+            dims = tensor.ndim - 2
+            if dims > 0 and tensor.shape[-1] == 3:  # 0 is the image's first channel, and 4 what skips the lower stage
+                source = 4 if name.startswith("decoder.stages") else 0
+                tensor[(0, source, *[1] * dims)] = 1.0
+            elif name.startswith("decoder.seg_layers") and name.endswith("weight"):
+                tensor[-2:, 0] = torch.tensor([10.0, 20.0 if len(tensor) == 3 else 10.0]).view(2, *[1] * dims)
+            elif name.startswith("decoder.seg_layers"):
+                front, back = 12.0 + number, 35.0
+                tensor[-2:] = -torch.tensor([front, front + back if len(tensor) == 3 else back])
+        torch.save(content, file)
+    return folder
+
+
+def write_anatomy(folder, name, channels=1, ending=".nii.gz"):
+    """Images of a bright block with a brighter core, towards one side of each axis, in turned voxels of three sizes.
+
+    A photograph is as wide as the block is far from its middle in another direction.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    voxels = 100 + rng.normal(0, 1, (19, 21, 23))
+    voxels[3:9, 12:18, 5:13] = 200
+    voxels[5:8, 13:16, 6:9] = 300
+    if ending == ".png":
+        pixels = np.clip(voxels[6] * 0.8, 0, 255).astype(np.uint8)
+        Image.fromarray(np.stack([pixels, pixels // 2, 255 - pixels], -1)).save(folder / f"{name}_0000.png")
+        return [folder / f"{name}_0000.png"]
+    files = []
+    for channel in range(channels):
+        image = sitk.GetImageFromArray((voxels if channel == 0 else voxels[::-1]).astype(np.float32))
+        image.SetSpacing((0.9, 1.1, 2.6))
+        image.SetOrigin((10.0, -20.0, 30.0))
+        image.SetDirection((0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+        files.append(folder / f"{name}_{channel:04d}{ending}")
+        sitk.WriteImage(image, str(files[-1]), True)
+    return files

@@ -110,6 +110,14 @@ Device = Annotated[
     str | None,
     typer.Option(help="where the network computes: cpu, cuda, cuda:1, mps; where the bundle puts it if not given"),
 ]
+RunFiles = Annotated[
+    list[Path],
+    typer.Option("--file", metavar="FILE", help="a file that the run was given, e.g. --reference; may be given several times"),
+]
+RunEntries = Annotated[
+    list[str],
+    typer.Option("--set", metavar="ID=VALUE", help="an entry of --set whose value, a path, the record leaves out"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")]
 
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.case_options import Images, as_images
+from monai_tta.cli.answer_again import RecordedCase, case_again
+from monai_tta.cli.case_options import Images
 from monai_tta.cli.console import print_json, print_line, report_errors
 from monai_tta.cli.diff import print_facts, words_on_dice, words_on_volumes
-from monai_tta.cli.options import EXIT_CODES, AsJson, Bundle, Device, help_end
+from monai_tta.cli.options import EXIT_CODES, AsJson, Bundle, Device, RunEntries, RunFiles, help_end
 from monai_tta.cli.recorded_case import recorded_case
-from monai_tta.cli.recorded_command import LeftOut, recorded_request
+from monai_tta.cli.recorded_command import LeftOut
 from monai_tta.cli.report import read_records
-from monai_tta.cli.run_checks import check_names
 
 if TYPE_CHECKING:
-    from monai_tta.cli.run_facts import RunRequest
     from monai_tta.evaluation.mask_differences import MaskDifferences
     from monai_tta.evaluation.replay import Replay
 
@@ -52,14 +51,8 @@ def replay(
     ],
     bundle: Bundle,
     images: Images,
-    file: Annotated[
-        list[Path],
-        typer.Option(metavar="FILE", help="a file that the run was given, e.g. --reference; may be given several times"),
-    ] = [],  # noqa: B006
-    set_: Annotated[
-        list[str],
-        typer.Option("--set", metavar="ID=VALUE", help="an entry of --set whose value, a path, the record leaves out"),
-    ] = [],  # noqa: B006
+    file: RunFiles = [],  # noqa: B006
+    set_: RunEntries = [],  # noqa: B006
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,13 +61,10 @@ def replay(
         document = read_records(out)
         recorded = recorded_case(document, case, out)
         _check_replayable(document, recorded, out)
-    with tempfile.TemporaryDirectory(prefix="monai_tta-") as folder:
-        with report_errors():
-            left_out = LeftOut(bundle, images, Path(folder), file, set_, device)
-            request = recorded_request(document["run"]["command"], left_out)
-            root = check_names(request)
-        with as_images(images, request.cases, root, out) as found, report_errors():
-            replayed = _replayed(request, found, document, recorded, out)
+    with tempfile.TemporaryDirectory(prefix="monai_tta-") as folder, report_errors():
+        left_out = LeftOut(bundle, images, Path(folder), file, set_, device)
+        with case_again(document, recorded, left_out, out) as again:
+            replayed = _replayed(again, out)
             _print(replayed, as_json)
     if not replayed.same:
         raise typer.Exit(3)
@@ -94,26 +84,11 @@ def _check_replayable(document: Mapping[str, Any], recorded: Mapping[str, Any], 
             raise ValueError(f"{out} has no {mask} any more, so there is nothing to compare with")
 
 
-def _replayed(
-    request: RunRequest, found: list[Path], document: Mapping[str, Any], recorded: Mapping[str, Any], out: Path
-) -> Replay:
+def _replayed(case: RecordedCase, out: Path) -> Replay:
     """Answer the case and compare."""
-    from monai_tta.cli.run_cases import take_turns
-    from monai_tta.cli.run_source import load_to_run, run_source
-    from monai_tta.evaluation.replay import Replay, chosen_image, use_threads
-    from monai_tta.pipeline.image_names import named_images
-    from monai_tta.pipeline.outcome import Outcome
-    from monai_tta.pipeline.records import Records
-    from monai_tta.pipeline.run_log import RunLog
+    from monai_tta.evaluation.replay import Replay
 
-    image, name = chosen_image(named_images(found, out), recorded)
-    use_threads(recorded)
-    run = run_source(request, load_to_run(request))
-    log = RunLog(request.out, [image], run.settings, names=[name])
-    records = Records(request.out, run.facts, 1)
-    outcomes: list[Outcome] = []
-    take_turns(request, run, log, records, outcomes)
-    return Replay.of(name, (out, request.out), (document, records.document(finished=True)), recorded)
+    return Replay.of(case.name, (out, case.request.out), (case.document, case.answer()), case.entry)
 
 
 def _print(replayed: Replay, as_json: bool) -> None:

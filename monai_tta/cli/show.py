@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_tta.cli.console import print_line, print_table, report_errors, say
-from monai_tta.cli.options import check_new_file, help_end
+from monai_tta.cli.console import print_line, print_table, report_errors
+from monai_tta.cli.options import Device, RunEntries, RunFiles, help_end
 from monai_tta.cli.recorded_case import recorded_case
 from monai_tta.cli.report import read_records
+from monai_tta.cli.show_picture import PictureRequest, draw_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +22,18 @@ It reads records.json in the folder of masks, and nothing else. CASE is the
 name of a mask or of the case; in anonymous records its number.
 
 --image IMAGE --out FILE.png draws the image with the outline of its mask, as
-`monai-tta run --preview` does. The picture shows the patient's image. A run
-does not keep the unadapted answer of an adapted case, so it is not drawn.
+`monai-tta run --preview` does. The picture shows the patient's image.
+
+A run does not keep the unadapted answer of an adapted case. --bundle BUNDLE
+computes it again, as `monai-tta replay` does, and draws its outline, too.
+Give the bundle of the run; hashes tell whether it is. IMAGE may then be what
+the run was given. Without --bundle the picture says that the outline is
+missing.
 """
 HELP_END = help_end(
-    "monai-tta show MASKS a_seg.nii.gz", "monai-tta show MASKS a --image SCANS/a.nii.gz --out a.png", codes=(0, 2)
+    "monai-tta show MASKS a_seg.nii.gz",
+    "monai-tta show MASKS a --image SCANS/a.nii.gz --out a.png",
+    "monai-tta show MASKS a --image SCANS --out a.png --bundle hippocampus_mri",
 )
 FACTS = {
     "method": "method",
@@ -44,19 +52,24 @@ FACTS = {
 def show(
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`")],
     case: Annotated[str, typer.Argument(metavar="CASE", help="the name of a mask or of its case")],
-    image: Annotated[Path | None, typer.Option(help="the image of the case, to draw it with its mask")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="the image of the case, to draw it with its mask; with --bundle also what `run` was given")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the PNG file of the picture")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="the BUNDLE of the run: its unadapted answer is computed again, and drawn, too"),
+    ] = None,
+    file: RunFiles = [],  # noqa: B006
+    set_: RunEntries = [],  # noqa: B006
+    device: Device = None,
 ) -> None:
     """Say what a run did for one case, and why."""
     with report_errors():
-        if (image is None) != (out is None):
-            raise ValueError("a picture needs both --image and --out")
-        if out is not None:
-            _check_picture_file(out)
+        picture = PictureRequest(image, out, bundle, file, set_, device)
         document = read_records(masks)
         entry = recorded_case(document, case, masks)
-        if image is not None and out is not None:
-            _draw(document, entry, masks, image, out)
+        draw_case(document, entry, masks, picture)
         _print_entry(entry)
 
 
@@ -88,34 +101,3 @@ def _print_entry(entry: Mapping[str, Any]) -> None:
 
 def _fact(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _check_picture_file(out: Path) -> None:
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"{out} does not end in .png, and the picture is one")
-    check_new_file(out)
-
-
-def _draw(document: Mapping[str, Any], entry: Mapping[str, Any], masks: Path, image: Path, out: Path) -> None:
-    """Draw a case with its mask.
-
-    Raises:
-        ValueError: where its masks are not known, or the picture would replace one of them or the image.
-    """
-    from monai_tta.pipeline.image_names import name_of
-    from monai_tta.pipeline.output_folder import write_atomically
-    from monai_tta.pipeline.preview import picture_of_entry
-
-    if document["run"]["anonymous"]:
-        raise ValueError("anonymous records name no masks, so none can be drawn; leave out --image")
-    if not entry["masks"]:
-        raise ValueError(f"{entry['name']} failed and has no mask to draw")
-    files = [masks / mask for mask in entry["masks"]]
-    if lost := [file for file in files if not file.is_file()]:
-        raise ValueError(f"{lost[0]} is on record and not there")
-    if out.exists() and any(out.samefile(file) for file in (*files, image) if file.exists()):
-        raise ValueError(f"{out} is the image or its mask; give another --out")
-    if name_of(image) not in entry["name"]:
-        say(f"the image is called {image.name}, and the case {entry['name']}: is it the case's own?", "yellow")
-    write_atomically(out, picture_of_entry(image, files, entry))
-    print_line(f"written: {out}")

@@ -123,20 +123,25 @@ class ImageSegmenter:
         return loaded
 
     def segment(
-        self, number: int, load: Callable[[], LoadedImage], next_loading: Sequence[Future[LoadedImage]] = ()
+        self,
+        number: int,
+        load: Callable[[], LoadedImage],
+        input_check: str | None = None,
+        next_loading: Sequence[Future[LoadedImage]] = (),
     ) -> Segmented:
         """Answer an image and write its masks. Whatever is wrong with it is in what is returned.
 
         Args:
             number: of the image.
             load: returns what `load` returns of it, or raises what that raises.
+            input_check: what a check of its input found, for its record and its preview.
             next_loading: of the next image, which another thread loads.
         """
         began = time.monotonic()
         try:
             working_on(self.images[number])
             loaded = load()
-            found = self._write_masks(loaded, next_loading, number)
+            found = self._write_masks(loaded, next_loading, number, input_check)
             if self._converter is not None and found.case is not None:
                 beside = self._converter.convert(self.partial, self.images[number], found.case, found.beside)
                 found = replace(found, beside=beside)
@@ -144,7 +149,9 @@ class ImageSegmenter:
         except Exception as error:  # whatever is wrong with one image must not end the run
             return failed(error, time.monotonic() - began)
 
-    def _write_masks(self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], number: int) -> Segmented:
+    def _write_masks(
+        self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], number: int, input_check: str | None
+    ) -> Segmented:
         """Write the masks of an image, and what else is made beside them; its record, and where that is."""
         data = loaded.data
         asked = prompt_arguments(data, self.bundle.network, self.bundle.inferer)
@@ -154,7 +161,8 @@ class ImageSegmenter:
         wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
         before = dict(data)
         self._postprocessing(data)
-        case, written = self._with_map(self._inferer.cases[-1], before, self.names[number])
+        answered = replace(self._inferer.cases[-1], input_check=input_check)
+        case, written = self._with_map(answered, before, self.names[number])
         if self._preview is None:
             return Segmented(case, beside=BesideMasks(written))
         preview, notes = self._with_preview(case, written, before, asked, number)

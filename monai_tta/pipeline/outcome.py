@@ -61,24 +61,23 @@ class Publisher:
         self._taken = {file for files in run_log.masks.values() for file in files}
         self._taken |= {file for beside in run_log.beside.values() for file in beside.files().values()}
 
-    def finish(self, number: int, segmented: Segmented, partial: Path | None, input_check: str | None) -> Outcome:
+    def finish(self, number: int, segmented: Segmented, partial: Path | None) -> Outcome:
         """Publish what was written for an image, and empty the folder in which it was.
 
         Args:
             number: of the image.
             segmented: what came of it.
             partial: the folder; None where there is none.
-            input_check: what a check of its input found, for its record.
 
         Raises:
             DiskFull: when the disk is full or read-only, which no further image could change.
         """
-        outcome = self._publish(number, segmented, partial, input_check)
+        outcome = self._publish(number, segmented, partial)
         if partial is not None:
             clear(partial)
         return outcome
 
-    def _publish(self, number: int, segmented: Segmented, partial: Path | None, input_check: str | None) -> Outcome:
+    def _publish(self, number: int, segmented: Segmented, partial: Path | None) -> Outcome:
         log = self._run_log
         if segmented.case is not None and partial is not None:
             try:
@@ -88,7 +87,7 @@ class Publisher:
                 notes = (*segmented.notes, *notes_on_older(masks, log.names[number], beside))
                 if any(other not in self._taken for file in files for other in other_formats(file)):
                     notes = (*notes, OLDER_FORMAT)
-                case = replace(segmented.case, number=number, input_check=input_check, image_hash=segmented.content or None)
+                case = replace(segmented.case, number=number, image_hash=segmented.content or None)
                 log.done(number, case, masks, segmented.content, notes, beside)
                 return earlier_outcome(log, number)
             except Exception as error:  # whatever is wrong with one image must not end the run

@@ -33,7 +33,7 @@ class Shown:
         values: ``(1, x, y, z)`` with its axes towards right, front and head; ``(1, x, y)`` of a flat image; ``(3, x, y)`` of a
             photograph.
         spacing: of its voxels along each axis, in one unit.
-        channels: how many the image has; only the first is shown, but for a photograph.
+        channels: how many the image has; only the first is shown. A photograph's colours are one.
         series: the image where it is a volume: a file, or the folder of a series; None for a photograph.
     """
 
@@ -86,7 +86,7 @@ def load_shown(image: Path) -> Shown:
     if files[0].name.lower().endswith(PICTURES):
         with Image.open(files[0]) as opened:
             pixels = np.asarray(as_shown(opened).convert("RGB"), dtype=np.float64)
-        return Shown(torch.from_numpy(pixels).permute(2, 1, 0), (1.0, 1.0))
+        return Shown(torch.from_numpy(pixels).permute(2, 1, 0), (1.0, 1.0), len(files))
     loaded = _load(files[0])
     dims = loaded.ndim - 1
     channels = len(files) if len(files) > 1 else len(loaded)

@@ -39,6 +39,19 @@ class PreviewText:
     anonymous: bool = False
 
 
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """An answer to a case, as records have it.
+
+    Args:
+        masks: its files.
+        labels: which value or channel of them is which structure, as in ``records.json``.
+    """
+
+    masks: Sequence[Path]
+    labels: Sequence[Mapping[str, Any]]
+
+
 def write_preview(
     image: Path,
     name: str,
@@ -74,8 +87,7 @@ def write_preview(
     unadapted = None
     if case.adapted:
         with _masks_aside(folder, answer_unadapted) as masks_before:
-            before = _labels_of(masks_before, image, text.names, case.head)
-            labels += [label for label in before if _place(label) not in map(_place, labels)]
+            labels = _of_both(labels, _labels_of(masks_before, image, text.names, case.head))
             unadapted = _structures(masks_before, labels, shown)
     answer = _structures(masks, labels, shown)
     title = None if text.anonymous else name_of(masks[0]) if len(masks) == 1 else name
@@ -85,23 +97,28 @@ def write_preview(
     return path
 
 
-def picture_of_entry(image: Path, masks: Sequence[Path], entry: Mapping[str, Any]) -> bytes:
-    """The picture of a case that is on record, as a PNG's content. Of an adapted case the unadapted outline is missing.
+def picture_of_entry(
+    image: Path, masks: Sequence[Path], entry: Mapping[str, Any], unadapted: RecordedAnswer | None = None
+) -> bytes:
+    """The picture of a case that is on record, as a PNG's content.
 
     Args:
         image: see `load_shown`.
         masks: of the case.
         entry: of the case in ``records.json``.
+        unadapted: the unadapted answer to an adapted case; None where it is not to be had, which the picture then says.
 
     Raises:
         ValueError: for what cannot be drawn.
     """
     shown = load_shown(image)
-    answer = load_structures(masks, entry["labels"], shown)
+    labels = entry["labels"] if unadapted is None else _of_both(entry["labels"], unadapted.labels)
+    answer = _structures(masks, labels, shown)
+    before = None if unadapted is None else _structures(unadapted.masks, labels, shown)
     is_adapted = entry["status"] == "adapted"
-    words = f"{entry['in_words']}; {_NOT_KEPT}" if is_adapted else entry["in_words"]
+    words = f"{entry['in_words']}; {_NOT_KEPT}" if is_adapted and unadapted is None else entry["in_words"]
     title = name_of(masks[0]) if len(masks) == 1 else entry.get("name")
-    return _drawn(shown, None, answer, is_adapted, title, words)
+    return _drawn(shown, before, answer, is_adapted, title, words)
 
 
 def _drawn(shown: Shown, unadapted: Tensor | None, answer: Tensor, is_adapted: bool, title: str | None, words: str) -> bytes:
@@ -145,6 +162,12 @@ def _structures(masks: Sequence[Path], labels: Sequence[Mapping[str, Any]], show
     return found if labels else found.any(0, keepdim=True)
 
 
+def _of_both(labels: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The labels of two answers, each once."""
+    places = [_place(label) for label in labels]
+    return [*labels, *(label for label in others if _place(label) not in places)]
+
+
 def _place(label: Mapping[str, Any]) -> tuple[Any, ...]:
     """Where in a case's masks a label is."""
     return tuple(label.get(key) for key in ("file", "channel", "value"))
@@ -154,7 +177,7 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def _labels_of(masks: Sequence[Path], image: Path, names: LabelNames, head: str) -> list[dict[str, Any]]:
+def _labels_of(masks: Sequence[Path], image: Path, names: LabelNames, head: str) -> list[Mapping[str, Any]]:
     """Which value or channel is which structure, as in the records; empty where that is not known."""
     try:
         return [amount.on_record() for amount in amounts_in(masks, files_of(image)[0], names, head)]

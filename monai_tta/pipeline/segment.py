@@ -83,9 +83,10 @@ def segment(
 
         for number, loading, next_loading in _load_ahead(load, log.order()):
             log.begin(number)
-            segmented = segmenter.segment(number, loading.result, next_loading)
             found = checked.get(images[number])
-            yield publisher.finish(number, segmented, partial, None if found is None else found.record)
+            record = None if found is None else found.record
+            segmented = segmenter.segment(number, loading.result, record, next_loading)
+            yield publisher.finish(number, segmented, partial)
 
 
 def _load_ahead(

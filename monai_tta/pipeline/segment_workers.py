@@ -105,8 +105,7 @@ def segment_in_workers(
                     tell(line)
                 if answered.checked is not None:
                     note_check(finished.job, answered.checked)
-                record = None if answered.checked is None else answered.checked.record
-                yield publisher.finish(finished.job, answered.segmented, answered.folder, record)
+                yield publisher.finish(finished.job, answered.segmented, answered.folder)
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ class _ImageWorker:
         clear(self._folder)
         checked = self._check(number)
         load = partial(self._segmenter.load, number, None if checked is None else checked.correction)
-        segmented = self._segmenter.segment(number, load)
+        segmented = self._segmenter.segment(number, load, None if checked is None else checked.record)
         return _Answered(segmented, self._folder, checked, tuple(self._said))
 
     def _check(self, number: int) -> CheckedInput | None:
