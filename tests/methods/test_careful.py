@@ -209,8 +209,9 @@ def test_a_candidate_runs_as_its_caller_does():
         assert (trial.shadow.precision, trial.shadow.voxels_at_once) == ("fast", 64)
 
 
-def test_candidates_answer_in_the_views_that_the_predictor_was_fitted_with(tmp_path):
-    net, x = network(dims=2), image(2, size=12)
+@pytest.mark.parametrize("size", [8, 12])  # a single window is answered while candidates are tried, several are answered again
+def test_candidates_answer_in_the_views_that_the_predictor_was_fitted_with(size, tmp_path):
+    net, x = network(dims=2), image(2, size=size)
     choices = {"low": -5.0, "high": 0.1, "feature": "averaged over views", "at": 0.5}
     few = Views(axes=(1,), turns=False)
     replace(stump(**choices), views=few).save(tmp_path / "few.npz")

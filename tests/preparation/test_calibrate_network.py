@@ -82,7 +82,7 @@ class TestPublicFunction:
         quality = tmp_path / "quality.npz"
         settings = CalibrationSettings(size=12, harm=0.1, budget=2, quick=True)
         predictor = calibrate_network(net, images, labels, roi_size=8, settings=settings, quality=quality)
-        assert predictor.quick and settings.views == QUICK_VIEWS == QualityPredictor.load(quality).views
+        assert predictor.quick and predictor.views == settings.views == QUICK_VIEWS == QualityPredictor.load(quality).views
         assert not calibrate_network(net, images, labels, settings=SETTINGS).quick
         with pytest.raises(ValueError, match="keeps none"):
             calibrate_network(network("instance", dims=2), images, labels, settings=settings)
