@@ -78,6 +78,8 @@ class StructureQuality:
             within `SURFACE_TOLERANCE` voxel of the other.
         nsd_low: the lower end of the interval that holds the true one at the predictor's rate, in [0, 1].
         nsd_high: its upper end.
+        ranking: by what masks are sorted, in [0, 1], the better the higher: the mean of the expected Dice, and of the mean and
+            the least Dice between answers in views.
     """
 
     structure: int
@@ -88,6 +90,7 @@ class StructureQuality:
     nsd: float
     nsd_low: float
     nsd_high: float
+    ranking: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,14 @@ class Judged:
         what: one of `USE`, `LOOK`, `REFUSE` and `UNKNOWN`.
         worst: what is expected of the structure that decided; None where nothing is known.
         chance: how likely some structure of the mask is below the wanted Dice, at most.
+        ranking: the mean over structures of `StructureQuality.ranking`; 0 where nothing is known.
     """
 
     label: str
     what: str
     worst: StructureQuality | None
     chance: float
+    ranking: float = 0.0
 
     def row(self) -> tuple[str, str, str]:
         """As a row of a table."""
@@ -43,11 +45,11 @@ def triage(cases: Sequence[tuple[str, Case]], predictor: QualityPredictor, accep
         accept: the wanted Dice.
 
     Returns:
-        the masks to use, to look at and not to use, each with the best lower ends first.
+        the masks to use, to look at and not to use, each by their ranking, the best first.
     """
     order = [USE, LOOK, UNKNOWN, REFUSE]
     found = [_judge(label, case, predictor, accept) for label, case in cases]
-    return sorted(found, key=lambda one: (order.index(one.what), -one.worst.low if one.worst else 0, one.label))
+    return sorted(found, key=lambda one: (order.index(one.what), -one.ranking, one.label))
 
 
 def words_on_accepted(found: Sequence[Judged], accept: float) -> str:
@@ -67,4 +69,5 @@ def _judge(label: str, case: Case, predictor: QualityPredictor, accept: float) -
     # The chances of several structures are added: at most so many masks have a bad one, however their errors hang together.
     chance = min(1.0, sum(predictor.chance_below(one, case.adapted, accept) for one in case.quality))
     what, worst = judge([(one.low, one.high) for one in case.quality], accept)
-    return Judged(label, what, case.quality[worst], chance)
+    ranking = sum(one.ranking for one in case.quality) / len(case.quality)
+    return Judged(label, what, case.quality[worst], chance, ranking)

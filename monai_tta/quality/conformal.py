@@ -12,19 +12,19 @@ import numpy as np
 
 from monai_tta.quality.gain_predictor import Floats
 
-ROUNDING = 1e-6  # forests are kept in float32
+LEAST = 0.02  # no interval ends nearer to the prediction: labels that two people draw differ by more
 
 
 def interval_of(expected: Floats, spread: Floats, tails: Floats) -> tuple[Floats, Floats]:
-    """The ends of the interval of each row, which holds the prediction itself and lies in [0, 1].
+    """The ends of the interval of each row, which holds what is within `LEAST` of the prediction, and lies in [0, 1].
 
     Args:
         expected: Dice of each row.
         spread: of each row, in Dice.
         tails: where the interval ends, in spreads ``(rows, 2)``.
     """
-    low = np.clip(np.minimum(expected + tails[:, 0] * spread, expected) - ROUNDING, 0, 1)
-    high = np.clip(np.maximum(expected + tails[:, 1] * spread, expected) + ROUNDING, 0, 1)
+    low = np.clip(np.minimum(expected + tails[:, 0] * spread, expected - LEAST), 0, 1)
+    high = np.clip(np.maximum(expected + tails[:, 1] * spread, expected + LEAST), 0, 1)
     return low, high
 
 

@@ -26,10 +26,11 @@ from monai_tta.core.record import StructureQuality
 from monai_tta.core.views import Views
 from monai_tta.quality.figure_model import FigureModel
 from monai_tta.quality.gain_predictor import Floats, PredictorError
-from monai_tta.quality.structure_features import STRUCTURE_FEATURES
+from monai_tta.quality.structure_features import STRUCTURE_FEATURES, found_nothing
 
 FORMAT = 2
 FIGURES = ("dice", "nsd")  # that are predicted, as `StructureModel` calls them
+_BETWEEN_VIEWS = ("pairwise Dice of views", "least pairwise Dice of views")
 RATE = 0.9  # of the cases, the share whose true figure lies in the interval
 
 
@@ -101,7 +102,9 @@ class QualityPredictor:
             dice, low, high, spread = (float(value[0]) for value in model.dice.interval(row[None], adapted))
             nsd, nsd_low, nsd_high, _ = (float(value[0]) for value in model.nsd.interval(row[None], adapted))
             of_dice = {"dice": dice, "low": low, "high": high, "spread": spread}
-            found.append(StructureQuality(structure=number + 1, **of_dice, nsd=nsd, nsd_low=nsd_low, nsd_high=nsd_high))
+            of_surface = {"nsd": nsd, "nsd_low": nsd_low, "nsd_high": nsd_high}
+            ranking = rank_score(dice, row)
+            found.append(StructureQuality(structure=number + 1, **of_dice, **of_surface, ranking=ranking))
         return tuple(found)
 
     def chance_below(self, quality: StructureQuality, adapted: bool, dice: float) -> float:
@@ -168,6 +171,24 @@ class QualityPredictor:
         if found.features != STRUCTURE_FEATURES:
             raise PredictorError(f"{path} was fitted to other features than this version computes; calibrate again")
         return found
+
+
+def rank_score(dice: float, row: Floats) -> float:
+    """By what masks are sorted: the mean of the expected Dice, and of the mean and the least Dice between answers in views.
+
+    The expected Dice tells bad domains from good ones, and the views tell good masks of one domain from bad ones
+    (docs/quality.md). Nothing in it was fitted or chosen by figures but which three numbers are averaged.
+
+    Args:
+        dice: the expected Dice.
+        row: the structure's `STRUCTURE_FEATURES`.
+
+    Returns:
+        from 0 to 1, the better the higher; the expected Dice itself for an empty mask, on which views agree without a reason.
+    """
+    if found_nothing(row):
+        return dice
+    return float(np.mean([dice, *(row[STRUCTURE_FEATURES.index(name)] for name in _BETWEEN_VIEWS)]))
 
 
 def _models(arrays: dict[str, Any], k: int, n_features: int) -> StructureModel:

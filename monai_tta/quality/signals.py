@@ -58,9 +58,11 @@ VOLUME = "volume"
 REFERENCE_VOLUME = "volume against reference"
 PREDICTED = "predicted Dice"
 PREDICTED_SURFACE = "predicted surface"
+RANKING = "ranking"
 SIGNALS = (
     Signal(PREDICTED, "what the quality predictor expects, mean over structures", True, predicts="dice"),
     Signal(PREDICTED_SURFACE, "the same of the share of surface within 1 voxel", True, predicts="surface"),
+    Signal(RANKING, "the mean of predicted Dice, and of the mean and the least Dice of views; `run` sorts masks by it", True),
     Signal(ENTROPY, "mean over the image's voxels, in nats", False),
     Signal(ENTROPY_PER_FOREGROUND, "the same per voxel of foreground, in nats", False),
     Signal(MAX_PROBABILITY, "of the likeliest channel, mean over voxels", True),
@@ -110,7 +112,7 @@ def predicted_quality(predictions: Sequence[StructureQuality]) -> dict[str, floa
         return {}
     n = len(predictions)
     means = {PREDICTED: sum(one.dice for one in predictions) / n, PREDICTED_SURFACE: sum(one.nsd for one in predictions) / n}
-    return means | found
+    return {**means, RANKING: sum(one.ranking for one in predictions) / n, **found}
 
 
 def max_probability(p: Tensor, head: Head) -> float:

@@ -69,7 +69,7 @@ def test_another_inferer_is_refused():
 
 
 def test_the_expected_dice_is_that_of_the_worst_structure():
-    surface = {"nsd": 0.9, "nsd_low": 0.8, "nsd_high": 1.0}
+    surface = {"nsd": 0.9, "nsd_low": 0.8, "nsd_high": 1.0, "ranking": 0.9}
     expected = ((1, 0.9), (2, 0.6))
     quality = tuple(StructureQuality(structure=n, dice=d, low=d - 0.1, high=1.0, spread=0.1, **surface) for n, d in expected)
     case = Case(

@@ -91,6 +91,7 @@ def test_what_was_answered_otherwise(tmp_path):
             "nsd": 0.9,
             "nsd_low": 0.8,
             "nsd_high": 1.0,
+            "ranking": 0.9,
         }
     ]
     one = write_run(tmp_path / "one", {"a": cube()}, quality=quality)

@@ -146,7 +146,9 @@ def test_the_true_surface_is_that_of_the_label_on_the_grid_of_the_answer():
     label[0, 3:9, 3:9] = 1
     found = torch.zeros(1, 12, 12)
     found[0, 3:9, 1:9] = 1  # one side is two voxels too far
-    said = StructureQuality(structure=1, dice=0.9, low=0.8, high=1.0, spread=0.1, nsd=0.8, nsd_low=0.7, nsd_high=0.9)
+    said = StructureQuality(
+        structure=1, dice=0.9, low=0.8, high=1.0, spread=0.1, nsd=0.8, nsd_low=0.7, nsd_high=0.9, ranking=0.85
+    )
     case = SimpleNamespace(head="sigmoid", answers="logits", quality=(said,))
     own, _ = measure.signals_of(20 * found[None] - 10, case, label, lambda: label)
     expected = compute_surface_dice(found[None], label[None], [1.0], include_background=True)

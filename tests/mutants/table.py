@@ -446,7 +446,11 @@ OWN = {
     "core/uncertainty.py": ["core/test_uncertainty"],
     "inference/uncertainty.py": ["inference/test_uncertainty"],
     "preparation/distortions.py": ["preparation/test_distortions"],
-    "preparation/collect_cases.py": ["preparation/test_calibrate_network", "preparation/test_trials", "preparation/test_fit_quality"],
+    "preparation/collect_cases.py": [
+        "preparation/test_calibrate_network",
+        "preparation/test_trials",
+        "preparation/test_fit_quality",
+    ],
     "preparation/window_pairs.py": ["preparation/test_calibrate_network"],
     "preparation/trials.py": ["preparation/test_trials"],
     "preparation/labelled_images.py": ["preparation/test_unlabelled", "preparation/test_calibrate_network"],

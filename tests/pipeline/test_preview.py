@@ -98,7 +98,9 @@ def test_an_unadapted_case_has_one_outline_and_costs_no_other_answer(place, said
 
 
 def test_the_title_names_the_mask_and_the_words_say_what_it_is_worth(place, said):
-    quality = (StructureQuality(structure=1, dice=0.8, low=0.7, high=0.9, spread=0.05, nsd=0.9, nsd_low=0.8, nsd_high=1.0),)
+    quality = (
+        StructureQuality(structure=1, dice=0.8, low=0.7, high=0.9, spread=0.05, nsd=0.9, nsd_low=0.8, nsd_high=1.0, ranking=0.8),
+    )
     write(place, mask(), case_of(quality=quality))
     assert said["title"] == "ct_seg" and said["words"] == (
         "adapted on 2 windows; expected Dice .80 (.70 to .90); surface within 1 voxel .90 (.80 to 1.00)"

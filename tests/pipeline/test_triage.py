@@ -27,7 +27,9 @@ def case_of(*structures, **changes):
         "seed": 0,
     }
     quality = tuple(
-        StructureQuality(structure=k + 1, dice=dice, low=low, high=high, spread=0.1, nsd=0.9, nsd_low=0.8, nsd_high=1.0)
+        StructureQuality(
+            structure=k + 1, dice=dice, low=low, high=high, spread=0.1, nsd=0.9, nsd_low=0.8, nsd_high=1.0, ranking=dice
+        )
         for k, (dice, low, high) in enumerate(structures)
     )
     return Case(**{**said, "shape": (1, 1, 8, 8), "quality": quality or None, **changes})

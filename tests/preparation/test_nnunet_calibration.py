@@ -214,7 +214,7 @@ def case(**said):
 
 
 def quality(dice, spread=0.1):
-    others = {"nsd": dice, "nsd_low": dice, "nsd_high": dice}
+    others = {"nsd": dice, "nsd_low": dice, "nsd_high": dice, "ranking": dice}
     return (StructureQuality(structure=1, dice=dice, low=dice - 0.1, high=dice + 0.1, spread=spread, **others),)
 
 

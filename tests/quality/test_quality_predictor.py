@@ -17,7 +17,7 @@ from monai_tta.quality import structure_features
 from monai_tta.quality.conformal import conformal_tails, interval_of
 from monai_tta.quality.gain_predictor import PredictorError
 from monai_tta.quality.predictor_files import as_quality_predictor
-from monai_tta.quality.quality_predictor import QualityPredictor
+from monai_tta.quality.quality_predictor import QualityPredictor, rank_score
 from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES, found_nothing, own_figures, structure_table
 from monai_tta.quality.temperature import with_temperature
 from tests.small import network, quality_stub
@@ -121,9 +121,23 @@ class TestPredictor:
     def test_the_chance_of_a_worse_mask(self):
         """The quantiles of the scores go evenly from -1 to 1 spread: from .7 to .9."""
         made = quality_stub(network(dims=2), low=-1.0, high=1.0)
-        said = StructureQuality(structure=1, dice=0.8, low=0.7, high=0.9, spread=0.1, nsd=0.1, nsd_low=0.0, nsd_high=0.2)
+        said = StructureQuality(
+            structure=1, dice=0.8, low=0.7, high=0.9, spread=0.1, nsd=0.1, nsd_low=0.0, nsd_high=0.2, ranking=0.8
+        )
         chances = [made.chance_below(said, True, dice) for dice in (0.6, 0.75, 0.8001, 0.95)]
         assert chances == pytest.approx([0, 0.25, 0.505, 1], abs=0.01)
+
+
+def test_masks_are_ranked_by_the_expected_dice_and_by_what_views_agree_on():
+    row = np.zeros(len(STRUCTURE_FEATURES))
+    row[STRUCTURE_FEATURES.index("pairwise Dice of views")] = 0.9
+    row[STRUCTURE_FEATURES.index("least pairwise Dice of views")] = 0.6
+    assert rank_score(0.75, row) == pytest.approx(0.75)
+    row[STRUCTURE_FEATURES.index("log volume")] = np.log(TINY)
+    assert rank_score(0.3, row) == 0.3, "views agree on nothing at all without a reason"
+    made = quality_stub(network(dims=2))
+    table = np.stack([row, row])
+    assert [one.ranking for one in made.predict(table, False)] == [one.dice for one in made.predict(table, False)]
 
 
 def one_hot(*rows):

@@ -62,10 +62,12 @@ def test_pairwise_dice_of_masks_of_which_some_are_empty():
 
 
 def test_columns_of_predicted_quality():
-    surface = {"nsd": 0.95, "nsd_low": 0.8, "nsd_high": 1.0}
-    two = [StructureQuality(structure=k, dice=0.6 + k / 10, low=0.5, high=0.9, spread=0.1, **surface) for k in (1, 2)]
+    others = {"nsd": 0.95, "nsd_low": 0.8, "nsd_high": 1.0}
+    how = {"low": 0.5, "high": 0.9, "spread": 0.1, **others}
+    two = [StructureQuality(structure=k, dice=0.6 + k / 10, ranking=0.1 + k / 5, **how) for k in (1, 2)]
     found = predicted_quality(two)
     assert found["predicted Dice"] == pytest.approx(0.75) and found["predicted Dice 2"] == 0.8
     assert found["predicted Dice 1, low"] == 0.5 and found["predicted Dice 1, high"] == 0.9
     assert found["predicted surface"] == pytest.approx(0.95) and found["predicted surface 2, low"] == 0.8
+    assert found["ranking"] == pytest.approx(0.4)
     assert predicted_quality([]) == {}

@@ -4,7 +4,7 @@
 def quality(*expected):
     return [
         {"name": name, "structure": number, "dice": dice, "low": low, "high": high, "spread": 0.05}
-        | {"nsd": 0.97, "nsd_low": 0.93, "nsd_high": 0.99}
+        | {"nsd": 0.97, "nsd_low": 0.93, "nsd_high": 0.99, "ranking": 0.9}
         for number, (name, dice, low, high) in enumerate(expected, 1)
     ]
 

@@ -1,0 +1,189 @@
+"""What quality predictors say of masks of images from elsewhere: `python -m docs.universal.quality OUT`, as docs.universal.
+
+Each small network answers distorted images of its own centre, and its quality predictor is fitted to them, as by `monai-tta
+calibrate --quality-only`. Then it answers images of its own centre as they are, and images of other scanners. Nothing adapts.
+Printed is how far off the expected figures of a structure are, how often the true one lies in the interval, and how well masks are
+sorted: by their ranking, by the expected Dice, and by single signals. The cases of each network are kept in OUT.
+"""
+
+import pickle
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from docs.universal.__main__ import console, parse_command_line
+from docs.universal.networks import KINDS, train
+from docs.universal.sources import centres, targets
+from monai_tta.core.record import StructureQuality
+from monai_tta.core.views import Views
+from monai_tta.evaluation.label_masks import label_structures
+from monai_tta.methods.careful import Careful
+from monai_tta.methods.careful_candidates import UNADAPTED
+from monai_tta.preparation.distortions import Distortion
+from monai_tta.preparation.examples import CalibrationSet
+from monai_tta.preparation.fit_quality import SOURCE_ROW, fit_quality
+from monai_tta.quality.candidates import CandidatePool
+from monai_tta.quality.failure_detection import normalized_excess_aurc
+from monai_tta.quality.quality_predictor import FIGURES
+from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES
+
+SIZE = 160  # distorted images, as `monai-tta calibrate` makes
+EXPECTED = "expected Dice"
+RANKED = "ranking"
+Targets = dict[str, tuple[bool, CalibrationSet]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was said of one structure in all masks of a pair.
+
+    Args:
+        network: and its kind.
+        is_shifted: whether the images come from another scanner.
+        off: how far the expected figure was off, for each of `FIGURES`; mean over masks.
+        off_by_mean: how far off it is to expect the home images' mean of every mask.
+        inside: the share of true figures in their interval.
+        width: of the intervals, on average.
+        excess: e-AURC as a share of chance, by what sorts the masks; without what is not defined.
+    """
+
+    network: str
+    is_shifted: bool
+    off: dict[str, float]
+    off_by_mean: dict[str, float]
+    inside: dict[str, float]
+    width: dict[str, float]
+    excess: dict[str, float]
+
+
+def add_image(calibration: CalibrationSet, group: int, network: torch.nn.Module, image: Tensor, label: Tensor, head: str) -> None:
+    """Let the network answer a whole image ``(C, x, y)``, and add its figures and true Dice."""
+    pool = CandidatePool(network, head)
+    results = Careful(candidates=(UNADAPTED,)).run_candidates(pool, image[None])
+    answers = torch.stack([trial.answer.probabilities for trial in results.trials])
+    structures = label_structures(label[None], results.unadapted.shape[1], head)
+    figures = (results.source_features, results.features, answers, results.unadapted)
+    calibration.add(group, *figures, structures, head, results.structure_features, np.zeros((1, 2)))
+
+
+def cases_of_network(name: str, kind: str, folders: dict[str, Path | None], file: Path) -> str:
+    """Train a network and keep its cases, at home and elsewhere, unless they are there."""
+    torch.set_num_threads(1)
+    if file.exists():
+        return file.name
+    all_centres = centres(**folders)
+    centre = all_centres[name]
+    network = train(name, centre, kind)
+    home = CalibrationSet(f"{name} {kind}")
+    distort = Distortion(centre.preserve)
+    pairs = [*centre.images()[centre.train :], *centre.images()[: centre.train]]
+    for number in range(SIZE):
+        group = number % len(pairs)
+        add_image(home, group, network, *distort(*pairs[group], number), centre.head)
+    elsewhere: Targets = {}
+    for label, is_shifted, images in targets(name, all_centres, folders["hippocampus"]):
+        elsewhere[label] = (is_shifted, CalibrationSet(label))
+        for number, (image, structures) in enumerate(images):
+            add_image(elsewhere[label][1], number, network, image, structures, centre.head)
+    file.write_bytes(pickle.dumps((home, elsewhere)))  # our own, read again below; nothing of it is shipped
+    return file.name
+
+
+def measure(file: Path) -> list[Measured]:
+    """What the network's quality predictor says of its masks, pair by pair and structure by structure."""
+    home, elsewhere = pickle.loads(file.read_bytes())
+    predictor = fit_quality(home, Views(), 1)
+    found = []
+    for is_shifted, pair in elsewhere.values():
+        said = [predictor.predict(case.structure_features[SOURCE_ROW], adapted=False) for case in pair.cases]
+        for k in range(len(predictor.structures)):
+            of_home = {figure: np.mean([truth_of(case, figure)[k] for case in home.cases]) for figure in FIGURES}
+            truth = {figure: np.array([truth_of(case, figure)[k] for case in pair.cases]) for figure in FIGURES}
+            ends = {"dice": ("dice", "low", "high"), "nsd": ("nsd", "nsd_low", "nsd_high")}
+            of_figure = {f: np.array([[getattr(one[k], name) for name in ends[f]] for one in said]).T for f in FIGURES}
+            table = np.stack([case.structure_features[SOURCE_ROW, k] for case in pair.cases])
+            found.append(
+                Measured(
+                    home.name,
+                    is_shifted,
+                    {f: float(np.abs(truth[f] - of_figure[f][0]).mean()) for f in FIGURES},
+                    {f: float(np.abs(truth[f] - of_home[f]).mean()) for f in FIGURES},
+                    {f: float(np.mean((of_figure[f][1] <= truth[f]) & (truth[f] <= of_figure[f][2]))) for f in FIGURES},
+                    {f: float(np.mean(of_figure[f][2] - of_figure[f][1])) for f in FIGURES},
+                    excesses(table, [one[k] for one in said], truth["dice"]),
+                )
+            )
+    return found
+
+
+def truth_of(case: object, figure: str) -> np.ndarray:
+    """The true figure of each structure of the network's own answer."""
+    return np.asarray(getattr(case, f"structure_{figure}")[SOURCE_ROW])
+
+
+def excesses(table: np.ndarray, said: Sequence[StructureQuality], dice: np.ndarray) -> dict[str, float]:
+    """e-AURC as a share of chance, for the ranking, the expected Dice and each single signal."""
+    confidences = {RANKED: np.array([one.ranking for one in said]), EXPECTED: np.array([one.dice for one in said])}
+    confidences |= {name: sign * table[:, STRUCTURE_FEATURES.index(name)] for name, sign in SIGNALS.items()}
+    found = {name: normalized_excess_aurc(confidence, 1 - dice) for name, confidence in confidences.items()}
+    return {name: excess for name, excess in found.items() if np.isfinite(excess)}
+
+
+def row_of(name: str, rows: Sequence[Measured]) -> str:
+    """A row of the table of expected figures."""
+    cells = [name, str(len(rows))]
+    for figure in FIGURES:
+        off, by_mean, inside, width = (
+            np.mean([getattr(row, what)[figure] for row in rows]) for what in ("off", "off_by_mean", "inside", "width")
+        )
+        cells += [f"{off:.3f}", f"{by_mean:.3f}", f"{inside:.0%}", f"{width:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """See the top of this file."""
+    options, folders = parse_command_line("docs.universal.quality")
+    todo = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
+    files = [options.out / f"quality-{name}-{kind}.pickle" for name, kind in todo]
+    measured: list[Measured] = []
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        names, kinds = zip(*todo, strict=True)
+        for name in pool.map(cases_of_network, names, kinds, [folders] * len(todo), files):
+            console.print(f"{name}: answered")
+        for found in pool.map(measure, files):
+            measured += found
+    print_tables(measured)
+
+
+def print_tables(measured: Sequence[Measured]) -> None:
+    """Print what was expected of each group of pairs, and what sorts their masks best."""
+    groups: dict[str, list[Measured]] = defaultdict(list)
+    for row in measured:
+        where = "shifted" if row.is_shifted else "no shift"
+        norm = "InstanceNorm" if row.network.endswith("instance") else "BatchNorm"
+        groups[f"{where}, {norm}"].append(row)
+        groups[f"{where}, all"].append(row)
+    console.print(
+        "| pairs | structures | Dice off by | by the mean | inside | width | surface off by | by the mean | inside | width |"
+    )
+    console.print("|---|---|---|---|---|---|---|---|---|---|")
+    for name in sorted(groups, reverse=True):
+        console.print(row_of(name, groups[name]))
+    console.print("\n| sorted by | excess, shifted | excess, no shift |\n|---|---|---|")
+    for name in (RANKED, EXPECTED, *SIGNALS):
+        means = [
+            np.mean([row.excess[name] for row in groups[f"{where}, all"] if name in row.excess])
+            for where in ("shifted", "no shift")
+        ]
+        console.print(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+
+
+if __name__ == "__main__":
+    main()
