@@ -2,8 +2,8 @@
 
 Each small network answers distorted images of its own centre, and its quality predictor is fitted to them, as by `monai-tta
 calibrate --quality-only`. Then it answers images of its own centre as they are, and images of other scanners. Nothing adapts.
-Printed is how far off the expected figures of a structure are, how often the true one lies in the interval, and how well masks are
-sorted: by their ranking, by the expected Dice, and by single signals. The cases of each network are kept in OUT.
+Printed is how far off the expected figures of a structure are, how often the true one lies in the interval, and how well masks
+are sorted: by their ranking, by the expected Dice, and by single signals. The cases of each network are kept in OUT.
 """
 
 import pickle

@@ -46,7 +46,7 @@ def test_signals_are_measured_and_change_no_answer(phantom_set):
     source, adapted = measured
     predicted = {name for name in source.signals if name.startswith(("predicted Dice", "predicted surface", "true surface"))}
     assert {"predicted Dice", "predicted surface", "true surface 1", "true surface 2"} <= predicted
-    assert set(source.signals) == OWN | WINDOWS | OF_IMAGE | predicted
+    assert set(source.signals) == OWN | WINDOWS | OF_IMAGE | predicted | {"ranking"}
     assert set(adapted.signals) == OWN | WINDOWS | predicted
     assert all(0 <= source.signals[name] <= 1 for name in WINDOWS | {"max probability", "pairwise Dice of blends"})
     assert source.signals["entropy"] != adapted.signals["entropy"]
@@ -146,9 +146,7 @@ def test_the_true_surface_is_that_of_the_label_on_the_grid_of_the_answer():
     label[0, 3:9, 3:9] = 1
     found = torch.zeros(1, 12, 12)
     found[0, 3:9, 1:9] = 1  # one side is two voxels too far
-    said = StructureQuality(
-        structure=1, dice=0.9, low=0.8, high=1.0, spread=0.1, nsd=0.8, nsd_low=0.7, nsd_high=0.9, ranking=0.85
-    )
+    said = StructureQuality(structure=1, dice=0.9, low=0.8, high=1.0, spread=0.1, nsd=0.8, nsd_low=0.7, nsd_high=0.9, ranking=0.8)
     case = SimpleNamespace(head="sigmoid", answers="logits", quality=(said,))
     own, _ = measure.signals_of(20 * found[None] - 10, case, label, lambda: label)
     expected = compute_surface_dice(found[None], label[None], [1.0], include_background=True)
