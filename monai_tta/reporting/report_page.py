@@ -118,7 +118,12 @@ def _judged(entry: Mapping[str, Any], accept: float | None) -> ReportCase:
 
 def _place(case: ReportCase) -> tuple[int, float, int]:
     """Where a case stands: what needs a person first, and the worst first."""
-    return ORDER.index(case.what), case.expected["low"] if case.expected else 0.0, case.entry["number"]
+    return ORDER.index(case.what), _ranking(case.entry.get("quality") or ()), case.entry["number"]
+
+
+def _ranking(quality: Sequence[Mapping[str, Any]]) -> float:
+    """The mean over structures of what masks are sorted by. Records of before there was a ranking go by the lower ends."""
+    return sum(one.get("ranking", one["low"]) for one in quality) / max(len(quality), 1)
 
 
 def _on_page(case: ReportCase, pictures: Sequence[tuple[str, bytes]]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_signals_are_measured_and_change_no_answer(phantom_set):
     predicted = {name for name in source.signals if name.startswith(("predicted Dice", "predicted surface", "true surface"))}
     assert {"predicted Dice", "predicted surface", "true surface 1", "true surface 2"} <= predicted
     assert set(source.signals) == OWN | WINDOWS | OF_IMAGE | predicted | {"ranking"}
-    assert set(adapted.signals) == OWN | WINDOWS | predicted
+    assert set(adapted.signals) == OWN | WINDOWS | predicted | {"ranking"}
     assert all(0 <= source.signals[name] <= 1 for name in WINDOWS | {"max probability", "pairwise Dice of blends"})
     assert source.signals["entropy"] != adapted.signals["entropy"]
     assert set(source.signals) - predicted == {signal.name for signal in SIGNALS if not signal.predicts}
