@@ -8,7 +8,7 @@ are sorted: by their ranking, by the expected Dice, and by single signals. The c
 
 import pickle
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -29,6 +29,7 @@ from monai_tta.methods.careful_candidates import UNADAPTED
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit_quality import SOURCE_ROW, fit_quality
+from monai_tta.preparation.temperature import scores_by_temperature
 from monai_tta.quality.candidates import CandidatePool
 from monai_tta.quality.failure_detection import normalized_excess_aurc
 from monai_tta.quality.quality_predictor import FIGURES
@@ -46,21 +47,25 @@ class Measured:
 
     Args:
         network: and its kind.
+        structure: its number, from 0.
         is_shifted: whether the images come from another scanner.
         off: how far the expected figure was off, for each of `FIGURES`; mean over masks.
         off_by_mean: how far off it is to expect the home images' mean of every mask.
         inside: the share of true figures in their interval.
         width: of the intervals, on average.
-        excess: e-AURC as a share of chance, by what sorts the masks; without what is not defined.
+        dice: the true one of each mask.
+        confidences: by what masks can be sorted, a number for each mask.
     """
 
     network: str
+    structure: int
     is_shifted: bool
     off: dict[str, float]
     off_by_mean: dict[str, float]
     inside: dict[str, float]
     width: dict[str, float]
-    excess: dict[str, float]
+    dice: np.ndarray
+    confidences: dict[str, np.ndarray]
 
 
 def add_image(calibration: CalibrationSet, group: int, network: torch.nn.Module, image: Tensor, label: Tensor, head: str) -> None:
@@ -70,7 +75,8 @@ def add_image(calibration: CalibrationSet, group: int, network: torch.nn.Module,
     answers = torch.stack([trial.answer.probabilities for trial in results.trials])
     structures = label_structures(label[None], results.unadapted.shape[1], head)
     figures = (results.source_features, results.features, answers, results.unadapted)
-    calibration.add(group, *figures, structures, head, results.structure_features, np.zeros((1, 2)))
+    by_temperature = scores_by_temperature(results.unadapted, structures, head)
+    calibration.add(group, *figures, structures, head, results.structure_features, by_temperature)
 
 
 def cases_of_network(name: str, kind: str, folders: dict[str, Path | None], file: Path) -> str:
@@ -112,12 +118,14 @@ def measure(file: Path) -> list[Measured]:
             found.append(
                 Measured(
                     home.name,
+                    k,
                     is_shifted,
                     {f: float(np.abs(truth[f] - of_figure[f][0]).mean()) for f in FIGURES},
                     {f: float(np.abs(truth[f] - of_home[f]).mean()) for f in FIGURES},
                     {f: float(np.mean((of_figure[f][1] <= truth[f]) & (truth[f] <= of_figure[f][2]))) for f in FIGURES},
                     {f: float(np.mean(of_figure[f][2] - of_figure[f][1])) for f in FIGURES},
-                    excesses(table, [one[k] for one in said], truth["dice"]),
+                    truth["dice"],
+                    confidences_of(table, [one[k] for one in said]),
                 )
             )
     return found
@@ -128,12 +136,19 @@ def truth_of(case: object, figure: str) -> np.ndarray:
     return np.asarray(getattr(case, f"structure_{figure}")[SOURCE_ROW])
 
 
-def excesses(table: np.ndarray, said: Sequence[StructureQuality], dice: np.ndarray) -> dict[str, float]:
-    """e-AURC as a share of chance, for the ranking, the expected Dice and each single signal."""
-    confidences = {RANKED: np.array([one.ranking for one in said]), EXPECTED: np.array([one.dice for one in said])}
-    confidences |= {name: sign * table[:, STRUCTURE_FEATURES.index(name)] for name, sign in SIGNALS.items()}
-    found = {name: normalized_excess_aurc(confidence, 1 - dice) for name, confidence in confidences.items()}
-    return {name: excess for name, excess in found.items() if np.isfinite(excess)}
+def confidences_of(table: np.ndarray, said: Sequence[StructureQuality]) -> dict[str, np.ndarray]:
+    """The ranking, the expected Dice and each single signal of masks: the better, the higher."""
+    found = {RANKED: np.array([one.ranking for one in said]), EXPECTED: np.array([one.dice for one in said])}
+    return found | {name: sign * table[:, STRUCTURE_FEATURES.index(name)] for name, sign in SIGNALS.items()}
+
+
+def mean_excess(name: str, groups: Iterable[Sequence[Measured]]) -> str:
+    """e-AURC as a share of chance, each group's masks in one line by one confidence; the mean over groups where it is defined."""
+    found = []
+    for rows in groups:
+        confidence = np.concatenate([row.confidences[name] for row in rows])
+        found.append(normalized_excess_aurc(confidence, 1 - np.concatenate([row.dice for row in rows])))
+    return f"{np.nanmean(found):.2f}"
 
 
 def row_of(name: str, rows: Sequence[Measured]) -> str:
@@ -150,7 +165,8 @@ def row_of(name: str, rows: Sequence[Measured]) -> str:
 def main() -> None:
     """See the top of this file."""
     options, folders = parse_command_line("docs.universal.quality")
-    todo = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
+    everyone = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
+    todo = [pair for pair in everyone if not options.only or " ".join(pair) in options.only]
     files = [options.out / f"quality-{name}-{kind}.pickle" for name, kind in todo]
     measured: list[Measured] = []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -162,6 +178,11 @@ def main() -> None:
     print_tables(measured)
 
 
+def table_line(text: str) -> None:
+    """Print a line of a table, however long it is."""
+    console.print(text, soft_wrap=True)
+
+
 def print_tables(measured: Sequence[Measured]) -> None:
     """Print what was expected of each group of pairs, and what sorts their masks best."""
     groups: dict[str, list[Measured]] = defaultdict(list)
@@ -170,19 +191,20 @@ def print_tables(measured: Sequence[Measured]) -> None:
         norm = "InstanceNorm" if row.network.endswith("instance") else "BatchNorm"
         groups[f"{where}, {norm}"].append(row)
         groups[f"{where}, all"].append(row)
-    console.print(
+    table_line(
         "| pairs | structures | Dice off by | by the mean | inside | width | surface off by | by the mean | inside | width |"
     )
-    console.print("|---|---|---|---|---|---|---|---|---|---|")
+    table_line("|---|---|---|---|---|---|---|---|---|---|")
     for name in sorted(groups, reverse=True):
-        console.print(row_of(name, groups[name]))
-    console.print("\n| sorted by | excess, shifted | excess, no shift |\n|---|---|---|")
+        table_line(row_of(name, groups[name]))
+    networks: dict[tuple[str, int], list[Measured]] = defaultdict(list)
+    for row in measured:
+        networks[row.network, row.structure].append(row)
+    table_line("\n| sorted by | excess, shifted pairs | pairs without a shift | all images of a network |\n|---|---|---|---|")
     for name in (RANKED, EXPECTED, *SIGNALS):
-        means = [
-            np.mean([row.excess[name] for row in groups[f"{where}, all"] if name in row.excess])
-            for where in ("shifted", "no shift")
-        ]
-        console.print(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+        pairs = [[[row] for row in groups[f"{where}, all"]] for where in ("shifted", "no shift")]
+        cells = [mean_excess(name, some) for some in (*pairs, networks.values())]
+        table_line(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
