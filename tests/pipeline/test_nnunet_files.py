@@ -269,7 +269,7 @@ def test_without_nnunetv2_the_extra_is_named_and_other_commands_refuse_at_once(t
 
     model = empty_model(tmp_path / "model")
     write_case(tmp_path / "in", "case")
-    refused = tta("calibrate", model, "--dataset-dir", tmp_path)
+    refused = tta("overlay", model)
     assert refused.exit_code == 2 and "does not support nnU-Net yet; `monai-tta run`" in refused.output
     monkeypatch.setattr(nnunet_files, "version", missing)
     done = tta("run", model, tmp_path / "in", "--out", tmp_path / "out")
