@@ -115,9 +115,12 @@ def collect_bundle_cases(
         kept = KeptTrials(trials, identity)
         if restart:
             kept.forget()
+            kept.of_undistorted().forget()
         found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
         calibration.look = kept.read_look()
-        if found and calibration.look and all(is_there for is_there, _ in found):  # nothing is left to try: no image need be read
+        calibration.undistorted = kept.of_undistorted().read_all() if calibration.labels == GIVEN else []
+        is_whole = bool(calibration.undistorted) or calibration.labels != GIVEN
+        if found and is_whole and calibration.look and all(is_there for is_there, _ in found):  # no image need be read
             calibration.cases += [case for _, case in found if case is not None]
             calibration.network = digest_of_all(answering)
             calibration.quick, calibration.views = settings.quick, settings.views

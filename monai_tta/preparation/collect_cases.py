@@ -18,10 +18,11 @@ from monai_tta.inference.network import unwrap
 from monai_tta.methods.careful import Careful
 from monai_tta.methods.careful_candidates import UNADAPTED
 from monai_tta.preparation.distortions import Distortion
-from monai_tta.preparation.examples import CalibrationCase, CalibrationSet
+from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_enough_cases
 from monai_tta.preparation.labelled_images import (
     HeadOrAuto,
+    UsableImage,
     check_fit,
     paired_images,
     plain_tensor,
@@ -148,6 +149,40 @@ def collect_cases(
             made = run_candidates(calibration, group, source, windows, label_windows, resolved_head, settings.tried, seed)
         trials.write(number, made)
         yield number + 1
+    if calibration.labels == GIVEN:
+        calibration.undistorted = undistorted_cases(calibration, usable, inferer, resolved_head, settings, trials)
+
+
+def undistorted_cases(
+    calibration: CalibrationSet,
+    images: Sequence[UsableImage],
+    inferer: Callable[..., Any],
+    head: Head,
+    settings: CalibrationSettings,
+    trials: KeptTrials,
+) -> list[CalibrationCase]:
+    """Answer the images as they are by the source alone: a quality predictor must know these, too.
+
+    Args:
+        calibration: whose images they are; it is not changed.
+        images: those that can be used.
+        inferer: cuts images into windows.
+        head: what logits stand for.
+        settings: of the calibration.
+        trials: of the distorted images; those of these images are kept beside them.
+    """
+    kept = trials.of_undistorted()
+    method = replace(settings.method, candidates=(UNADAPTED,), views=settings.views)
+    alone = replace(calibration, cases=[])
+    for group, one in enumerate(images):
+        is_there, case = kept.read(group)
+        if not is_there:
+            cut = paired_windows(one.network, inferer, one.image[None], one.label[None], head, settings.budget)
+            made = None if cut is None else run_candidates(alone, group, one.network, *cut, head, method, settings.seed)
+            kept.write(group, made)
+        elif case is not None:
+            alone.cases.append(case)
+    return alone.cases
 
 
 def digest_of_all(networks: Sequence[nn.Module]) -> str:

@@ -76,6 +76,7 @@ class CalibrationSet:
         network: the network's digest; of several that answer together, theirs with spaces between.
         quick: whether few candidates were tried in few views.
         views: in which candidates answered.
+        undistorted: cases of the images as they are, on which nothing but the source was tried; for the quality predictor.
     """
 
     name: str
@@ -85,6 +86,7 @@ class CalibrationSet:
     network: str = ""
     quick: bool = False
     views: Views | None = None
+    undistorted: list[CalibrationCase] = field(default_factory=list)
 
     @property
     def tried_others(self) -> bool:

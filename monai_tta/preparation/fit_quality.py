@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from monai_tta._version import __version__
 from monai_tta.core.views import Views
-from monai_tta.preparation.examples import GIVEN, CalibrationSet
+from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
 from monai_tta.preparation.fit import FOLDS, check_scikit_learn, check_usable, fit_forest
 from monai_tta.preparation.temperature import best_temperature
 from monai_tta.quality.conformal import conformal_tails, interval_of
@@ -83,7 +83,7 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
     check_scikit_learn()
     if calibration.labels != GIVEN:
         raise ValueError(NEEDS_LABELS)
-    cases = calibration.cases
+    cases = [*calibration.cases, *calibration.undistorted]
     groups = sorted({case.group for case in cases})
     check_usable(len(groups), len(groups))
     if not all(len(case.structure_features) for case in cases):
@@ -93,13 +93,14 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
     models = []
     found = []
     for k in range(cases[0].structure_dice.shape[1]):
-        of_figures = {name: _fit_figure(_rows(calibration, folds, k, name), rate, len(cases)) for name in FIGURES}
+        of_figures = {name: _fit_figure(_rows(cases, folds, k, name), rate, len(cases)) for name in FIGURES}
         models.append(StructureModel(**{name: model for name, (model, _) in of_figures.items()}))
         found.append({"structure": k + 1, **{name: about for name, (_, about) in of_figures.items()}})
     about = {
         "made": f"monai_tta {__version__}, {date.today().isoformat()}",
         "networks": [calibration.name],
-        "cases": len(cases),
+        "cases": len(calibration.cases),
+        "undistorted images": len(calibration.undistorted),
         "images": len(groups),
         "structures": found,
         "temperature": temperature,
@@ -110,10 +111,10 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
     return QualityPredictor(tuple(models), calibration.network, *how)
 
 
-def _rows(calibration: CalibrationSet, folds: Sequence[int], structure: int, figure: str) -> Rows:
+def _rows(cases: Sequence[CalibrationCase], folds: Sequence[int], structure: int, figure: str) -> Rows:
     """All answers of all cases, for one of `FIGURES` of one structure."""
     parts = []
-    for case, fold in zip(calibration.cases, folds, strict=True):
+    for case, fold in zip(cases, folds, strict=True):
         truth = (case.structure_dice if figure == "dice" else case.structure_nsd)[:, structure]
         n = len(truth)
         adapted = np.arange(n) != SOURCE_ROW

@@ -112,6 +112,17 @@ class KeptTrials:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_numbers(self.folder / _LOOK, {"format": FORMAT, "look": look.to_dict()}, {})
 
+    def of_undistorted(self) -> KeptTrials:
+        """Those of the same images as they are."""
+        beside = KeptTrials(None)
+        beside.folder = None if self.folder is None else self.folder.with_name(f"{self.folder.name}-undistorted")
+        return beside
+
+    def read_all(self) -> list[CalibrationCase]:
+        """The cases that are there, in order."""
+        found = (self.read(number)[1] for number in sorted(self.numbers()))
+        return [case for case in found if case is not None]
+
     def forget(self) -> None:
         """Remove the trials of this calibration."""
         for number in self.numbers():

@@ -250,6 +250,8 @@ MUTANTS = {
     "a gain predictor forgets its views": ("preparation/fit.py", ", views=calibration.views)", ")"),
     "candidates answer in other views than the predictor knows": ("methods/careful.py", "self.views_for(quick, predictor.views if predictor else None)", "self.views_for(quick)"),
     "every image is answered by the first of several networks": ("preparation/labelled_images.py", "usable.append(UsableImage(image, label, network))", "usable.append(UsableImage(image, label, networks[0]))"),
+    "images as they are have no part in the quality": ("preparation/fit_quality.py", "[*calibration.cases, *calibration.undistorted]", "calibration.cases"),
+    "own answers pass for the truth of images as they are": ("preparation/collect_cases.py", "    if calibration.labels == GIVEN:\n        calibration.undistorted", "    if True:\n        calibration.undistorted"),
     "quality alone tries everything": ("preparation/collect_cases.py", "label_windows, resolved_head, settings.tried, seed)", "label_windows, resolved_head, settings.method, seed)"),
     "a predictor of unadapted answers speaks of adapted ones": ("inference/predict_quality.py", "if not self.predictor.adapted:", "if False:"),
     "a predictor forgets that it knows no adapted answers": ("quality/quality_predictor.py", '"adapted": self.adapted,', '"adapted": True,'),

@@ -48,7 +48,7 @@ def test_of_several_networks_each_answers_its_own_images(monkeypatch):
     answering = [first, second, second, first, first, second]
     how = {"head": "softmax", "inferer": SlidingWindowInferer(8), "settings": SETTINGS, "answering": answering}
     list(module.collect_cases(calibration, first, images, labels, **how))
-    assert [source for _, source in asked] == [answering[group] for group, _ in asked] and len(asked) == 12
+    assert [source for _, source in asked] == [answering[group] for group, _ in asked] and len(asked) == 12 + 6
     assert calibration.network.split() == [network_digest(first), network_digest(second)]
     asked.clear()
     labels[2] = torch.zeros_like(labels[2])  # an image that is left out takes its network with it
