@@ -55,7 +55,7 @@ class Careful(AdaptationMethod):
         predictor: the file that `monai-tta calibrate` wrote, or "universal" for a network that was never calibrated. "auto" is
             the file beside a bundle's checkpoint where `monai-tta` finds one, else "universal".
         candidates: what to try in place of `usual_candidates`, the source first. Each must define ``candidate_features``.
-        views: in which candidates answer; None for those that the predictor was fitted with. One that was made with
+        views: in which candidates answer; the default stands for those that the predictor was fitted with. One that was made with
             `CalibrationSettings.quick` brings its own candidates, too, unless ``candidates`` are given.
         thorough: False answers the windows of an image of several un-augmented wherever an un-augmented answer has a part in the
             mixture: a seventh of the cost in 2D, and a little less gain.
@@ -67,7 +67,7 @@ class Careful(AdaptationMethod):
 
     predictor: str = "auto"
     candidates: tuple[AdaptationMethod, ...] = ()
-    views: Views | None = None
+    views: Views = Views()
     thorough: bool = True
     min_gain: float = MIN_GAIN
 
@@ -153,8 +153,8 @@ class Careful(AdaptationMethod):
             quick: whether the gain predictor is, or is to be, one for few candidates and views.
             of_predictor: those that the gain predictor was fitted with, where its file says so.
         """
-        usual = QUICK_VIEWS if quick and not self.candidates else Views()
-        return self.views or of_predictor or usual
+        usual = QUICK_VIEWS if quick and not self.candidates else self.views
+        return self.views if self.views != Views() else of_predictor or usual
 
     def run_candidates(
         self,

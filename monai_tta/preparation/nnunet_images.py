@@ -80,7 +80,7 @@ def settings_for_source(root: Path, settings: CalibrationSettings) -> Calibratio
         root: the folder of a bundle, or of an nnU-Net.
         settings: as the user gave them.
     """
-    if not is_nnunet_folder(root) or settings.method.views is not None:
+    if not is_nnunet_folder(root) or settings.method.views != Views():
         return settings
     _, mirrors = read_plan(root)
     views = Views(axes=mirrors, turns=False if mirrors else None)
