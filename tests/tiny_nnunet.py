@@ -125,6 +125,16 @@ def model_folder(folder, name="3d_fullres", folds=(0,), labels=LABELS, channels=
     return folder
 
 
+def write_turned(file, voxels, spacing):
+    """A volume with turned axes, off the origin."""
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(spacing)
+    image.SetOrigin((10.0, -20.0, 30.0))
+    image.SetDirection((0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    sitk.WriteImage(image, str(file), True)
+    return file
+
+
 def write_case(folder, name, channels=1, seed=0, ending=".nii.gz"):
     """An image per channel, oblique, off the origin, with other spacing than the plans', and blank at its rim."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,12 +143,7 @@ def write_case(folder, name, channels=1, seed=0, ending=".nii.gz"):
     for channel in range(channels):
         voxels = np.zeros((15, 17, 19), np.float32)
         voxels[1:-1, 2:-1, 1:] = rng.normal(100, 20, (13, 14, 18))
-        image = sitk.GetImageFromArray(voxels)
-        image.SetSpacing((0.9, 1.1, 1.3))
-        image.SetOrigin((10.0, -20.0, 30.0))
-        image.SetDirection((0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
-        files.append(folder / f"{name}_{channel:04d}{ending}")
-        sitk.WriteImage(image, str(files[-1]), True)
+        files.append(write_turned(folder / f"{name}_{channel:04d}{ending}", voxels, (0.9, 1.1, 1.3)))
     return files
 
 
@@ -206,10 +211,6 @@ def write_anatomy(folder, name, channels=1, ending=".nii.gz"):
         return [folder / f"{name}_0000.png"]
     files = []
     for channel in range(channels):
-        image = sitk.GetImageFromArray((voxels if channel == 0 else voxels[::-1]).astype(np.float32))
-        image.SetSpacing((0.9, 1.1, 2.6))
-        image.SetOrigin((10.0, -20.0, 30.0))
-        image.SetDirection((0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
-        files.append(folder / f"{name}_{channel:04d}{ending}")
-        sitk.WriteImage(image, str(files[-1]), True)
+        turned = (voxels if channel == 0 else voxels[::-1]).astype(np.float32)
+        files.append(write_turned(folder / f"{name}_{channel:04d}{ending}", turned, (0.9, 1.1, 2.6)))
     return files

@@ -16,26 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from docs.universal.__main__ import console, parse_command_line
 from docs.universal.networks import KINDS, train
 from docs.universal.sources import centres, targets
 from monai_tta.core.record import StructureQuality
 from monai_tta.core.views import Views
-from monai_tta.evaluation.label_masks import label_structures
-from monai_tta.methods.careful import Careful
-from monai_tta.methods.careful_candidates import UNADAPTED
+from monai_tta.preparation.collect_cases import CalibrationSettings, run_candidates
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit_quality import SOURCE_ROW, fit_quality
-from monai_tta.preparation.temperature import scores_by_temperature
-from monai_tta.quality.candidates import CandidatePool
 from monai_tta.quality.failure_detection import normalized_excess_aurc
 from monai_tta.quality.quality_predictor import FIGURES
 from monai_tta.quality.structure_features import SIGNALS, STRUCTURE_FEATURES
 
 SIZE = 160  # distorted images, as `monai-tta calibrate` makes
+ALONE = CalibrationSettings(quality_only=True).tried
 EXPECTED = "expected Dice"
 RANKED = "ranking"
 Targets = dict[str, tuple[bool, CalibrationSet]]
@@ -68,17 +64,6 @@ class Measured:
     confidences: dict[str, np.ndarray]
 
 
-def add_image(calibration: CalibrationSet, group: int, network: torch.nn.Module, image: Tensor, label: Tensor, head: str) -> None:
-    """Let the network answer a whole image ``(C, x, y)``, and add its figures and true Dice."""
-    pool = CandidatePool(network, head)
-    results = Careful(candidates=(UNADAPTED,)).run_candidates(pool, image[None])
-    answers = torch.stack([trial.answer.probabilities for trial in results.trials])
-    structures = label_structures(label[None], results.unadapted.shape[1], head)
-    figures = (results.source_features, results.features, answers, results.unadapted)
-    by_temperature = scores_by_temperature(results.unadapted, structures, head)
-    calibration.add(group, *figures, structures, head, results.structure_features, by_temperature)
-
-
 def cases_of_network(name: str, kind: str, folders: dict[str, Path | None], file: Path) -> str:
     """Train a network and keep its cases, at home and elsewhere, unless they are there."""
     torch.set_num_threads(1)
@@ -92,12 +77,13 @@ def cases_of_network(name: str, kind: str, folders: dict[str, Path | None], file
     pairs = [*centre.images()[centre.train :], *centre.images()[: centre.train]]
     for number in range(SIZE):
         group = number % len(pairs)
-        add_image(home, group, network, *distort(*pairs[group], number), centre.head)
+        image, label = distort(*pairs[group], number)
+        run_candidates(home, group, network, image[None], label[None], centre.head, ALONE, number)
     elsewhere: Targets = {}
     for label, is_shifted, images in targets(name, all_centres, folders["hippocampus"]):
         elsewhere[label] = (is_shifted, CalibrationSet(label))
         for number, (image, structures) in enumerate(images):
-            add_image(elsewhere[label][1], number, network, image, structures, centre.head)
+            run_candidates(elsewhere[label][1], number, network, image[None], structures[None], centre.head, ALONE, number)
     file.write_bytes(pickle.dumps((home, elsewhere)))  # our own, read again below; nothing of it is shipped
     return file.name
 

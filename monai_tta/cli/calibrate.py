@@ -119,7 +119,7 @@ def calibrate(
     quality_only: Annotated[
         bool,
         typer.Option(
-            "--quality-only", help="make the quality predictor alone, of unadapted masks: a quarter of the time, or less"
+            "--quality-only", help="make the quality predictor alone, of unadapted masks: about a third of the time, or less"
         ),
     ] = False,
     trials: Annotated[
@@ -136,9 +136,7 @@ def calibrate(
     try:
         with stop_in_order(), report_errors():
             root = find_bundle(bundle, nnunet=True)
-            _check_data(images or [], dataset_dir)
-            if not find_spec("sklearn"):  # told now, not after an hour of work
-                raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
+            _check_can_calibrate(images or [], dataset_dir)
             how: dict[str, Any] = {"device": device, "config_files": config, "restart": restart}
             given = (images or [], CaseOptions(group, sequences))
             made = _calibrate(root, dataset_dir, given, checkpoint, set_, settings, out, trials, **how)
@@ -150,12 +148,14 @@ def calibrate(
         raise typer.Exit(3)
 
 
-def _check_data(images: list[Path], dataset_dir: Path | None) -> None:
-    """Refuse what holds no images, before torch is imported."""
+def _check_can_calibrate(images: list[Path], dataset_dir: Path | None) -> None:
+    """Refuse what holds no images, before torch is imported, and say now, not after an hour of work, what is not installed."""
     if dataset_dir is not None:
         check_dataset_dir(dataset_dir)
     elif not images:
         raise ValueError("give images of the source, or --dataset-dir with labelled ones, or both")
+    if not find_spec("sklearn"):
+        raise ImportError("calibration needs scikit-learn: pip install 'monai-tta[calibrate]'")
 
 
 def _calibrate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -109,3 +110,13 @@ def network_digest(network: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def digest_of_all(networks: Sequence[nn.Module]) -> str:
+    """The digests of networks, each once, with spaces between.
+
+    Args:
+        networks: any of them may be named several times.
+    """
+    each = {id(network): network for network in networks}
+    return " ".join(dict.fromkeys(network_digest(network) for network in each.values()))

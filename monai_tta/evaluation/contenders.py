@@ -164,7 +164,7 @@ def _trained_mirrors(protocol: Protocol) -> list[Contender]:
     """Views that the source was trained on, where the protocol says which: mirrored along these axes and never turned."""
     if protocol.mirrors is None:
         return []
-    views = Views(axes=protocol.mirrors, turns=False if protocol.mirrors else None)
+    views = Views.of_training(protocol.mirrors)
     task = ConsistencyTask(restyling=Restyling(protocol.style), views=views)
     faster = GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR), steps=4)
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -119,8 +119,7 @@ class NnUNetLabelledDomain(LabelledDomain):
         data = self._prepare({"image": image, "label": label})
         found = data["label"]
         if self.plan.head == "sigmoid":
-            regions = [torch.tensor(sorted(values)) for _, values in structures_of(self.plan.dataset)]
-            found = torch.cat([torch.isin(found.long(), region) for region in regions]).float()
+            found = _masks_of(found[0].long(), [values for _, values in structures_of(self.plan.dataset)]).float()
         return data["image"], found
 
     def postprocessing(self) -> Any:
@@ -162,6 +161,11 @@ def _through(scanner: Any, image: MetaTensor) -> MetaTensor:
     return shifted
 
 
+def _masks_of(mask: torch.Tensor, structures: Sequence[frozenset[int]]) -> torch.Tensor:
+    """Which voxels of a mask ``(*spatial)`` each structure holds, ``(structures, *spatial)``."""
+    return torch.stack([torch.isin(mask, torch.tensor(sorted(values))) for values in structures])
+
+
 class _Structures:
     """Binary channels of a mask's structures, and the image in the voxels of its file in place of the prepared one.
 
@@ -182,7 +186,7 @@ class _Structures:
         return {**data, **made, "image": data["loaded"]}
 
     def _channels(self, mask: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        found = torch.stack([torch.isin(mask, torch.tensor(sorted(values))) & counts for values in self.structures])
+        found = _masks_of(mask, self.structures) & counts
         return (torch.cat([~found.any(0, keepdim=True), found]) if self.are_exclusive else found).float()
 
 

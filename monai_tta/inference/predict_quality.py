@@ -27,7 +27,6 @@ from monai_tta.quality.structure_features import own_figures, structure_table
 _log = logging.getLogger(__name__)
 ANOTHER_NETWORK = "the quality predictor was fitted to another network or other weights; calibrate again"
 BY_WINDOW = "with learn='window' each window is answered by a network of its own, so nothing is said of the adapted answer"
-
 UNADAPTED_ALONE = "the quality predictor was fitted to unadapted answers alone, so nothing is said of the adapted answer"
 
 Qualities = tuple[StructureQuality, ...]

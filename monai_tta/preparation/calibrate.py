@@ -12,7 +12,7 @@ from monai_tta.pipeline.bundle_config import inference_digest
 from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
 from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.describe_error import describe_error
-from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, Note, collect_cases, digest_of_all
+from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, Note, collect_cases, note_how
 from monai_tta.preparation.examples import GIVEN, CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
 from monai_tta.preparation.fit_quality import NEEDS_LABELS, fit_quality
@@ -116,14 +116,8 @@ def collect_bundle_cases(
         if restart:
             kept.forget()
             kept.of_undistorted().forget()
-        found = [kept.read(number) for number in range(settings.size)] if len(kept.numbers()) >= settings.size else []
-        calibration.look = kept.read_look()
-        calibration.undistorted = kept.of_undistorted().read_all() if calibration.labels == GIVEN else []
-        is_whole = bool(calibration.undistorted) or calibration.labels != GIVEN
-        if found and is_whole and calibration.look and all(is_there for is_there, _ in found):  # no image need be read
-            calibration.cases += [case for _, case in found if case is not None]
-            calibration.network = digest_of_all(answering)
-            calibration.quick, calibration.views = settings.quick, settings.views
+        if _take_kept(calibration, kept, settings.size):  # nothing is left to try: no image need be read
+            note_how(calibration, answering, settings)
             yield Kept(settings.size)
             return
         pairs: list[tuple[Tensor, Tensor | None]] = []
@@ -140,8 +134,19 @@ def collect_bundle_cases(
     labels = [label for _, label in pairs]
     answering = [network for number, network in enumerate(answering) if number not in unread]
     how: dict[str, Any] = {"head": source.head, "inferer": source.bundle.inferer, "settings": settings, "trials": kept}
-    how["answering"] = answering
-    yield from collect_cases(calibration, source.bundle.network, read, labels, **how)
+    yield from collect_cases(calibration, source.bundle.network, read, labels, **how, answering=answering)
+
+
+def _take_kept(calibration: CalibrationSet, kept: KeptTrials, size: int) -> bool:
+    """Take everything from an earlier calibration; False, and no case, where something is left to try."""
+    found = [kept.read(number) for number in range(size)] if len(kept.numbers()) >= size else []
+    calibration.look = kept.read_look()
+    calibration.undistorted = kept.of_undistorted().read_all() if calibration.labels == GIVEN else []
+    is_whole = bool(calibration.undistorted) or calibration.labels != GIVEN
+    if not (found and is_whole and calibration.look and all(is_there for is_there, _ in found)):
+        return False
+    calibration.cases += [case for _, case in found if case is not None]
+    return True
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:

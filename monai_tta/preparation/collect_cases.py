@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_tta.core.network_copy import in_eval_mode, network_digest
+from monai_tta.core.network_copy import digest_of_all, in_eval_mode
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.core.objectives import Head
 from monai_tta.core.views import Views
@@ -66,7 +66,12 @@ class CalibrationSettings:
     @property
     def tried(self) -> Careful:
         """The method whose candidates are tried."""
-        return replace(self.method, candidates=(UNADAPTED,)) if self.quality_only else self.method
+        return self.source_alone if self.quality_only else self.method
+
+    @property
+    def source_alone(self) -> Careful:
+        """The same that tries nothing but the source, in the same views."""
+        return replace(self.method, candidates=(UNADAPTED,), views=self.views)
 
     @property
     def views(self) -> Views:
@@ -118,8 +123,7 @@ def collect_cases(
     """
     first = in_eval_mode(unwrap(network))
     sources = [in_eval_mode(unwrap(one)) for one in answering] if answering else [first] * len(images)
-    calibration.network = digest_of_all(sources)
-    calibration.quick, calibration.views = settings.quick, settings.views
+    note_how(calibration, sources, settings)
     if settings.quick and not all(map(has_running_stats, sources)):
         raise ValueError("the quick way tries blends of running statistics, and this network keeps none; leave it out")
     given = [
@@ -172,26 +176,32 @@ def undistorted_cases(
         trials: of the distorted images; those of these images are kept beside them.
     """
     kept = trials.of_undistorted()
-    method = replace(settings.method, candidates=(UNADAPTED,), views=settings.views)
     alone = replace(calibration, cases=[])
     for group, one in enumerate(images):
         is_there, case = kept.read(group)
         if not is_there:
             cut = paired_windows(one.network, inferer, one.image[None], one.label[None], head, settings.budget)
-            made = None if cut is None else run_candidates(alone, group, one.network, *cut, head, method, settings.seed)
+            made = (
+                None
+                if cut is None
+                else run_candidates(alone, group, one.network, *cut, head, settings.source_alone, settings.seed)
+            )
             kept.write(group, made)
         elif case is not None:
             alone.cases.append(case)
     return alone.cases
 
 
-def digest_of_all(networks: Sequence[nn.Module]) -> str:
-    """The digests of networks, each once, with spaces between.
+def note_how(calibration: CalibrationSet, networks: Sequence[nn.Module], settings: CalibrationSettings) -> None:
+    """Note in a calibration which networks answer, and how.
 
     Args:
-        networks: in eval mode.
+        calibration: is changed.
+        networks: that answer its images, in eval mode.
+        settings: of the calibration.
     """
-    return " ".join(dict.fromkeys(network_digest(network) for network in {id(network): network for network in networks}.values()))
+    calibration.network = digest_of_all(networks)
+    calibration.quick, calibration.views = settings.quick, settings.views
 
 
 def run_candidates(

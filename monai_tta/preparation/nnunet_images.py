@@ -83,8 +83,7 @@ def settings_for_source(root: Path, settings: CalibrationSettings) -> Calibratio
     if not is_nnunet_folder(root) or settings.method.views != Views():
         return settings
     _, mirrors = read_plan(root)
-    views = Views(axes=mirrors, turns=False if mirrors else None)
-    return replace(settings, method=replace(settings.method, views=views))
+    return replace(settings, method=replace(settings.method, views=Views.of_training(mirrors)))
 
 
 def _held_out(files: Sequence[Path], training: set[str], ending: str) -> list[set[str]] | None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from monai_tta.evaluation.label_masks import label_on_image_grid
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.protocol import Domain, Protocol
 from monai_tta.pipeline.bundle import SourceBundle, load_bundle
@@ -117,7 +116,7 @@ def _without_labelled(images: Sequence[Path], labelled: Sequence[SourceImage]) -
 
 def _read_labelled(domain: LabelledDomain, number: int) -> tuple[Tensor, Tensor]:
     case = domain.case(number)
-    return case["image"], label_on_image_grid(case)
+    return case["image"], domain.label_of_image(case)
 
 
 def _read_unlabelled(bundle: SourceBundle, preprocessing: Any, image: Path) -> tuple[Tensor, None]:

@@ -114,9 +114,7 @@ class KeptTrials:
 
     def of_undistorted(self) -> KeptTrials:
         """Those of the same images as they are."""
-        beside = KeptTrials(None)
-        beside.folder = None if self.folder is None else self.folder.with_name(f"{self.folder.name}-undistorted")
-        return beside
+        return self if self.folder is None else KeptTrials(self.folder.parent, f"{self.folder.name}-undistorted")
 
     def read_all(self) -> list[CalibrationCase]:
         """The cases that are there, in order."""

@@ -15,7 +15,7 @@ MUTANTS = {
     "a corrected spacing that nnU-Net does not hear of": ("pipeline/nnunet_transforms.py", "return [float(size) * float(factor)", "return [float(size)"),
     "an nnU-Net's case without its second channel": ("pipeline/nnunet_cases.py", "tuple(cases.files(first))", "(cases.files(first)[0],)"),
     "an unanswered input that looks like home": ("pipeline/check_input.py", "given.failure is not None and not finding.noticed", "False"),
-    "an nnU-Net's ignored voxels scored": ("evaluation/nnunet_labelled.py", "sorted(values))) & counts for", "sorted(values))) for"),
+    "an nnU-Net's ignored voxels scored": ("evaluation/nnunet_labelled.py", "_masks_of(mask, self.structures) & counts", "_masks_of(mask, self.structures)"),
     "trust without the square": ("core/trust.py", "(cosine + 1) ** 2 / 4", "(cosine + 1) / 2"),
     "a prompt on the wrong frequencies": ("core/prompt.py", "first = (side - size) // 2 - side // 2 if self.published else -most", "first = 0"),
     "a prompt on one sign of its frequencies": ("core/prompt.py", "0.5 * (factors + _at_opposite_frequencies(factors))", "factors"),
