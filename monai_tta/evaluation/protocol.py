@@ -53,6 +53,19 @@ class Protocol:
     unit: str = "mm"
 
 
+def has_protocol(root: Path) -> bool:
+    """Whether `protocol_of` finds a protocol: an nnU-Net has one always, a bundle where it has ``configs/compare.yaml``.
+
+    Args:
+        root: the folder of the bundle, or of the nnU-Net.
+    """
+    return is_nnunet_folder(root) or _file_of(root).is_file()
+
+
+def _file_of(root: Path) -> Path:
+    return root / "configs" / "compare.yaml"
+
+
 def protocol_of(root: Path) -> Protocol:
     """Read a bundle's protocol. An nnU-Net's follows from its plans.
 
@@ -66,7 +79,7 @@ def protocol_of(root: Path) -> Protocol:
         from monai_tta.evaluation.nnunet_labelled import nnunet_protocol  # which imports this file
 
         return nnunet_protocol(root)
-    file = root / "configs" / "compare.yaml"
+    file = _file_of(root)
     if not file.is_file():
         raise BundleError(f"{root} has no configs/compare.yaml, which names the domains to compare on")
     with as_bundle_error("a comparison", file):

@@ -17,8 +17,8 @@ from monai_tta.preparation.examples import GIVEN, CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
 from monai_tta.preparation.fit_quality import NEEDS_LABELS, fit_quality
 from monai_tta.preparation.labelled_images import check_enough_images, where_labels_come_from
-from monai_tta.preparation.nnunet_images import settings_for_source
 from monai_tta.preparation.source_images import open_source_images
+from monai_tta.preparation.trained_views import settings_for_source
 from monai_tta.preparation.trials import KeptTrials, identity_of
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.quality_predictor import QualityPredictor

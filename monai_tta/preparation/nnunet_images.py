@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from monai_tta.core.views import Views
 from monai_tta.evaluation.nnunet_labelled import LABELLED, NnUNetLabelledDomain
 from monai_tta.evaluation.protocol import Domain
-from monai_tta.pipeline.nnunet_files import is_nnunet_folder
-from monai_tta.pipeline.nnunet_folder import NnUNetFolder, read_plan
+from monai_tta.pipeline.nnunet_folder import NnUNetFolder
 from monai_tta.pipeline.source_files import weights_files
-from monai_tta.preparation.collect_cases import CalibrationSettings
 from monai_tta.preparation.source_image import SourceImage
 
 _VALIDATION = "validation"  # where a fold's training leaves its masks of the cases that it held out
@@ -71,19 +67,6 @@ def _notes(n_training: int, n_left_out: int, *, is_known: bool) -> tuple[str, ..
         return ()
     why = "the folds in use were trained on them, or do not say; fold_*/validation names those that each held out"
     return (f"of the {n_training} cases in {_TRAINING}, {n_left_out} are not used: {why}",)
-
-
-def settings_for_source(root: Path, settings: CalibrationSettings) -> CalibrationSettings:
-    """Settings with the views of an nnU-Net, which was trained to be mirrored along some axes; others are returned as they are.
-
-    Args:
-        root: the folder of a bundle, or of an nnU-Net.
-        settings: as the user gave them.
-    """
-    if not is_nnunet_folder(root) or settings.method.views != Views():
-        return settings
-    _, mirrors = read_plan(root)
-    return replace(settings, method=replace(settings.method, views=Views.of_training(mirrors)))
 
 
 def _held_out(files: Sequence[Path], training: set[str], ending: str) -> list[set[str]] | None:
