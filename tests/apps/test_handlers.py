@@ -74,11 +74,13 @@ def test_tensorboard_gets_the_figures_of_each_epoch(tmp_path):
 
 
 def test_mlflow_gets_the_figures_of_each_epoch_and_of_each_case(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed; `make programs` has it")
     from monai.handlers import MLFlowHandler
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # so that what MLflow writes there is taken back
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     address = f"sqlite:///{tmp_path}/mlruns.db"
     with pytest.raises(ValueError, match="sqlite"):
         MLFlowHandler(tracking_uri=(tmp_path / "mlruns").as_uri())
