@@ -33,12 +33,13 @@ mutants: .venv/ready
 packages: .venv/ready
 	$(BIN)/python -m tests.packages
 
-# Other people's programs, in environments of their own, because MONAI Label needs older packages than the rest. Which torch these
-# get is for pip to say: both need a torchvision that fits it.
+# Other people's programs, in environments of their own, because MONAI Label needs older packages than the rest, and MONAI Deploy
+# some gigabytes for GPUs. Which torch these get is for pip to say: the first two need a torchvision that fits it.
 .venv-nnunet/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-nnunet
 	.venv-nnunet/bin/python -m pip install --quiet --upgrade pip
-	.venv-nnunet/bin/python -m pip install --quiet -e ".[demo,dev,nnunet]" torchio lightning
+	.venv-nnunet/bin/python -m pip install --quiet -e ".[demo,dev,nnunet]" torchio lightning \
+	  segmentation-models-pytorch tensorboard mlflow
 	touch .venv-nnunet/ready
 
 .venv-label/ready: setup.cfg pyproject.toml
@@ -47,11 +48,18 @@ packages: .venv/ready
 	.venv-label/bin/python -m pip install --quiet -e ".[demo,label]" pytest
 	touch .venv-label/ready
 
-programs: .venv-nnunet/ready .venv-label/ready
-	.venv-nnunet/bin/python -m pytest -q -n 2 tests/apps/test_programs.py tests/pipeline/test_nnunet_files.py \
+.venv-deploy/ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --upgrade pip
+	.venv-deploy/bin/python -m pip install --quiet -e ".[demo]" monai-deploy-app-sdk pytest
+	touch .venv-deploy/ready
+
+programs: .venv-nnunet/ready .venv-label/ready .venv-deploy/ready
+	.venv-nnunet/bin/python -m pytest -q -n 2 tests/apps/test_programs.py tests/apps/test_handlers.py tests/pipeline/test_nnunet_files.py \
 	  tests/pipeline/test_nnunet_folder.py tests/pipeline/test_nnunet_previews.py \
 	  tests/evaluation/test_nnunet_labelled.py tests/preparation/test_nnunet_calibration.py
-	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py
+	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py tests/apps/test_programs.py
+	ulimit -s 32768; .venv-deploy/bin/python -m pytest -q tests/apps/test_monai_deploy.py tests/apps/test_programs.py
 
 docs: .venv/ready
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
@@ -63,4 +71,4 @@ docs: .venv/ready
 check-all: test slow attack mutants packages programs docs demo
 
 clean:
-	rm -rf .venv .venv-nnunet .venv-label demo docs/_build
+	rm -rf .venv .venv-nnunet .venv-label .venv-deploy demo docs/_build

@@ -1,6 +1,6 @@
 """MONAI Label serves a bundle or an nnU-Net that adapts to each image: 3D Slicer and OHIF then show the adapted masks.
 
-It needs the package ``monailabel`` (extra ``[monailabel]``). docs/slicer.md says how a server is started.
+It needs the package ``monailabel`` (extra ``[label]``). docs/programs.md says how a server is started.
 """
 
 from __future__ import annotations

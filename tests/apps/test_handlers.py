@@ -53,6 +53,53 @@ def test_monais_handler_prints_them(caplog):
     assert "tta/adapted: 1.0000" in caplog.text and "tta/weight_distance" in caplog.text
 
 
+def test_tensorboard_gets_the_figures_of_each_epoch(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed; `make programs` has it")
+    from monai.handlers import TensorBoardStatsHandler
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = inferer(GraTa(pseudo=CON, optimizer=FAST))
+    log = TensorBoardStatsHandler(log_dir=str(tmp_path), iteration_log=False)
+    engine = evaluator(run, [AdaptationStatsHandler(run), log], cases=2)
+    logged = []
+    for _ in range(2):
+        engine.run()
+        logged.append(dict(engine.state.metrics))
+    log.close()
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert {"adaptation/cases", "adaptation/cosine", "adaptation/weight_distance"} <= set(read.Tags()["scalars"])
+    for name in read.Tags()["scalars"]:
+        assert [event.value for event in read.Scalars(name)] == pytest.approx([figures[name] for figures in logged])
+
+
+def test_mlflow_gets_the_figures_of_each_epoch_and_of_each_case(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed; `make programs` has it")
+    from monai.handlers import MLFlowHandler
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # so that what MLflow writes there is taken back
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    address = f"sqlite:///{tmp_path}/mlruns.db"
+    with pytest.raises(ValueError, match="sqlite"):
+        MLFlowHandler(tracking_uri=(tmp_path / "mlruns").as_uri())
+    mlflow.set_tracking_uri(address)
+    run = inferer(GraTa(pseudo=CON, optimizer=FAST))
+    log = MLFlowHandler(tracking_uri=address, iteration_log=False, experiment_name="epochs", close_on_complete=True)
+    each = AdaptationStatsHandler(run, log_case=lambda figures, number: mlflow.log_metrics(dict(figures), step=number))
+    with mlflow.start_run() as of_cases:
+        engine = evaluator(run, [each, log], cases=2)
+        engine.run()
+    client = mlflow.MlflowClient(address)
+    (of_epochs,) = client.search_runs([client.get_experiment_by_name("epochs").experiment_id])
+    assert engine.state.metrics["adaptation/cases"] == 2
+    ours = {name: value for name, value in of_epochs.data.metrics.items() if name.startswith("adaptation/")}
+    assert ours == pytest.approx(engine.state.metrics)
+    rows = client.get_metric_history(of_cases.info.run_id, "adaptation/weight_distance")
+    assert [(row.step, row.value) for row in rows] == [(case.number, pytest.approx(case.weight_distance)) for case in run.cases]
+
+
 def test_an_answer_without_adaptation_counts_as_such():
     run = inferer(Source())
     engine = evaluator(run, [AdaptationStatsHandler(run)])

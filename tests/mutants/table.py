@@ -307,6 +307,7 @@ MUTANTS = {
     "the source's range of another structure": ("pipeline/label_ranges.py", "known.structures[number - 1]", "known.structures[number - 2]"),
     "an old package passes": ("pipeline/installation.py", "if not requirement.specifier.contains(installed, prereleases=True):", "if False:"),
     "a handler that counts the cases of the epoch before": ("apps/handlers.py", "        self._figures = []\n        self._next = self.inferer", "        self._next = self.inferer"),
+    "windows other than a script asks for": ("apps/sliding_windows.py", "sw_batch_size, network, *args, **kwargs)", "sw_batch_size, network)"),
     "MONAI Label's mask in another form than asked": ("apps/monai_label.py", "if mask.name.endswith(form):", "if True:"),
     "MONAI Label adapts whatever the client says": ("apps/monai_label.py", 'if _is_true(request.get("adapt", True)) else Source()', ""),
     "series beside each other": ("transforms/headneck_files.py", "if not apart < 0.1:", "if False:"),
@@ -382,7 +383,7 @@ TESTS = [
 PROCESSES = "inference/test_processes"  # asked last: it starts many processes
 # What compares and reports has tests of its own, which know nothing of how adapting is done, and the other way round.
 OWN = {
-    "apps/": ["apps/test_handlers", "apps/test_monai_label"],
+    "apps/": ["apps/test_handlers", "apps/test_monai_label", "apps/test_sliding_windows"],
     "compute/number_files.py": ["quality/test_gain_predictor", "core/test_learned_optimizer"],
     "compute/fast_kernels.py": ["compute/test_fast_kernels"],
     "core/image_edits.py": ["core/test_image_edits"],
