@@ -1,6 +1,5 @@
 """Shards and workers: each case once, whoever is killed, and the masks and records of one process. See docs/many-studies.md."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,20 +13,16 @@ from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
 from monai_tta.compute.worker_pool import WorkerPool, WorkersFailed
-from monai_tta.core.record import Case
 from monai_tta.pipeline.folder_locks import hold, is_held
 from monai_tta.pipeline.journal import UnfinishedRun
-from monai_tta.pipeline.outcome import Outcome, earlier_outcome
+from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.output_folder import PARTIAL, partial_folder
-from monai_tta.pipeline.records import Records, RunFacts
 from monai_tta.pipeline.run_log import RunLog
-from monai_tta.pipeline.shard_records import all_ended, write_records
+from monai_tta.pipeline.shard_records import write_records
 from monai_tta.pipeline.shards import WHOLE, Shard, parse_shard, shard_of_torchrun
 from tests.attack.arena import save, small_bundle, volume
 from tests.attack.stops import figures, masks
-
-CASE = Case(number=0, network="", method="", head="", learn="", reset="", seed=0, shape=())
-NAMES = [f"c{number}" for number in range(12)]
+from tests.shard_folder import CASE, NAMES, ShardFolder
 
 
 class TestShares:
@@ -50,53 +45,9 @@ class TestShares:
             shard_of_torchrun({"RANK": "4", "WORLD_SIZE": "4"})
 
 
-class Folder:
-    """Images, and run logs of their shares in one folder for masks; masks are empty files."""
-
-    def __init__(self, root):
-        self.out = root / "out"
-        self.out.mkdir()
-        self.images = [root / f"{name}.nii.gz" for name in NAMES]
-        for image in self.images:
-            image.write_bytes(image.name.encode())
-
-    def log(self, index=1, count=1, settings=None, images=None, **more):
-        images = self.images if images is None else images
-        names = [image.name.split(".")[0] for image in images]
-        log = RunLog(self.out, images, settings or {"seed": 0}, names=names, shard=Shard(index, count), **more)
-        log.open()
-        return log
-
-    def records(self, log):
-        return Records(self.out, RunFacts(command="", settings={}), len(log.images))
-
-    def do(self, log, numbers, records=None):
-        records = records or self.records(log)
-        for number in numbers:
-            log.begin(number)
-            mask = self.out / f"{log.names[number]}_seg.png"
-            mask.write_bytes(b"")
-            log.done(number, CASE, (mask,))
-            outcome = Outcome(log.images[number], (mask,), CASE, number=number, name=log.names[number])
-            log.put_on_record(number, records.add(outcome))
-        return records
-
-    def finish(self, log):
-        records = self.records(log)
-        for number in log.of_earlier_run:
-            log.put_on_record(number, records.add(earlier_outcome(log, number)))
-        return write_records(log, self.do(log, log.order(), records), ended=True)
-
-    def document(self):
-        return json.loads((self.out / "records.json").read_text(encoding="utf-8"))
-
-    def left(self):
-        return [path.name for path in self.out.iterdir() if path.name.startswith(".")]
-
-
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return ShardFolder(tmp_path)
 
 
 class TestJournals:
@@ -142,7 +93,7 @@ class TestJournals:
         folder.finish(folder.log(1, 2))
         again = folder.log(1, 2)
         assert not again.order() and not folder.finish(folder.log(2, 2)).finished
-        assert not all_ended(again) and folder.finish(again).finished and all_ended(again)
+        assert not again.journal.has_ended() and folder.finish(again).finished
 
     def test_a_shard_does_not_replace_the_records_of_a_finished_run(self, folder):
         folder.finish(folder.log())
