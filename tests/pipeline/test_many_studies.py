@@ -1,6 +1,7 @@
 """Shards and workers: each case once, whoever is killed, and the masks and records of one process. See docs/many-studies.md."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from docs import many_studies
 from monai_tta.cli.app import app
 from monai_tta.compute.worker_pool import WorkerPool, WorkersFailed
 from monai_tta.pipeline.folder_locks import hold, is_held
@@ -242,3 +244,20 @@ def test_shards_that_are_killed_and_resumed_write_what_one_process_writes():
     words = [sys.executable, "-m", "tests.attack.many", "--cases", "12", "--kills", "1", "--life", "0.1", "--only", "shards"]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0 and "| 1 | 0 | 0 |" in done.stdout, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def test_the_pages_arithmetic_can_be_made_anew(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for name in list(filter(Shard(1, 2).holds, NAMES))[:4]:
+        save(tmp_path / "in" / f"{name}.nii.gz", volume(rng))
+    words = ["many_studies", small_bundle(tmp_path / "bundle"), tmp_path / "in", "--method", "statistics", "--studies", "1000"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    many_studies.main()
+    said = capsys.readouterr().out
+    assert "measured on 4 cases: start " in said and "1,000 studies: " in said
+    bytes_of = {
+        key: int(n.replace(",", ""))
+        for key, n in re.findall(r"(\w+) ([\d,]+)", said.partition("bytes of a case: ")[2].partition("\n")[0])
+    }
+    assert bytes_of.keys() == {"mask", "records", "journal"} and min(bytes_of.values()) > 50
