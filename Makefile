@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow attack mutants packages programs check-all docs clean
+.PHONY: demo test slow attack kills mutants packages programs check-all docs clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,9 @@ slow: .venv/ready
 
 attack: .venv/ready
 	$(BIN)/python -m tests.attack
+
+kills: .venv/ready
+	$(BIN)/python -m tests.attack.many --life 2
 
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutants
@@ -55,8 +58,9 @@ packages: .venv/ready
 	touch .venv-deploy/ready
 
 programs: .venv-nnunet/ready .venv-label/ready .venv-deploy/ready
-	.venv-nnunet/bin/python -m pytest -q -n 2 tests/apps/test_programs.py tests/apps/test_handlers.py tests/pipeline/test_nnunet_files.py \
-	  tests/pipeline/test_nnunet_folder.py tests/pipeline/test_nnunet_previews.py \
+	.venv-nnunet/bin/python -m pytest -q -n 2 tests/apps/test_programs.py tests/apps/test_handlers.py tests/apps/test_nnunet_bridge.py \
+	  tests/pipeline/test_nnunet_files.py tests/pipeline/test_nnunet_folder.py tests/pipeline/test_nnunet_previews.py \
+	  tests/pipeline/test_nnunet_commands.py \
 	  tests/evaluation/test_nnunet_labelled.py tests/preparation/test_nnunet_calibration.py
 	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py tests/apps/test_programs.py
 	ulimit -s 32768; .venv-deploy/bin/python -m pytest -q tests/apps/test_monai_deploy.py tests/apps/test_programs.py
@@ -68,7 +72,7 @@ docs: .venv/ready
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 	@echo "docs/_build/index.html"
 
-check-all: test slow attack mutants packages programs docs demo
+check-all: test slow attack kills mutants packages programs docs demo
 
 clean:
 	rm -rf .venv .venv-nnunet .venv-label .venv-deploy demo docs/_build

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from monai_tta.pipeline.records import Records
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.shard_records import RunState
-
-_LOOK_S = 1.0  # how often a process of torchrun looks whether the others are at their end
 
 
 def run_cases(request: RunRequest, given: list[Path]) -> int:
@@ -70,10 +67,12 @@ def run_cases(request: RunRequest, given: list[Path]) -> int:
             log = RunLog(request.out, found.images, run.settings, names=found.names, restart=request.restart, shard=request.shard)
             records = Records(request.out, run.facts, len(found.images))
             take_turns(request, run, log, records, outcomes)
-            state = write_records(log, records, ended=True)
-            if request.report and state.finished:
-                write_report(read_records(request.out), request.out / PAGE, request.quality.accept)
-            return _report(request, run, log, state, outcomes, found)
+            then = partial(_write_page, request) if request.report else None
+            state = write_records(log, records, ended=True, then=then)
+            code = _report(request, run, log, state, outcomes, found)
+            if code and not log.shard.is_whole and "TORCHELASTIC_RUN_ID" in os.environ:
+                _wait_for_others(log, records, then)
+            return code
     except KeyboardInterrupt:
         report_interrupt(log, records, outcomes)
         return 130
@@ -132,24 +131,26 @@ def _outcomes(request: RunRequest, run: RunSource, log: RunLog) -> Generator[Out
 def _report(
     request: RunRequest, run: RunSource, log: RunLog, state: RunState, outcomes: list[Outcome], found: FoundImages
 ) -> int:
-    """Say how the run went, and wait for the others where a process manager would end them; the exit code."""
+    """Say how the run went; the exit code."""
     outcomes = [state.clashes.get(outcome.number, outcome) for outcome in outcomes]
     code = report_outcomes(outcomes, log, run.facts.names, with_previews=request.preview)
     report_shards(log, state)
     report_triage(outcomes, log, state, run.predictor, request.quality.accept)
     say_skipped(found)
-    if code and not log.shard.is_whole and "TORCHELASTIC_RUN_ID" in os.environ:
-        _wait_for_others(log)
     return code
 
 
-def _wait_for_others(log: RunLog) -> None:
-    """torchrun ends all processes as soon as one ends with another code than 0."""
-    from monai_tta.pipeline.shard_records import all_ended
+def _write_page(request: RunRequest) -> None:
+    """Write the report of a finished run."""
+    write_report(read_records(request.out), request.out / PAGE, request.quality.accept)
 
-    said = False
-    while not all_ended(log):
-        if not said:
-            say("waiting for the other processes: torchrun would end them with this one")
-        said = True
-        time.sleep(_LOOK_S)
+
+def _wait_for_others(log: RunLog, records: Records, then: Callable[[], None] | None) -> None:
+    """torchrun ends all processes as soon as one ends with another code than 0, also one that is still putting all together."""
+    from monai_tta.pipeline.shard_records import wait_for_others
+
+    state = wait_for_others(
+        log, records, then, lambda: say("waiting for the other processes: torchrun would end them with this one")
+    )
+    if state is not None:
+        report_shards(log, state)

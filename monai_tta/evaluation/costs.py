@@ -155,7 +155,7 @@ def _convolution_operations(x: list[int], weight: list[int], *_: Any, out_shape:
 
 
 def _count_windows(job: CostJob) -> int:
-    """How many windows the inferer cuts the image into."""
+    """How many windows the inferer cuts the image into. Mirrored copies of a window are no windows."""
     count = 0
 
     def answer(windows: Tensor, args: Any, kwargs: Any) -> Any:
@@ -164,7 +164,7 @@ def _count_windows(job: CostJob) -> int:
         return job.source.network(windows, *args, **kwargs)
 
     with torch.no_grad():
-        job.source.inferer(job.image, NetworkProxy(job.source.network, answer))
+        job.source.inferer(job.image, NetworkProxy(job.source.network, answer, only_looks_at_windows=True))
     return count
 
 

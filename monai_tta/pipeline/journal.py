@@ -19,6 +19,8 @@ from monai_tta.pipeline.shards import Shard
 
 NAME = ".monai_tta_run.jsonl"
 _FILES = re.compile(r"\.monai_tta_run\.(?:(\d+)-of-(\d+)\.)?jsonl")
+ENDED = {"ended": True}  # the last line of a shard's journal, when all its images had their turn
+_LAST_LINE = (json.dumps(ENDED) + "\n").encode()
 
 
 class UnfinishedRun(ValueError):
@@ -59,6 +61,15 @@ class Journal:
             raise self.damaged() from error
         return lines
 
+    def has_ended(self) -> bool:
+        """Whether its last line says that every image had its turn. Nothing else is read, so that one may ask often."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, self.path.stat().st_size - len(_LAST_LINE)))
+                return file.read() == _LAST_LINE
+        except FileNotFoundError:
+            return False
+
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
         """Replace the file by one of these lines."""
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines))
@@ -88,6 +99,15 @@ def how_to_start_again(shard: Shard) -> str:
     return "to start from the first image, end all shards and remove .monai_tta_run* in that folder"
 
 
+def records_are_finished(out: Path) -> bool:
+    """Whether the records in a folder say that their run came to its end."""
+    try:
+        run = json.loads((out / "records.json").read_text(encoding="utf-8"))["run"]
+        return bool(run["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def check_not_finished(out: Path) -> None:
     """Check that a shard does not begin in a folder whose run came to its end: the records of the others would be lost.
 
@@ -97,12 +117,7 @@ def check_not_finished(out: Path) -> None:
     Raises:
         UnfinishedRun: where it does.
     """
-    try:
-        run = json.loads((out / "records.json").read_text(encoding="utf-8"))["run"]
-        is_finished = bool(run["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if is_finished:
+    if records_are_finished(out):
         raise UnfinishedRun(
             f"{out} holds a run that came to its end; a shard of a new one would replace its records: give another --out, or "
             "remove records.json there to segment all images again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many kinds
-        words = " ".join(str(error).split())
-        unknown = words.partition("GLOBAL ")[2].split(" ")[0] if "GLOBAL " in words else ""
-        why = f"it holds {unknown}, which is no number" if unknown else "damaged, or a pickle of something else"
-        raise BundleError(f"{file} cannot be read as weights only ({why})") from error
+        raise BundleError(f"{file} cannot be read as weights only ({_why_refused(str(error))})") from error
     if missing := [key for key in _KEYS if not isinstance(content, dict) or key not in content]:
         raise BundleError(f"{file} is no checkpoint of nnU-Net v2: it lacks {', '.join(missing)}")
     if not isinstance(content["init_args"], dict) or "configuration" not in content["init_args"]:
@@ -44,6 +42,15 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if axes is not None and not (isinstance(axes, list | tuple) and axes and all(axis in (0, 1, 2) for axis in axes)):
         raise BundleError(f"{file} says to mirror along {axes!r}, which are no axes of an image")
     return content
+
+
+def _why_refused(error: str) -> str:
+    """In words, from torch's error: what the file holds that is not let in, where torch says it."""
+    if unknown := re.search(r"GLOBAL (\S+)", error):
+        return f"it holds {unknown[1]}, which is no number"
+    if dtype := re.search(r"but got <class '(numpy\.[^']+)'>", error):
+        return f"it holds a scalar of {dtype[1]}; of numpy's scalars only those of float32 and float64 are let in"
+    return "damaged, or a pickle of something else"
 
 
 def _numpy_scalars() -> list[Any]:

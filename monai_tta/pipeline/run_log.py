@@ -17,8 +17,8 @@ from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
 from monai_tta.pipeline.image_names import numbered
+from monai_tta.pipeline.journal import ENDED, Journal, UnfinishedRun, check_not_finished, how_to_start_again, journals
 from monai_tta.pipeline.journal import NAME as NAME  # what everything else calls it
-from monai_tta.pipeline.journal import Journal, UnfinishedRun, check_not_finished, how_to_start_again, journals
 from monai_tta.pipeline.shards import WHOLE, Shard
 
 Line = dict[str, Any]
@@ -165,7 +165,7 @@ class RunLog:
 
     def end(self) -> None:
         """Note that every image of the share had its turn."""
-        self._append({"ended": True})
+        self._append(ENDED)
 
     def close(self) -> None:
         """End the run: there is nothing left to resume, of whatever number of shards."""

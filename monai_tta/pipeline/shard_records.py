@@ -1,19 +1,27 @@
-"""Put the shards of a run together: one records.json and records.csv, whoever ends last."""
+"""Put the shards of a run together: one records.json and records.csv, whoever ends last.
+
+Journals are removed last of all. So a process whose own journal is gone knows that the records and the report of all shards are
+there.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from monai_tta.core.record import Case
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
-from monai_tta.pipeline.journal import Journal
+from monai_tta.pipeline.journal import Journal, records_are_finished
 from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.records import Records
 from monai_tta.pipeline.run_log import RunLog, path_hash
 from monai_tta.pipeline.shards import Shard
+
+_LOOK_S = 1.0  # how often a process that waits looks whether the others are at their end
+_WITHOUT_LOCKS_S = 60.0  # how long it waits for whoever ended last where the file system has no locks, which would say it
 
 
 @dataclass
@@ -35,49 +43,97 @@ class RunState:
     clashes: dict[int, Outcome] = field(default_factory=dict)
 
 
-def write_records(log: RunLog, records: Records, *, ended: bool) -> RunState:
+def write_records(log: RunLog, records: Records, *, ended: bool, then: Callable[[], None] | None = None) -> RunState:
     """Write the records of a run, with what the journals of its other shards say, and close its log where all are at their end.
 
-    The content is the same whichever shard does it last.
+    The content is the same whichever shard does it last. The records of a run that is over already stay as they are.
 
     Args:
         log: of this process.
         records: of this process's images.
         ended: whether all of these had their turn.
+        then: what makes a finished run complete, e.g. its report. It is called before the log is closed, so a process that is
+            killed meanwhile leaves a run that can be resumed.
 
     Raises:
         OSError: when the records cannot be written.
         UnfinishedRun: for the journal of another shard that is damaged, or of other settings.
     """
+    if not ended and not log.journal.path.exists():
+        return RunState(True)
     if log.shard.is_whole:
-        records.write(finished=ended)
-        if ended:
-            log.close()
-        return RunState(ended, len(records.numbers()))
+        return _put_together(log, records, RunState(ended), then)
     with hold(log.out / FOLDER_LOCK, wait=True):
         if ended:
             log.end()
-        state = _add_other_shards(log, records)
-        state.on_record = len(records.numbers())
-        state.finished = ended and not state.unfinished and state.on_record == len(log.images)
-        records.write(finished=state.finished)
-        if state.finished:
+        return _put_together(log, records, _add_other_shards(log, records, ended=ended), then)
+
+
+def wait_for_others(
+    log: RunLog, records: Records, then: Callable[[], None] | None, say_waits: Callable[[], None]
+) -> RunState | None:
+    """Wait until every shard is at its end and one of them has put all together. Where that one died over it, do it here.
+
+    Args:
+        log: of this process, which is at its end.
+        records: of this process's images.
+        then: as for `write_records`.
+        say_waits: called once, if there is anything to wait for.
+
+    Returns:
+        how far the run is, where it was this process that put it together; None where another one did.
+
+    Raises:
+        OSError: when the records cannot be written.
+        UnfinishedRun: for the journal of another shard that is damaged, or of other settings.
+    """
+    if not _all_ended(log):
+        say_waits()
+    while not _all_ended(log):
+        time.sleep(_LOOK_S)
+    with hold(log.out / FOLDER_LOCK, wait=True) as is_locked:
+        until = time.monotonic() + _WITHOUT_LOCKS_S
+        while not is_locked and log.journal.path.exists() and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        if _is_closing(log):
             log.close()
+        if not log.journal.path.exists():
+            return None
+        return _put_together(log, records, _add_other_shards(log, records, ended=True), then)
+
+
+def _put_together(log: RunLog, records: Records, state: RunState, then: Callable[[], None] | None) -> RunState:
+    """Write the records and what else belongs to a finished run, and only then close the log."""
+    state.on_record = len(records.numbers())
+    records.write(finished=state.finished)
+    if state.finished:
+        if then is not None:
+            then()
+        log.close()
     return state
 
 
-def all_ended(log: RunLog) -> bool:
-    """Whether every shard is at its end: each one's journal says so, or whoever ended last has removed them."""
-    there = [Journal(log.out, shard) for shard in log.shard.all()]
-    return not log.journal.path.exists() or all(_ended(journal.lines()) for journal in there)
+def _all_ended(log: RunLog) -> bool:
+    """Whether every shard is at its end: each one's journal says so, or whoever ended last has removed them, or begun to."""
+    return (
+        not log.journal.path.exists() or all(Journal(log.out, shard).has_ended() for shard in log.shard.all()) or _is_closing(log)
+    )
 
 
-def _ended(lines: list[dict[str, Any]]) -> bool:
-    return any("ended" in line for line in lines)
+def _is_closing(log: RunLog) -> bool:
+    """Whether some journals of a finished run are removed and others not: somebody is at it, or died over it.
+
+    Asked by a process at its end. It has written the records itself, so they are those of this run.
+    """
+    are_there = [Journal(log.out, shard).path.exists() for shard in log.shard.all()]
+    return not all(are_there) and records_are_finished(log.out)
 
 
-def _add_other_shards(log: RunLog, records: Records) -> RunState:
-    """Put what the other shards did on record. Of an image that has no record yet, nothing is said."""
+def _add_other_shards(log: RunLog, records: Records, *, ended: bool) -> RunState:
+    """Put what the other shards did on record. Of an image that has no record yet, nothing is said.
+
+    ``ended``: whether this shard is at its end.
+    """
     state = RunState(False)
     number_of = log.number_of
     own = set(log.share)
@@ -90,7 +146,7 @@ def _add_other_shards(log: RunLog, records: Records) -> RunState:
             continue
         journal = Journal(log.out, shard)
         lines = journal.lines()
-        if not _ended(lines):
+        if not journal.has_ended():
             state.unfinished.append(shard)
         if lines:
             log.check_settings(journal, lines[0])
@@ -105,6 +161,7 @@ def _add_other_shards(log: RunLog, records: Records) -> RunState:
             else:
                 records.put(number, line["entry"])
     _fail_clashes(log, records, state, places)
+    state.finished = ended and not state.unfinished and len(records.numbers()) == len(log.images)
     return state
 
 

@@ -1,9 +1,10 @@
 """Many cases in shards, workers and processes of torchrun, killed at random moments and resumed: `python -m tests.attack.many`.
 
-Each way must end in the masks and records of one undisturbed process, with every case done once and nothing left over.
+Each way must end in the masks, records and report of one undisturbed process, with every case done once and nothing left over.
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -21,7 +22,9 @@ from tests.attack.arena import GIB, finish, launch, save, small_bundle, volume
 from tests.attack.stops import figures, masks
 
 LIMIT_S = 1800
+END_S = 300  # a worker that is still importing torch ends after that, which a busy machine draws out
 AT_ONCE = 2  # how many processes run at the same time
+RUN_FILES = {"records.json", "records.csv", "report.html"}
 DONE = re.compile(r"^\d+/\d+ (\S+) adapted,", re.M)
 
 
@@ -61,8 +64,8 @@ def ways(kills):
         "shards": Way([_shards(4)], kills),
         "workers": Way([[["--workers", "2"]]], kills // 2, of_workers=True),
         "16 shards, then 8, then one process": Way([_shards(16), _shards(8), [[]]], kills, unfinished_rounds=2),
-        "shards with workers": Way([_shards(2, "--workers", "2")], kills // 4, of_workers=True),
-        "torchrun": Way([[[]]], max(1, kills // 10), torchrun=2),
+        "shards with workers": Way([_shards(2, "--workers", "2")], kills // 2, of_workers=True),
+        "torchrun": Way([[[]]], max(1, kills // 4), torchrun=2),
     }
 
 
@@ -78,7 +81,7 @@ def scene(folder, cases, seed):
     for number in range(cases):
         save(inside / f"c{number:04d}.nii.gz", volume(rng))
     (inside / "c0003.nii.gz").write_bytes(b"damaged")
-    return ["run", small_bundle(folder / "bundle"), inside, "--method", "statistics", "--seed", str(seed)]
+    return ["run", small_bundle(folder / "bundle"), inside, "--method", "statistics", "--seed", str(seed), "--report"]
 
 
 class Runner:
@@ -164,6 +167,8 @@ class Runner:
         self.running[child] = (more, note, None, None)
         if self.way.torchrun:
             self.struck.add(child)
+        elif self.tally.killed < self.way.kills:  # the next one killed is the process itself, so no image ends two workers
+            self.running[child] = (more, note, self.chance.uniform(0, self.life), time.monotonic())
 
     def _kill(self, child):
         workers = workers_of(child)
@@ -171,7 +176,7 @@ class Runner:
         os.waitpid(child, 0)
         self.tally.killed += 1
         del self.running[child]
-        end = time.monotonic() + 60
+        end = time.monotonic() + END_S
         while any(_is_alive(pid) for pid in workers):  # they end with the process that started them
             if time.monotonic() > end:
                 self.tally.found.append("workers outlived the process that started them")
@@ -226,7 +231,11 @@ def broken(out, reference, tally, cases):
     got, wanted = masks(out), masks(reference)
     if got.keys() != wanted.keys() or any(not np.array_equal(got[name], wanted[name]) for name in got):
         found.append("masks differ")
-    left = sorted(path.name for path in out.iterdir() if path.name not in {*wanted, "records.json", "records.csv"})
+    files = {path.name for path in out.iterdir()}
+    found += [f"missing: {name}" for name in sorted(RUN_FILES - files)]
+    if not json.loads((out / "records.json").read_text(encoding="utf-8"))["run"]["finished"]:
+        found.append("the records say that the run is unfinished")
+    left = sorted(files - {*wanted, *RUN_FILES})
     found += [f"left over: {', '.join(left)}"] if left else []
     said = [name for note in tally.notes for name in DONE.findall(note.read_bytes().decode("utf-8", "replace"))]
     found += [f"segmented twice: {name}" for name in sorted({name for name in said if said.count(name) > 1})]

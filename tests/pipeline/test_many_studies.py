@@ -1,7 +1,7 @@
 """Shards and workers: each case once, whoever is killed, and the masks and records of one process. See docs/many-studies.md."""
 
-import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -12,22 +12,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from docs import many_studies
 from monai_tta.cli.app import app
 from monai_tta.compute.worker_pool import WorkerPool, WorkersFailed
-from monai_tta.core.record import Case
 from monai_tta.pipeline.folder_locks import hold, is_held
 from monai_tta.pipeline.journal import UnfinishedRun
-from monai_tta.pipeline.outcome import Outcome, earlier_outcome
+from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.output_folder import PARTIAL, partial_folder
-from monai_tta.pipeline.records import Records, RunFacts
 from monai_tta.pipeline.run_log import RunLog
-from monai_tta.pipeline.shard_records import all_ended, write_records
+from monai_tta.pipeline.shard_records import write_records
 from monai_tta.pipeline.shards import WHOLE, Shard, parse_shard, shard_of_torchrun
 from tests.attack.arena import save, small_bundle, volume
 from tests.attack.stops import figures, masks
-
-CASE = Case(number=0, network="", method="", head="", learn="", reset="", seed=0, shape=())
-NAMES = [f"c{number}" for number in range(12)]
+from tests.shard_folder import CASE, NAMES, ShardFolder
 
 
 class TestShares:
@@ -50,53 +47,9 @@ class TestShares:
             shard_of_torchrun({"RANK": "4", "WORLD_SIZE": "4"})
 
 
-class Folder:
-    """Images, and run logs of their shares in one folder for masks; masks are empty files."""
-
-    def __init__(self, root):
-        self.out = root / "out"
-        self.out.mkdir()
-        self.images = [root / f"{name}.nii.gz" for name in NAMES]
-        for image in self.images:
-            image.write_bytes(image.name.encode())
-
-    def log(self, index=1, count=1, settings=None, images=None, **more):
-        images = self.images if images is None else images
-        names = [image.name.split(".")[0] for image in images]
-        log = RunLog(self.out, images, settings or {"seed": 0}, names=names, shard=Shard(index, count), **more)
-        log.open()
-        return log
-
-    def records(self, log):
-        return Records(self.out, RunFacts(command="", settings={}), len(log.images))
-
-    def do(self, log, numbers, records=None):
-        records = records or self.records(log)
-        for number in numbers:
-            log.begin(number)
-            mask = self.out / f"{log.names[number]}_seg.png"
-            mask.write_bytes(b"")
-            log.done(number, CASE, (mask,))
-            outcome = Outcome(log.images[number], (mask,), CASE, number=number, name=log.names[number])
-            log.put_on_record(number, records.add(outcome))
-        return records
-
-    def finish(self, log):
-        records = self.records(log)
-        for number in log.of_earlier_run:
-            log.put_on_record(number, records.add(earlier_outcome(log, number)))
-        return write_records(log, self.do(log, log.order(), records), ended=True)
-
-    def document(self):
-        return json.loads((self.out / "records.json").read_text(encoding="utf-8"))
-
-    def left(self):
-        return [path.name for path in self.out.iterdir() if path.name.startswith(".")]
-
-
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(tmp_path)
+    return ShardFolder(tmp_path)
 
 
 class TestJournals:
@@ -142,7 +95,7 @@ class TestJournals:
         folder.finish(folder.log(1, 2))
         again = folder.log(1, 2)
         assert not again.order() and not folder.finish(folder.log(2, 2)).finished
-        assert not all_ended(again) and folder.finish(again).finished and all_ended(again)
+        assert not again.journal.has_ended() and folder.finish(again).finished
 
     def test_a_shard_does_not_replace_the_records_of_a_finished_run(self, folder):
         folder.finish(folder.log())
@@ -291,3 +244,20 @@ def test_shards_that_are_killed_and_resumed_write_what_one_process_writes():
     words = [sys.executable, "-m", "tests.attack.many", "--cases", "12", "--kills", "1", "--life", "0.1", "--only", "shards"]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0 and "| 1 | 0 | 0 |" in done.stdout, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def test_the_pages_arithmetic_can_be_made_anew(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for name in list(filter(Shard(1, 2).holds, NAMES))[:4]:
+        save(tmp_path / "in" / f"{name}.nii.gz", volume(rng))
+    words = ["many_studies", small_bundle(tmp_path / "bundle"), tmp_path / "in", "--method", "statistics", "--studies", "1000"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    many_studies.main()
+    said = capsys.readouterr().out
+    assert "measured on 4 cases: start " in said and "1,000 studies: " in said
+    bytes_of = {
+        key: int(n.replace(",", ""))
+        for key, n in re.findall(r"(\w+) ([\d,]+)", said.partition("bytes of a case: ")[2].partition("\n")[0])
+    }
+    assert bytes_of.keys() == {"mask", "records", "journal"} and min(bytes_of.values()) > 50

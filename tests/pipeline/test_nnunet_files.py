@@ -233,6 +233,16 @@ def test_numpys_scalars_are_read_and_nothing_else_is(tmp_path):
         read_checkpoint(file)
 
 
+@pytest.mark.parametrize(
+    ("number", "dtype"), [(np.int64(1), "Int64DType"), (np.float16(1), "Float16DType"), (np.bool_(True), "BoolDType")]
+)
+def test_a_numpy_scalar_that_is_not_let_in_is_named(number, dtype, tmp_path):
+    torch.save(checkpoint({}, epoch=number), tmp_path / "x.pth")
+    with pytest.raises(BundleError, match=f"it holds a scalar of numpy.*{dtype}; .* only those of float32 and float64") as found:
+        read_checkpoint(tmp_path / "x.pth")
+    assert "damaged" not in str(found.value)
+
+
 def test_scalars_that_numpy_1_wrote_are_read(tmp_path, monkeypatch):
     scalar = np.float64(0.5).__reduce__()[0]  # the function that a pickle calls
     monkeypatch.setattr(scalar, "__module__", "numpy.core.multiarray")

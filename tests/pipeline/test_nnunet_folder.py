@@ -17,7 +17,7 @@ from monai_tta.pipeline.check_input import CheckedInput
 from monai_tta.pipeline.nnunet_cases import case_files
 from monai_tta.pipeline.segment import segment
 from monai_tta.quality.corrections import CropBorder, Reorder
-from tests.tiny_nnunet import REGIONS, checkpoint, model_folder, predicted_by_nnunet, write_case, write_picture
+from tests.tiny_nnunet import LABELS, REGIONS, checkpoint, model_folder, predicted_by_nnunet, write_case, write_picture
 
 pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed: pip install 'monai-tta[nnunet]'")
 
@@ -25,6 +25,7 @@ KINDS = {
     "two folds": {"folds": (0, 1)},
     "2d": {"name": "2d", "mirrors": (0, 1)},
     "regions and an ignore label": {"labels": REGIONS},
+    "an ignore label without regions": {"labels": {**LABELS, "ignore": 3}, "mirrors": (0, 1)},
     "low resolution": {"name": "3d_lowres", "mirrors": None},
     "two channels": {"channels": ("T1", "FLAIR"), "mirrors": (0,), "axes": (2, 1, 0)},
     "all data in one": {"folds": ("all",), "ending": ".nrrd"},
@@ -73,7 +74,7 @@ def test_the_plain_answer_is_nnunets_own_file(kind, tmp_path):
     assert own == predicted_by_nnunet(folder, files, tmp_path / "case", how.get("folds", (0,)))
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(next((folder / "out").glob("case_seg.*")))))
     assert len(np.unique(mask)) == 3  # or the comparison would say little
-    assert case.head == ("sigmoid" if "labels" in how else "softmax")
+    assert case.head == ("sigmoid" if how.get("labels") == REGIONS else "softmax")
 
 
 @pytest.mark.parametrize("name", ["3d_fullres", "2d"])
