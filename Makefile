@@ -51,6 +51,7 @@ programs: .venv-nnunet/ready .venv-label/ready
 	.venv-nnunet/bin/python -m pytest -q -n 2 tests/apps/test_programs.py tests/pipeline/test_nnunet_files.py \
 	  tests/pipeline/test_nnunet_folder.py tests/pipeline/test_nnunet_previews.py \
 	  tests/evaluation/test_nnunet_labelled.py tests/preparation/test_nnunet_calibration.py
+	.venv-nnunet/bin/python -m pytest -q "tests/test_snippets.py::test_code_on_a_page_runs[docs/nnunet.md]"
 	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py
 
 docs: .venv/ready
