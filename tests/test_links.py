@@ -37,8 +37,8 @@ def _within_root(name):
 def anchors_of(page):
     """What a link to a place in this page may be called, so that it leads there on GitHub and on the built site.
 
-    GitHub takes away a heading's marks, and MyST does, too, down to some level; docutils makes hyphens of them, at any level. What
-    a page includes or has Sphinx draw is on the site alone.
+    GitHub takes away a heading's marks, and MyST does, too, down to some level; docutils makes hyphens of them, at any level.
+    What a page includes or has Sphinx draw is on the site alone.
     """
     on_github, on_site = [], set()
     for level, title in headings_of(page):
