@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow attack mutants packages programs check-all docs clean
+.PHONY: demo test slow attack mutants packages programs oldest check-all docs clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -54,6 +54,17 @@ programs: .venv-nnunet/ready .venv-label/ready
 	.venv-nnunet/bin/python -m pytest -q "tests/test_snippets.py::test_code_on_a_page_runs[docs/nnunet.md]"
 	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py
 
+# The oldest versions that setup.cfg declares, in an environment of its own. For Python 3.10 to 3.12: some have no wheels for newer.
+.venv-oldest/ready: setup.cfg pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
+	.venv-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt -e ".[demo,dev]"
+	touch .venv-oldest/ready
+
+oldest: .venv-oldest/ready
+	.venv-oldest/bin/python -m pytest -q -n 2 -m "not slow" tests/core tests/compute tests/guards tests/quality tests/methods \
+	  tests/inference tests/pipeline tests/evaluation tests/preparation tests/reporting tests/cli tests/transforms tests/bundles
+
 docs: .venv/ready
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	$(BIN)/python -m docs.methods_page
@@ -64,4 +75,4 @@ docs: .venv/ready
 check-all: test slow attack mutants packages programs docs demo
 
 clean:
-	rm -rf .venv .venv-nnunet .venv-label demo docs/_build
+	rm -rf .venv .venv-nnunet .venv-label .venv-oldest demo docs/_build

@@ -17,6 +17,21 @@ def setup_cfg():
     return config
 
 
+def oldest_versions():
+    """The oldest declared version of each package that an installation for use may need, as constraints for pip."""
+    config = setup_cfg()
+    others = [text for name, text in config["options.extras_require"].items() if name in ("demo", "report", "calibrate", "dicom")]
+    lines = {line for text in [config["options"]["install_requires"], *others] for line in text.split()}
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+", line) for line in lines), "a package without an oldest version"
+    return sorted((line.replace(">=", "==") for line in lines), key=str.lower)
+
+
+def test_the_oldest_versions_are_the_declared_ones():
+    """`make oldest` installs these."""
+    listed = (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8").split()
+    assert listed == oldest_versions(), "write them into tests/oldest.txt"
+
+
 def test_every_pattern_of_a_file_matches_one():
     config = setup_cfg()
     places = dict(line.split(" = ") for line in config["options"]["package_dir"].strip().splitlines())
