@@ -54,11 +54,13 @@ programs: .venv-nnunet/ready .venv-label/ready
 	.venv-nnunet/bin/python -m pytest -q "tests/test_snippets.py::test_code_on_a_page_runs[docs/nnunet.md]"
 	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py
 
-# The oldest versions that setup.cfg declares, in an environment of its own. For Python 3.10 to 3.12: some have no wheels for newer.
+# The oldest versions that setup.cfg declares, in an environment of its own, on Python 3.10 or 3.11. Without the extra [dev], whose
+# tools need newer ones.
 .venv-oldest/ready: setup.cfg pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
-	.venv-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt -e ".[demo,dev]"
+	.venv-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt -e ".[demo,calibrate,dicom]" \
+	  pytest pytest-xdist hypothesis jsonschema einops
 	touch .venv-oldest/ready
 
 oldest: .venv-oldest/ready

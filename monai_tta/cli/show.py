@@ -50,9 +50,7 @@ FACTS = {
 
 
 def show(
-    masks: Annotated[
-        Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`, or its records.json")
-    ],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`, or its records.json")],
     case: Annotated[str, typer.Argument(metavar="CASE", help="the name of a mask or of its case")],
     image: Annotated[
         Path | None, typer.Option(help="the image of the case, to draw it with its mask; with --bundle also what `run` was given")
