@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow attack kills mutants packages programs check-all docs clean
+.PHONY: demo test slow attack kills mutants packages programs oldest check-all docs clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -62,8 +62,22 @@ programs: .venv-nnunet/ready .venv-label/ready .venv-deploy/ready
 	  tests/pipeline/test_nnunet_files.py tests/pipeline/test_nnunet_folder.py tests/pipeline/test_nnunet_previews.py \
 	  tests/pipeline/test_nnunet_commands.py \
 	  tests/evaluation/test_nnunet_labelled.py tests/preparation/test_nnunet_calibration.py
+	.venv-nnunet/bin/python -m pytest -q "tests/test_snippets.py::test_code_on_a_page_runs[docs/nnunet.md]"
 	.venv-label/bin/python -m pytest -q tests/apps/test_monai_label.py tests/apps/test_programs.py
 	ulimit -s 32768; .venv-deploy/bin/python -m pytest -q tests/apps/test_monai_deploy.py tests/apps/test_programs.py
+
+# The oldest versions that setup.cfg declares, in an environment of its own, on Python 3.10 or 3.11. Without the extra [dev], whose
+# tools need newer ones.
+.venv-oldest/ready: setup.cfg pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
+	.venv-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt -e ".[demo,calibrate,dicom]" \
+	  pytest pytest-xdist hypothesis jsonschema einops
+	touch .venv-oldest/ready
+
+oldest: .venv-oldest/ready
+	.venv-oldest/bin/python -m pytest -q -n 2 -m "not slow" tests/core tests/compute tests/guards tests/quality tests/methods \
+	  tests/inference tests/pipeline tests/evaluation tests/preparation tests/reporting tests/cli tests/transforms tests/bundles
 
 docs: .venv/ready
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
@@ -75,4 +89,4 @@ docs: .venv/ready
 check-all: test slow attack kills mutants packages programs docs demo
 
 clean:
-	rm -rf .venv .venv-nnunet .venv-label .venv-deploy demo docs/_build
+	rm -rf .venv .venv-nnunet .venv-label .venv-deploy .venv-oldest demo docs/_build

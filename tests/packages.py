@@ -30,6 +30,11 @@ models = ("model_instance.pt", "gain_predictor.npz", "rehearsal.npz", "learned_o
 for part in ("configs/inference.yaml", "configs/metadata.json", "docs/README.md", *(f"models/{name}" for name in models)):
     assert (root / part).is_file(), part
 assert (root.parent / "overlays" / "adapt.yaml").is_file()
+licensed = {p.parent.name for p in root.parent.glob("*/LICENSE")}
+assert licensed == {p.parents[1].name for p in root.parent.glob("*/models/model.pt")}, licensed
+if not inside:
+    (licences,) = home.parent.glob("monai_tta-*.dist-info/licenses")
+    assert (licences / "LICENSE").is_file() and {p.parent.name for p in licences.glob("bundles/*/LICENSE")} == licensed
 from monai_tta.pipeline.bundle import load_bundle
 source = load_bundle(root)
 run = monai_tta.AdaptiveInferer(inferer=source.inferer)

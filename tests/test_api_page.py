@@ -27,6 +27,16 @@ def test_no_name_is_there_twice():
     assert len(NAMED) == len(set(NAMED))
 
 
+def test_what_one_file_defines_is_named_by_one_path():
+    """The pages of source code link back by one path for each file; a name with another path would have a dead link there."""
+    paths = {}
+    for name in NAMED:
+        path, _, attribute = name.rpartition(".")
+        defined_in = getattr(importlib.import_module(path), attribute).__module__
+        paths.setdefault(defined_in, set()).add(path)
+    assert not {module: found for module, found in paths.items() if len(found) > 1}
+
+
 def described(name):
     """Each function on the page with the docstrings that speak of it; of a class with its members, the public methods, too."""
     module, _, attribute = name.rpartition(".")

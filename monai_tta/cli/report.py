@@ -122,6 +122,21 @@ def _pictures_of(case: Mapping[str, Any], image: Path, masks: Path) -> list[tupl
     return [*drawn, (PREVIEW_CAPTION, preview.read_bytes())] if preview else drawn
 
 
+def folder_of_records(given: Path) -> Path:
+    """The folder of masks that is meant by itself or by the records.json in it.
+
+    Raises:
+        ValueError: for another file.
+    """
+    from monai_tta.pipeline.records import JSON_NAME
+
+    if not given.is_file():
+        return given
+    if given.name != JSON_NAME:
+        raise ValueError(f"{given} is not {JSON_NAME}: give that file of a `monai-tta run`, or its --out folder")
+    return given.parent
+
+
 def read_records(masks: Path) -> dict[str, Any]:
     """What the records.json of a run holds.
 

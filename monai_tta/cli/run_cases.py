@@ -54,8 +54,8 @@ def run_cases(request: RunRequest, given: list[Path]) -> int:
     outcomes: list[Outcome] = []
     try:
         with report_errors():
-            from monai_tta.pipeline.find_images import check_output_folder
             from monai_tta.pipeline.image_names import named_images
+            from monai_tta.pipeline.output_folder import check_output_folder
             from monai_tta.pipeline.records import Records
             from monai_tta.pipeline.run_log import RunLog
             from monai_tta.pipeline.shard_records import write_records

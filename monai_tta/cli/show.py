@@ -10,7 +10,7 @@ import typer
 from monai_tta.cli.console import print_line, print_table, report_errors
 from monai_tta.cli.options import Device, RunEntries, RunFiles, help_end
 from monai_tta.cli.recorded_case import recorded_case
-from monai_tta.cli.report import read_records
+from monai_tta.cli.report import folder_of_records, read_records
 from monai_tta.cli.show_picture import PictureRequest, draw_case
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ FACTS = {
 
 
 def show(
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="the --out folder of `monai-tta run`, or its records.json")],
     case: Annotated[str, typer.Argument(metavar="CASE", help="the name of a mask or of its case")],
     image: Annotated[
         Path | None, typer.Option(help="the image of the case, to draw it with its mask; with --bundle also what `run` was given")
@@ -67,6 +67,7 @@ def show(
     """Say what a run did for one case, and why."""
     with report_errors():
         picture = PictureRequest(image, out, bundle, file, set_, device)
+        masks = folder_of_records(masks)
         document = read_records(masks)
         entry = recorded_case(document, case, masks)
         draw_case(document, entry, masks, picture)

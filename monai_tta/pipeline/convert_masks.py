@@ -121,7 +121,7 @@ def check_image_for_format(image: Path, wanted: str | None) -> None:
         wanted: a format's name; None for what the bundle writes.
 
     Raises:
-        ValueError: for a photograph, and for "dicom-seg" where the image is no DICOM series.
+        ValueError: for a photograph, and for "dicom-seg" where the image is no DICOM series, or one without identifiers.
     """
     if wanted is None:
         return
@@ -136,3 +136,6 @@ def check_image_for_format(image: Path, wanted: str | None) -> None:
             f"{file} is no DICOM series, and --format dicom-seg writes a mask that refers to the slices of one; give the folder "
             "of the series, or another --format"
         )
+    from monai_tta.pipeline.dicom_seg import check_identifiers
+
+    check_identifiers(file)

@@ -22,6 +22,7 @@ from monai_tta.pipeline.mask_volumes import MaskVolume
 from monai_tta.pipeline.segment_codes import SegmentCodes
 from monai_tta.pipeline.series_checks import series_slices
 from monai_tta.pipeline.series_geometry import grid_of_slices
+from monai_tta.pipeline.slice_headers import SliceHeader
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 # What highdicom asks for, and anonymised files lack: an attribute without a value says the same.
@@ -77,7 +78,6 @@ def write_seg(
     Raises:
         ValueError: for a mask that is not on the grid of the series, or has no label, and for a series without identifiers.
     """
-    import pydicom
     from highdicom.content import PixelMeasuresSequence
     from highdicom.seg import Segmentation, SegmentationTypeValues
     from pydicom.uid import generate_uid
@@ -85,12 +85,10 @@ def write_seg(
     if not labels:
         raise ValueError("the mask is empty, and the bundle's metadata.json names no labels: there is no segment to write")
     headers = series_slices(series)
-    files = dict.fromkeys(header.file for header in headers)  # one for all frames of an Enhanced file
-    datasets = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
+    datasets = _read_datasets(series, headers)
     for dataset in datasets:
         for keyword in _MAY_BE_EMPTY:
             dataset.setdefault(keyword, None)
-    _check_identifiers(series, datasets[0])
     grid = grid_of_slices(headers)
     segments = _segments(_on_grid(volume, grid, (*headers[0].size, len(headers))), labels)
     descriptions = [source.codes.describe(number, label, source.bundle, source.version) for number, label in enumerate(labels, 1)]
@@ -119,10 +117,31 @@ def write_seg(
     seg.save_as(file)
 
 
-def _check_identifiers(series: Path, dataset: Any) -> None:
-    """A DICOM Segmentation names what it refers to."""
-    if missing := [name for name in _NEEDED if not dataset.get(name)]:
-        raise ValueError(f"{series} has no {missing[0]}, which a DICOM Segmentation must name; choose another --format")
+def check_identifiers(series: Path) -> None:
+    """Check that a DICOM Segmentation can name what it refers to, before a mask is made.
+
+    Args:
+        series: the folder of a DICOM series, or its only file.
+
+    Raises:
+        ValueError: for a file of it that lacks an identifier, or has an empty one.
+    """
+    _read_datasets(series, series_slices(series))
+
+
+def _read_datasets(series: Path, headers: Sequence[SliceHeader]) -> list[Any]:
+    """What each file of a series says besides its pixels; one for all frames of an Enhanced file."""
+    import pydicom
+
+    files = dict.fromkeys(header.file for header in headers)
+    datasets = {file: pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files}
+    for file, dataset in datasets.items():
+        if missing := [name for name in _NEEDED if not dataset.get(name)]:
+            how = "is empty" if missing[0] in dataset else "is missing"
+            raise ValueError(
+                f"{series}: {missing[0]} {how} in {file.name}, and a DICOM Segmentation must name it; choose another --format"
+            )
+    return list(datasets.values())
 
 
 def _on_grid(volume: MaskVolume, grid: Numbers, shape: tuple[int, ...]) -> NDArray[Any]:

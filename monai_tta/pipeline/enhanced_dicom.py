@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from monai_tta.pipeline.dicom_marks import ENHANCED
 from monai_tta.pipeline.series_geometry import ADVICE, check_planes, check_positions, in_order
 from monai_tta.pipeline.slice_headers import (
     FRAMES,
@@ -24,14 +25,6 @@ from monai_tta.pipeline.slice_headers import (
     SliceHeader,
 )
 
-_ENHANCED = {
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.2.2",  # CT that was converted to it
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
-    "1.2.840.10008.5.1.4.1.1.4.4",  # MR that was converted to it
-    "1.2.840.10008.5.1.4.1.1.128.1",  # PET that was converted to it
-    "1.2.840.10008.5.1.4.1.1.130",  # Enhanced PET
-}
 # By attribute, the sequence of functional groups that holds it, and its keyword there.
 _GROUPS = {
     ORIENTATION: ("PlaneOrientationSequence", "ImageOrientationPatient"),
@@ -45,7 +38,7 @@ _GROUPS = {
 
 def is_enhanced(header: SliceHeader) -> bool:
     """Whether a file is an Enhanced CT, MR or PET image, which has frames even where it is one."""
-    return header.tags.get(KIND_OF_OBJECT, "") in _ENHANCED
+    return header.tags.get(KIND_OF_OBJECT, "") in ENHANCED
 
 
 def frame_headers(place: Path, header: SliceHeader) -> list[SliceHeader]:
@@ -57,7 +50,7 @@ def frame_headers(place: Path, header: SliceHeader) -> list[SliceHeader]:
 
     Raises:
         ValueError: for frames that make no straight volume, that lie in another order, or whose numbers become intensities in
-            different ways; and without pydicom.
+            different ways; for a file that holds a part of a volume; and without pydicom.
     """
     if find_spec("pydicom") is None:
         raise ValueError(
@@ -67,6 +60,8 @@ def frame_headers(place: Path, header: SliceHeader) -> list[SliceHeader]:
     import pydicom
 
     dataset = pydicom.dcmread(header.file, stop_before_pixels=True, force=True)
+    if "ConcatenationUID" in dataset and dataset.get("InConcatenationTotalNumber") != 1:
+        raise ValueError(f"{place}: {header.name} is one of several files that together hold one volume; {ADVICE}")
     shared = dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
     own = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if len(own) != header.n_frames:

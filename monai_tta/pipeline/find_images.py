@@ -59,10 +59,10 @@ def search_images(paths: Iterable[Path], out: Path | None = None) -> FoundImages
     """Find the images among files and folders.
 
     A file is one image. Of a folder, all image files (by their ending) and all folders of DICOM series in it are images, however
-    deep they lie, in the order of their names. A folder of several series gives an image for each, see `split_series`. Links are
-    followed, unless they lead back. A link in a folder that leads nowhere
-    counts as an image: it then fails, and nobody overlooks it. So does a folder that cannot be read. An image that is given
-    twice counts once.
+    deep they lie, in the order of their names. A folder of several series gives an image for each, see `split_series`, and so
+    does one Enhanced file, which is a volume, beside other images. Links are followed, unless they lead back. A link in a folder
+    that leads nowhere counts as an image: it then fails, and nobody overlooks it. So does a folder that cannot be read. An image
+    that is given twice counts once.
 
     Args:
         paths: files and folders.
@@ -111,23 +111,6 @@ def _why(found: FoundImages) -> str:
     return f"at any depth (skipped {first.name}: {reason}{more})"
 
 
-def check_output_folder(out: Path, images: Iterable[Path]) -> None:
-    """Refuse an output folder that images are read from: the next run would take masks for images.
-
-    Raises:
-        ValueError: for one of the folders of images.
-        OSError: for an output folder that is a file, or a folder in the place of records.json or records.csv.
-    """
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; --out is a folder")
-    for name in ("records.json", "records.csv"):
-        if (out / name).is_dir():
-            raise IsADirectoryError(f"{out / name} is a folder, and would be a file; give another --out")
-    for path in images:
-        if path.is_dir() and path.resolve() == out.resolve():
-            raise ValueError(f"{out} is where images are read from; the next run would take masks for images: give another --out")
-
-
 def _may_be_slice(file: Path) -> bool:
     """Whether a file's name allows that it is a slice. A DICOMDIR is a table of contents."""
     name = file.name
@@ -167,6 +150,8 @@ class _Search:
         self.found = outer
         if len(slices) > 1 or (slices and not inside.images):
             self.add_series(folder, slices)
+        elif only_file := next((file for file, mark in slices.items() if mark.is_enhanced), None):
+            self.found.add(only_file, self.root)
         elif slices:
             self.skip(next(iter(slices)), "one DICOM file beside other images, which is no series; give it by name")
         self.found.images += inside.images
@@ -174,10 +159,10 @@ class _Search:
         self.found.skipped += inside.skipped
 
     def add_series(self, folder: Path, slices: dict[Path, DicomMark]) -> None:
-        """Add a folder of slices, or each of its series where there are several."""
+        """Add a folder of slices, or each of its series and Enhanced files where there are several."""
         series = {mark.series for mark in slices.values()}
         split = None
-        if len(series) > 1 or "" in series:  # else no header need be read
+        if len(series) > 1 or "" in series or any(mark.is_enhanced for mark in slices.values()):  # else no header need be read
             from monai_tta.pipeline.several_series import split_series
 
             split = split_series(folder, self.root, list(slices))

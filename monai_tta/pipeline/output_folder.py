@@ -23,6 +23,23 @@ class DiskFull(OSError):
     """The disk for masks is full or read-only. No image is to blame, and every further one would fail, too."""
 
 
+def check_output_folder(out: Path, images: Iterable[Path]) -> None:
+    """Refuse an output folder that images are read from: the next run would take masks for images.
+
+    Raises:
+        ValueError: for one of the folders of images.
+        OSError: for an output folder that is a file, or a folder in the place of records.json or records.csv.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; --out is a folder")
+    for name in ("records.json", "records.csv"):
+        if (out / name).is_dir():
+            raise IsADirectoryError(f"{out / name} is a folder, and would be a file; give another --out")
+    for path in images:
+        if path.is_dir() and path.resolve() == out.resolve():
+            raise ValueError(f"{out} is where images are read from; the next run would take masks for images: give another --out")
+
+
 @contextmanager
 def partial_folder(out: Path, shard: Shard = WHOLE) -> Iterator[Path]:
     """A new folder inside ``out`` for what is being written. It is removed at the end, and so are those that killed runs left.

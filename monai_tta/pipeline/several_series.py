@@ -46,8 +46,9 @@ class SplitSeries:
 def split_series(folder: Path, root: Path, slices: Sequence[Path]) -> SplitSeries | None:
     """Give each series of a folder a folder of its own, with links to its slices. They last as long as this process.
 
-    Series of localizers alone are no scans. Neither are those that do not say where they lie, such as the screenshot of a dose
-    report, beside others that do.
+    An Enhanced file holds a volume, so it counts as a series by itself, also where several files have one series' UID. Series of
+    localizers alone are no scans. Neither are those that do not say where they lie, such as the screenshot of a dose report,
+    beside others that do.
 
     Args:
         folder: holds the slices.
@@ -55,8 +56,8 @@ def split_series(folder: Path, root: Path, slices: Sequence[Path]) -> SplitSerie
         slices: DICOM files that are images.
 
     Returns:
-        None where all slices are of one series. None, too, where one of them cannot be read: nobody knows of which series it is,
-        so the folder is left as it is, and is refused when its turn comes.
+        None where all slices are of one series, or in one Enhanced file. None, too, where one of them cannot be read: nobody
+        knows of which series it is, so the folder is left as it is, and is refused when its turn comes.
     """
     by_series = _by_series(slices)
     if len(by_series) < 2:
@@ -76,15 +77,16 @@ def split_series(folder: Path, root: Path, slices: Sequence[Path]) -> SplitSerie
     return SplitSeries(folders, own_root, tuple(skipped))
 
 
-def _by_series(slices: Sequence[Path]) -> Mapping[str, list[SliceHeader]]:
-    """The slices of each series, by its UID; nothing where one cannot be read."""
+def _by_series(slices: Sequence[Path]) -> Mapping[tuple[str, str], list[SliceHeader]]:
+    """The slices of each series, by its UID, and each Enhanced file by its name, too; nothing where one cannot be read."""
     if not all(map(is_text, slices)):  # ITK opens no file whose path is no text
         return {}
-    found: dict[str, list[SliceHeader]] = {}
+    found: dict[tuple[str, str], list[SliceHeader]] = {}
     for file in slices:
         header = read_slice(file)
         if header is not None:
-            found.setdefault(header.tags.get(SERIES, ""), []).append(header)
+            volume = file.name if is_enhanced(header) else ""
+            found.setdefault((header.tags.get(SERIES, ""), volume), []).append(header)
         elif not holds_no_image(file):
             return {}
     return found
@@ -104,9 +106,9 @@ def _no_scan(headers: Sequence[SliceHeader], is_placed: bool) -> str:
     return ""
 
 
-def _order(headers: Sequence[SliceHeader]) -> tuple[int, str]:
+def _order(headers: Sequence[SliceHeader]) -> tuple[int, str, str]:
     number = headers[0].tags.get(SERIES_NUMBER, "")
-    return int(number) if number.isdecimal() else 0, headers[0].tags.get(SERIES, "")
+    return int(number) if number.isdecimal() else 0, headers[0].tags.get(SERIES, ""), headers[0].name
 
 
 def _words(headers: Sequence[SliceHeader]) -> str:

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from monai_tta.transforms.phantoms import fundus_phantom
@@ -18,10 +18,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "first-commands.md"
 pytestmark = pytest.mark.slow
 
 
+# Of each broken file of the mixed folder, what is said.
+BROKEN = {".nii.gz": "damaged", ".mha": "cannot be read", ".nrrd": "holds NaN"}
+
+
 def volume(file, seed=0):
     file.parent.mkdir(parents=True, exist_ok=True)
-    values = np.random.default_rng(seed).normal(100, 20, (35, 36, 34)).astype(np.float32)
-    nib.save(nib.Nifti1Image(values, np.eye(4)), file)
+    values = np.random.default_rng(seed).normal(100, 20, (34, 36, 35)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(file))
 
 
 def typed(title, folder):
@@ -68,20 +72,32 @@ def test_a_ct_as_a_dicom_series(tmp_path):
     assert [file.suffix for file in sorted((tmp_path / "organs").iterdir())] == [".csv", ".json", ".dcm"]
 
 
-def test_a_folder_of_twenty_files_of_which_three_are_broken(tmp_path):
-    for number in range(14):
-        volume(tmp_path / "scans" / f"p{number:02d}" / "t1.nii.gz", number)
-    (tmp_path / "scans" / "p03" / "t1.nii.gz").write_bytes(b"damaged")
-    (tmp_path / "scans" / "p05" / "t1.nii.gz").write_bytes((tmp_path / "scans" / "p06" / "t1.nii.gz").read_bytes()[:2000])
-    nib.save(nib.Nifti1Image(np.full((35, 36, 34), np.nan, np.float32), np.eye(4)), tmp_path / "scans" / "p07" / "t1.nii.gz")
-    for name in ("notes.txt", "list.csv", "p00/report.pdf", "p01/thumbs.db", "p02/.DS_Store", "readme.md"):
-        (tmp_path / "scans" / name).write_bytes(b"no image")
-    said = typed("A folder in which some files are broken", tmp_path)
+def test_a_mixed_folder_of_twenty_of_which_three_are_broken(tmp_path):
+    pytest.importorskip("pydicom")
+    from tests.pipeline.pydicom_series import write_ct, write_enhanced_ct
+
+    scans = tmp_path / "scans"
+    for number, ending in enumerate((".nii.gz", ".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nrrd", ".nii.gz", ".mha", ".nrrd")):
+        volume(scans / f"p{number}" / f"t1{ending}", number)
+    (scans / "p7" / "t1.nii.gz").write_bytes(b"damaged")
+    truncated = scans / "p8" / "t1.mha"
+    truncated.write_bytes(truncated.read_bytes()[:2000])
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((34, 36, 35), np.nan, np.float32)), str(scans / "p9" / "t1.nrrd"))
+    write_ct(scans / "ct")
+    for series in (4, 5):
+        for file in write_ct(tmp_path / f"series{series}", number=series).iterdir():
+            (scans / "study").mkdir(exist_ok=True)
+            file.rename(scans / "study" / f"{series}_{file.name}")
+    write_enhanced_ct(scans / "enhanced.dcm")
+    for name in ("notes.txt", "list.csv", "p0/report.pdf", "p1/thumbs.db", "p2/.DS_Store", "readme.md"):
+        (scans / name).write_bytes(b"no image")
+    said = typed("A mixed folder in which some files are broken", tmp_path)
     document = json.loads((tmp_path / "masks" / "records.json").read_text(encoding="utf-8"))
-    failed = [case["name"] for case in document["cases"] if case["status"] == "failed"]
-    assert failed == ["p03_t1", "p05_t1", "p07_t1"] and len(document["cases"]) == 14
+    cases = {case["name"]: case["status"] for case in document["cases"]}
+    assert [name for name, status in cases.items() if status == "failed"] == ["p7_t1", "p8_t1", "p9_t1"]
+    assert set(cases) == {"ct", "enhanced", "study_4", "study_5", *(f"p{number}_t1" for number in range(10))}
     lines = said.splitlines()
-    assert all(any("t1.nii.gz" in line and words in line for line in lines) for words in ("damaged", "EOFError", "holds NaN"))
+    assert all(any(f"t1{end}" in line and words in line for line in lines) for end, words in BROKEN.items())
     assert "11 of 14 segmented" in said
     assert (tmp_path / "masks" / "report.html").is_file()
 

@@ -36,6 +36,13 @@ def test_a_case_by_each_of_its_names(masks, name):
     assert "doubtful" not in said
 
 
+def test_the_file_of_records_stands_for_its_folder(masks, tmp_path):
+    assert show(masks / "records.json", "good") == show(masks, "good")
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    assert "other.json is not records.json" in show(tmp_path / "other.json", "good", code=2)
+    assert "has no records.json" in show(tmp_path / "sub", "good", code=2)
+
+
 def test_failed_unusual_and_unadapted_cases_say_why(masks):
     assert "failed: it ends early" in show(masks, "unread")
     assert "expects no gain" in show(masks, "plain") and "not known" in show(masks, "plain")

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
+from monai_tta.pipeline.image_segmenter import ImageSegmenter
 from monai_tta.pipeline.mask_volumes import MaskVolume
 from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.pipeline.shipped_bundles import BUNDLES
@@ -244,8 +245,19 @@ def test_an_empty_mask_and_one_without_names(series, tmp_path):
 
 def test_a_series_without_a_frame_of_reference_is_refused(tmp_path):
     write_ct(tmp_path / "scan", OBLIQUE, without=("FrameOfReferenceUID",))
-    with pytest.raises(ValueError, match="has no FrameOfReferenceUID"):
+    with pytest.raises(ValueError, match="FrameOfReferenceUID is missing in "):
         write_seg(tmp_path / "a.dcm", block(), LABELS, tmp_path / "scan", SOURCE, "")
+
+
+def test_an_empty_identifier_of_any_slice_is_noticed_before_the_network_answers(tmp_path, monkeypatch):
+    write_ct(tmp_path / "scan", OBLIQUE)
+    slice_ = pydicom.dcmread(tmp_path / "scan" / "007.dcm")
+    slice_.StudyInstanceUID = ""
+    slice_.save_as(tmp_path / "scan" / "007.dcm")
+    monkeypatch.setattr(ImageSegmenter, "_answer", lambda *given: pytest.fail("the network was asked"))
+    said = run(ct_bundle(tmp_path / "bundle"), tmp_path / "scan", tmp_path / "out", "--format", "dicom-seg", code=3)
+    assert "StudyInstanceUID is empty in 007.dcm" in " ".join(said.output.split())
+    assert "StudyInstanceUID is empty" in cases_of(tmp_path / "out")[0]["error"]
 
 
 def test_a_series_without_a_patients_data_is_written(tmp_path):

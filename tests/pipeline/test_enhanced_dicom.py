@@ -8,6 +8,7 @@ import pytest
 from monai.transforms import LoadImage
 
 from monai_tta.pipeline.declared_place import check_loaded_place
+from monai_tta.pipeline.image_names import named_images
 from monai_tta.pipeline.input_checks import check_input_file
 
 hd = pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'monai-tta[dicom]'")
@@ -82,11 +83,56 @@ def test_what_is_no_straight_volume_is_refused_with_what_is_wrong(name, tmp_path
         assert re.search(words, str(refused.value)), refused.value
 
 
-def test_two_files_in_one_folder_are_refused(tmp_path):
+@pytest.fixture
+def two_files(tmp_path):
+    """Two volumes of one series in a folder, each in a file."""
+    folder = tmp_path / "in" / "study"
+    for number, orientation in ((1, AXIAL), (2, OBLIQUE)):
+        write_enhanced_ct(folder / f"phase{number}.dcm", orientation, uid=f"1.2.3.{number}")
+    return folder
+
+
+def test_each_of_several_files_in_a_folder_is_a_case_called_by_its_file(two_files, tmp_path):
+    found = named_images([two_files.parent], tmp_path / "out")
+    assert found.names == ["study_phase1", "study_phase2"] and not found.skipped
+    for image, orientation in zip(found.images, (AXIAL, OBLIQUE), strict=True):
+        loaded = LoadImage(reader="ITKReader")(str(image))
+        check_loaded_place(image, check_input_file(image), loaded)
+        assert np.allclose(loaded.affine, affine(orientation), atol=1e-4)
+
+
+def test_a_file_beside_a_series_of_slices_and_one_beside_other_images_are_cases(two_files, tmp_path):
+    for file in write_ct(tmp_path / "slices").iterdir():
+        file.rename(two_files / file.name)
+    (two_files / "phase2.dcm").rename(tmp_path / "in" / "late.dcm")
+    found = named_images([tmp_path / "in"], tmp_path / "out")
+    assert sorted(found.names) == ["late", "study_3", "study_phase1"] and not found.skipped
+    assert {check_input_file(image).shape for image in found.images} == {SHAPE[::-1]}
+
+
+def test_a_run_writes_a_mask_of_each_file(two_files, tmp_path):
+    run(ct_bundle(tmp_path / "bundle"), two_files, tmp_path / "seg", "--format", "dicom-seg")
     for number in (1, 2):
-        write_enhanced_ct(tmp_path / f"{number}.dcm", uid=f"1.2.3.{number}")
-    with pytest.raises(ValueError, match=r"1.dcm, 2.dcm are each Enhanced DICOM, a volume by itself; give each"):
-        check_input_file(tmp_path)
+        seg = hd.seg.segread(tmp_path / "seg" / f"study_phase{number}_seg.dcm")
+        uids = {uid for _, _, uid in seg.get_source_image_uids()}
+        assert uids == {hd.imread(two_files / f"phase{number}.dcm").SOPInstanceUID}
+
+
+def test_two_files_in_one_folder_that_nobody_split_are_refused(two_files):
+    with pytest.raises(ValueError, match=r"phase1.dcm, phase2.dcm are each Enhanced DICOM, a volume by itself; give each"):
+        check_input_file(two_files)
+
+
+def test_a_part_of_a_volume_is_refused(tmp_path):
+    def mark(dataset, total):
+        dataset.ConcatenationUID = "1.2.3.4"
+        dataset.InConcatenationNumber = 1
+        dataset.InConcatenationTotalNumber = total
+
+    part, whole = (write_enhanced_ct(tmp_path / f"{n}.dcm", change=lambda dataset, n=n: mark(dataset, n)) for n in (2, 1))
+    with pytest.raises(ValueError, match="2.dcm is one of several files that together hold one volume"):
+        check_input_file(part)
+    assert check_input_file(whole) is not None
 
 
 def test_a_single_frame_has_its_place(tmp_path):
