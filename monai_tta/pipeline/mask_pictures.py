@@ -14,7 +14,7 @@ NOT_KEPT = (
     "The unadapted answer has no column: a run does not keep it. `monai-tta run --preview` draws its outline together with the "
     "adapted one."
 )
-BELOW = "The unadapted answer has no column: a run does not keep it. Its outline is in the picture below the slices."
+BELOW = "The unadapted answer has no column: a run does not keep it. Its outline is in the preview behind the slices."
 _WHITE = 65535  # what stands for the largest possible value in a map that is a picture
 
 

@@ -91,6 +91,12 @@ class TestDocument:
         )
         assert failed["seconds"] == 0.25 and failed["in_words"] == "failed: it is damaged"
 
+    def test_the_range_that_the_bundle_scales(self, place):
+        for found in ((-160.0, 240.0), None):
+            records = Records(place / "out", dataclasses.replace(FACTS, intensity_range=found), 1)
+            records.add(outcome(place))
+            assert checked(records.document(finished=True))["run"]["intensity_range"] == (found and list(found))
+
     def test_what_a_replay_needs(self, place):
         records = Records(place / "out", FACTS, 2)
         records.add(outcome(place, 0, case=case_of(image_hash="0a1b", computed_on="cpu x86_64 AVX2, torch 2.9.0", threads=4)))
