@@ -13,6 +13,7 @@ from monai_tta.cli.console import print_json, print_line, report_errors, say
 from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, help_end
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
+from monai_tta.reporting.case_rows import LOOKS_USUAL
 
 if TYPE_CHECKING:
     from monai_tta.pipeline.bundle import SourceBundle
@@ -202,8 +203,7 @@ def _check(
     with show_progress("checking inputs", len(files), "images") as progress:
         for name, found in zip(names, check_files(source, reference, files, fix), strict=True):
             label = label_of(found.image, name)
-            unusual = found.finding is None or found.finding.noticed
-            progress.advance(f"{label} {'is unusual' if unusual else 'looks like home'}")
+            progress.advance(f"{label} {_short_words(found)}")
             checked.append((label, found))
     return checked
 
@@ -221,8 +221,14 @@ def _read_reference(weights: Path, given: Path | None) -> tuple[InputReference |
     return read_input_reference(file), file
 
 
+def _short_words(found: CheckedInput) -> str:
+    if found.finding is None:
+        return "cannot be read"
+    return "is unusual" if found.finding.noticed else LOOKS_USUAL
+
+
 def _words(found: CheckedInput) -> str:
-    return f"not checked: {found.error}" if found.finding is None else found.finding.words
+    return f"cannot be read: {found.error}" if found.finding is None else found.finding.words
 
 
 def _as_dict(label: str, found: CheckedInput) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.progress import Progress
 
 from monai_tta.cli.console import console, is_interactive, say
+from monai_tta.reporting.number_format import number_of
 
 SILENCE_S = 60.0  # a log gets a line at least this often
 
@@ -21,7 +22,7 @@ class CaseProgress(ABC):
     Args:
         doing: what is being done to each, e.g. "segmenting".
         total: how many there are; None where that is not known yet.
-        unit: what they are, in the plural.
+        unit: what they are, in a plural that ends in "s".
     """
 
     def __init__(self, doing: str, total: int | None, unit: str) -> None:
@@ -96,7 +97,7 @@ class ProgressLines(CaseProgress):
     @contextmanager
     def speaking(self) -> Iterator[ProgressLines]:
         """Print lines while this is open."""
-        say(f"{self.doing} {self.total} {self.unit}" if self.total is not None else self.doing)
+        say(f"{self.doing} {number_of(self.total, self.unit)}" if self.total is not None else self.doing)
         watch = threading.Thread(target=self._say_still_working, daemon=True)
         watch.start()
         try:
@@ -133,7 +134,7 @@ def show_progress(doing: str, total: int | None = None, unit: str = "cases") -> 
     Args:
         doing: what is being done to each case, e.g. "segmenting".
         total: how many there are; None where that is not known yet.
-        unit: what they are, in the plural.
+        unit: what they are, in a plural that ends in "s".
     """
     if is_interactive():
         with Progress(console=console) as bar:

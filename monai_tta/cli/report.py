@@ -17,11 +17,14 @@ from monai_tta.cli.quality_options import Accept, QualityOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from monai_tta.reporting.case_pictures import CasePictures
+
 HELP = """Write one page that says which masks of a run can be used.
 
 It reads records.json in the folder of masks, and nothing else: no images,
 no masks. The page needs no other file and no net. It names cases as the
-records do; after `run --anonymous` it names none. With --pictures it also
+records do; after `run --anonymous` it names none, and with --anonymous it
+has numbers in place of names. With --pictures it also
 shows slices of the images with their masks, with the maps of uncertainty
 and the previews where the run made them, and then holds pixels.
 
@@ -31,7 +34,6 @@ opens for details, and the page prints.
 HELP_END = help_end("monai-tta report MASKS", "monai-tta report MASKS --accept 0.85 --file page.html", codes=(0, 2))
 DEFAULT_ACCEPT = 0.8
 PAGE = "report.html"  # the usual name
-PREVIEW_CAPTION = "unadapted and adapted answer"
 
 
 def report(
@@ -42,17 +44,22 @@ def report(
         list[Path],
         typer.Option(help="the images, as they were given to `run`: slices of them go into the page; may be given several times"),
     ] = [],  # noqa: B006
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="write numbers in place of the names of cases")] = False,
 ) -> None:
     """Write one page that says which masks of a run can be used."""
     with report_errors():
+        from monai_tta.pipeline.anonymous_records import anonymous_records
+
         QualityOptions(accept=accept)
         document = read_records(masks)
+        if anonymous:  # a preview has the name of its case as its title
+            document["cases"] = [{**case, "preview": None} for case in document["cases"]]
         drawn = draw_pictures(document, masks, pictures) if pictures else {}
-        write_report(document, file or masks / PAGE, accept, drawn)
+        write_report(anonymous_records(document) if anonymous else document, file or masks / PAGE, accept, drawn)
 
 
 def write_report(
-    document: Mapping[str, Any], file: Path, accept: float | None, pictures: Mapping[int, Sequence[tuple[str, bytes]]] = {}
+    document: Mapping[str, Any], file: Path, accept: float | None, pictures: Mapping[int, CasePictures] = {}
 ) -> None:
     """Write the page, and say where.
 
@@ -60,7 +67,7 @@ def write_report(
         document: what records.json holds.
         file: where to.
         accept: the Dice that a mask must have; None for .8 where the records know what masks are worth.
-        pictures: by the number of a case, captions and PNGs.
+        pictures: by the number of a case.
     """
     from monai_tta.pipeline.output_folder import write_atomically
     from monai_tta.reporting.report_page import report_page
@@ -71,7 +78,7 @@ def write_report(
     print_line(f"written: {file}")
 
 
-def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Path]) -> dict[int, list[tuple[str, bytes]]]:
+def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Path]) -> dict[int, CasePictures]:
     """Slices of the images with the outlines of their masks, by the number of a case. What cannot be drawn is said.
 
     Args:
@@ -91,11 +98,14 @@ def draw_pictures(document: Mapping[str, Any], masks: Path, images: Sequence[Pat
         return _drawn(document, masks, dict(zip(found.names, found.images, strict=True)))
 
 
-def _drawn(document: Mapping[str, Any], masks: Path, place: Mapping[str, Path]) -> dict[int, list[tuple[str, bytes]]]:
+def _drawn(document: Mapping[str, Any], masks: Path, place: Mapping[str, Path]) -> dict[int, CasePictures]:
     """The same, from the place of each image by its name."""
     from monai_tta.pipeline.describe_error import describe_error
+    from monai_tta.pipeline.mask_pictures import pictures_of_entry
+    from monai_tta.pipeline.picture_planes import intensity_ends
 
     drawn = {}
+    ends = intensity_ends(document)
     todo = [case for case in document["cases"] if case["masks"]]
     with show_progress("drawing", len(todo), "cases") as progress:
         for case in todo:
@@ -103,23 +113,13 @@ def _drawn(document: Mapping[str, Any], masks: Path, place: Mapping[str, Path]) 
             try:
                 if name not in place:
                     raise ValueError("no image of this name was given")
-                drawn[case["number"]] = _pictures_of(case, place[name], masks)
+                drawn[case["number"]] = pictures_of_entry(place[name], case, masks, ends)
                 progress.advance(f"{name} drawn")
             except Exception as error:  # whatever is wrong with one picture, the page is there
                 progress.advance(f"{name}: no picture: {describe_error(error)}")
     if todo and not drawn:
         raise ValueError("not one case could be drawn: give --pictures the images as they were given to `monai-tta run`")
     return drawn
-
-
-def _pictures_of(case: Mapping[str, Any], image: Path, masks: Path) -> list[tuple[str, bytes]]:
-    """The pictures of one case: slices with its masks and the map of their uncertainty, and the preview that a run made."""
-    from monai_tta.pipeline.mask_pictures import mask_pictures
-
-    found, preview = (case.get(kind) and masks / case[kind] for kind in ("uncertainty_map", "preview"))
-    largest = case["uncertainty"]["largest"] if found else 1.0
-    drawn = mask_pictures(image, [masks / mask for mask in case["masks"]], case["labels"], found or None, largest)
-    return [*drawn, (PREVIEW_CAPTION, preview.read_bytes())] if preview else drawn
 
 
 def folder_of_records(given: Path) -> Path:

@@ -96,7 +96,7 @@ def take_turns(request: RunRequest, run: RunSource, log: RunLog, records: Record
         for outcome in todo:
             outcomes.append(outcome)
             log.put_on_record(outcome.number, records.add(outcome))
-            progress.advance(describe_outcome(outcome, run.facts.names), counts=not outcome.earlier_run)
+            progress.advance(describe_outcome(outcome), counts=not outcome.earlier_run)
 
 
 def _outcomes(request: RunRequest, run: RunSource, log: RunLog) -> Generator[Outcome, None, None]:

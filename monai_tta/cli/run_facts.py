@@ -84,6 +84,7 @@ def facts_of(
     from monai_tta.pipeline.records import RunFacts
     from monai_tta.pipeline.shipped_bundles import find_bundle
     from monai_tta.pipeline.source_files import weights_file
+    from monai_tta.pipeline.value_range import scaled_range
 
     bundle = find_bundle(request.bundle, nnunet=True)
     command = command_on_record(
@@ -114,7 +115,14 @@ def facts_of(
     settings["format"] = request.mask_format
     names = LabelNames.of_metadata(source.metadata())
     ranges = read_label_ranges(weights_file(bundle, checkpoint), request.checks.reference, names)
-    return RunFacts(command=command, settings=settings, names=names, anonymous=request.anonymous, ranges=ranges)
+    return RunFacts(
+        command=command,
+        settings=settings,
+        names=names,
+        anonymous=request.anonymous,
+        ranges=ranges,
+        intensity_range=scaled_range(source),
+    )
 
 
 def command_on_record(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from monai_tta.cli.console import print_line, print_table, say
 from monai_tta.pipeline.journal import UnfinishedRun
 from monai_tta.pipeline.quality_words import quality_in_words
+from monai_tta.reporting.number_format import number_of, wanted_dice
 
 if TYPE_CHECKING:
     from monai_tta.pipeline.mask_labels import LabelNames
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     from monai_tta.quality.quality_predictor import QualityPredictor
 
 
-def describe_outcome(outcome: Outcome, names: LabelNames | None = None) -> str:
-    """One image's outcome in a few words, with the names of the labels where they are known."""
+def describe_outcome(outcome: Outcome) -> str:
+    """One image's outcome in a few words. What its mask is worth is said at the end, once."""
     if outcome.earlier_run:
         return f"{outcome.label} was done before"
     if outcome.case is None:
         return f"{outcome.label} failed"
-    worth = quality_in_words(outcome.case, names)
     how = "adapted" if outcome.case.adapted else "unadapted"
-    return f"{outcome.label} {how}, {outcome.case.seconds:.1f} s" + (f", {worth}" if worth else "")
+    return f"{outcome.label} {how}, {outcome.case.seconds:.1f} s"
 
 
 def report_outcomes(outcomes: list[Outcome], log: RunLog, names: LabelNames | None = None, with_previews: bool = False) -> int:
@@ -36,7 +36,8 @@ def report_outcomes(outcomes: list[Outcome], log: RunLog, names: LabelNames | No
     without_map = report_missing_maps(outcomes)
     without_preview = [outcome for outcome in outcomes if with_previews and outcome.case and outcome.beside.preview is None]
     if without_preview:
-        say(f"{len(without_preview)} masks have no preview, see above", "red")
+        have = "has" if len(without_preview) == 1 else "have"
+        say(f"{number_of(len(without_preview), 'masks')} {have} no preview, see above", "red")
     failed = [outcome for outcome in outcomes if outcome.error]
     earlier = sum(outcome.earlier_run for outcome in outcomes)
     before = f" ({earlier} of them before this run was stopped)" if earlier else ""
@@ -106,7 +107,9 @@ def report_triage(
     if state.finished:
         cases += [(label_of(log.images[number], log.names[number]), case) for number, case in sorted(state.cases.items())]
     found = triage(cases, predictor, accept)
-    print_table(["mask of", f"Dice of {accept:g} or more", "worst structure: expected Dice"], [one.row() for one in found])
+    print_table(
+        ["mask of", f"Dice of {wanted_dice(accept)} or more", "worst structure: expected Dice"], [one.row() for one in found]
+    )
     print_line(words_on_accepted(found, accept))
 
 

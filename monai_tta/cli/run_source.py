@@ -106,7 +106,7 @@ def run_source(request: RunRequest, loaded: LoadedToRun) -> RunSource:
     settings |= {**depends, **depends_too, "preview": _preview_setting(request), "format": request.mask_format}
     facts = facts_of(request, changes, bundle, method, loaded.checkpoint, settings)
     options = {**loaded.options, "quality": predictor}
-    preview = PreviewText(facts.names, request.anonymous) if request.preview else None
+    preview = PreviewText(facts.names, request.anonymous, facts.intensity_range) if request.preview else None
     worker = WorkerSource(bundle, method, options, checks, preview, request.mask_format)
     return RunSource(worker, settings, facts, predictor)
 

@@ -35,18 +35,6 @@ HELP_END = help_end(
     "monai-tta show MASKS a --image SCANS/a.nii.gz --out a.png",
     "monai-tta show MASKS a --image SCANS --out a.png --bundle hippocampus_mri",
 )
-FACTS = {
-    "method": "method",
-    "network": "network",
-    "selected": "what may move",
-    "n_moving": "numbers that may move",
-    "weight_distance": "distance from the source",
-    "changed_fraction": "share of voxels that changed",
-    "precision": "precision",
-    "seed": "seed",
-    "seconds": "seconds",
-    "seconds_unadapted": "of these for the unadapted answer",
-}
 
 
 def show(
@@ -75,20 +63,20 @@ def show(
 
 
 def _print_entry(entry: Mapping[str, Any]) -> None:
-    from monai_tta.pipeline.quality_words import WITHIN
-    from monai_tta.reporting.case_rows import label_rows, quality_rows, step_rows
+    from monai_tta.pipeline.quality_words import NOT_KNOWN, WITHIN
+    from monai_tta.reporting.case_rows import fact_rows, input_words, label_rows, quality_rows, step_rows
 
     print_line(f"{entry.get('name', 'case ' + str(entry['number']))}: {entry['in_words']}")
     restarted = entry.get("restarted") and f"the stream was restarted: {entry['restarted']}"
     without_map = entry.get("uncertainty_note") and f"there is no map of the uncertainty: {entry['uncertainty_note']}"
-    for note in (*entry["notes"], entry["labels_note"], restarted, without_map):
+    for note in (input_words(entry), *entry["notes"], entry["labels_note"], restarted, without_map):
         if note:
             print_line(note)
     if quality := quality_rows(entry):
         rows = [(name, dice, surface, before or "the same answer") for name, dice, surface, before, _ in quality]
         print_table(("structure", "expected Dice", WITHIN, "Dice of the unadapted answer"), rows)
-    elif entry["status"] != "failed" and not entry.get("quality_note"):
-        print_line("what the mask is worth is not known: the run had no quality predictor")
+    elif entry["status"] != "failed":
+        print_line(f"{NOT_KNOWN}: {entry.get('quality_note') or 'the run had no quality predictor'}")
     if labels := label_rows(entry):
         has_source = any(source for _, _, source in labels)
         columns = ("label", "in the mask", *(("90 % of the source's cases",) if has_source else ()))
@@ -96,9 +84,4 @@ def _print_entry(entry: Mapping[str, Any]) -> None:
     columns_of_steps, steps = step_rows(entry)
     if steps:
         print_table(columns_of_steps, steps)
-    facts = [(words, _fact(entry[key])) for key, words in FACTS.items() if entry.get(key) is not None]
-    print_table(("what else is on record", ""), facts)
-
-
-def _fact(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    print_table(("what else is on record", ""), fact_rows(entry))

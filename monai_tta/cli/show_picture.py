@@ -77,7 +77,7 @@ def draw_case(document: Mapping[str, Any], entry: Mapping[str, Any], masks: Path
     _check_out(request.out, [*files, request.image])
     if request.bundle is None:
         _say_other_name(request.image, entry)
-        _write(request.out, request.image, files, entry, None)
+        _write(request.out, request.image, files, document, entry, None)
         if entry["status"] == "adapted":
             _say_missing(entry, masks)
         return
@@ -86,7 +86,7 @@ def draw_case(document: Mapping[str, Any], entry: Mapping[str, Any], masks: Path
         with case_again(document, entry, left_out, masks) as again:
             _check_out(request.out, _files_of(again.image))
             unadapted = _unadapted(again) if entry["status"] == "adapted" else None
-            _write(request.out, again.image, files, entry, unadapted)
+            _write(request.out, again.image, files, document, entry, unadapted)
 
 
 def _masks_of(document: Mapping[str, Any], entry: Mapping[str, Any], masks: Path) -> list[Path]:
@@ -120,11 +120,19 @@ def _unadapted(again: RecordedCase) -> RecordedAnswer:
     return RecordedAnswer([again.request.out / mask for mask in found["masks"]], found["labels"])
 
 
-def _write(out: Path, image: Path, masks: Sequence[Path], entry: Mapping[str, Any], unadapted: RecordedAnswer | None) -> None:
+def _write(
+    out: Path,
+    image: Path,
+    masks: Sequence[Path],
+    document: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    unadapted: RecordedAnswer | None,
+) -> None:
     from monai_tta.pipeline.output_folder import write_atomically
+    from monai_tta.pipeline.picture_planes import intensity_ends
     from monai_tta.pipeline.preview import picture_of_entry
 
-    write_atomically(out, picture_of_entry(image, masks, entry, unadapted))
+    write_atomically(out, picture_of_entry(image, masks, entry, unadapted, intensity_ends(document)))
     print_line(f"written: {out}")
 
 

@@ -135,7 +135,8 @@ class Case:
         n_kept_source: how many normalisation layers kept the source's statistics, because they see one voxel per channel.
         reason: why the answer is the unadapted one; None where it is the adapted one.
         restarted: why a continual stream restarted with this image; None where it did not.
-        input_check: what a check of the input found, and whether it was corrected; None where nothing is unusual or unchecked.
+        input_check: what a check of the input found, and whether it was corrected; None where nothing is unusual or checked.
+        input_checked: whether the input was compared with the source's.
         quality: what the answer is expected to be worth, for each structure; None where no quality predictor said so.
         quality_unadapted: the same of the unadapted answer where the answer is an adapted one; else None.
         quality_note: why a quality predictor could say nothing; None where it could, or there is none.
@@ -170,6 +171,7 @@ class Case:
     reason: str | None = None
     restarted: str | None = None
     input_check: str | None = None
+    input_checked: bool = False
     quality: tuple[StructureQuality, ...] | None = None
     quality_unadapted: tuple[StructureQuality, ...] | None = None
     quality_note: str | None = None

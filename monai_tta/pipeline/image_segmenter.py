@@ -16,6 +16,7 @@ from monai_tta.core.record import Case
 from monai_tta.methods import Source
 from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.bundle import SourceBundle
+from monai_tta.pipeline.check_input import CheckedInput
 from monai_tta.pipeline.convert_masks import MaskConverter, check_image_for_format
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_correction import add_corrections
@@ -30,6 +31,7 @@ from monai_tta.pipeline.prompts import note_prompts, prompt_arguments
 from monai_tta.pipeline.uncertainty_map import write_map
 from monai_tta.pipeline.value_range import expected_range
 from monai_tta.quality.corrections import Correction
+from monai_tta.reporting.error_words import without_error_class
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class ImageSegmenter:
         self,
         number: int,
         load: Callable[[], LoadedImage],
-        input_check: str | None = None,
+        checked: CheckedInput | None = None,
         next_loading: Sequence[Future[LoadedImage]] = (),
     ) -> Segmented:
         """Answer an image and write its masks. Whatever is wrong with it is in what is returned.
@@ -134,14 +136,14 @@ class ImageSegmenter:
         Args:
             number: of the image.
             load: returns what `load` returns of it, or raises what that raises.
-            input_check: what a check of its input found, for its record and its preview.
+            checked: what a check of its input found, for its record and its preview; None where there was no check.
             next_loading: of the next image, which another thread loads.
         """
         began = time.monotonic()
         try:
             working_on(self.images[number])
             loaded = load()
-            found = self._write_masks(loaded, next_loading, number, input_check)
+            found = self._write_masks(loaded, next_loading, number, checked)
             if self._converter is not None and found.case is not None:
                 beside = self._converter.convert(self.partial, self.images[number], found.case, found.beside)
                 found = replace(found, beside=beside)
@@ -150,7 +152,7 @@ class ImageSegmenter:
             return failed(error, time.monotonic() - began)
 
     def _write_masks(
-        self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], number: int, input_check: str | None
+        self, loaded: LoadedImage, next_loading: Sequence[Future[LoadedImage]], number: int, checked: CheckedInput | None
     ) -> Segmented:
         """Write the masks of an image, and what else is made beside them; its record, and where that is."""
         data = loaded.data
@@ -161,7 +163,9 @@ class ImageSegmenter:
         wait(next_loading)  # to undo a transform while another thread applies it would mix up what is undone
         before = dict(data)
         self._postprocessing(data)
-        answered = replace(self._inferer.cases[-1], input_check=input_check)
+        answered = self._inferer.cases[-1]
+        if checked is not None:
+            answered = replace(answered, input_check=checked.record, input_checked=checked.finding is not None)
         case, written = self._with_map(answered, before, self.names[number])
         if self._preview is None:
             return Segmented(case, beside=BesideMasks(written))
@@ -205,7 +209,7 @@ class ImageSegmenter:
             if is_disk_full(error):
                 raise
             why = without_paths(describe_error(error), image, [self.partial], anonymous=True, name=name)
-            return None, (f"there is no preview: {why}",)
+            return None, (f"there is no preview: {without_error_class(why)}",)
         return file.relative_to(self.partial), ()
 
 

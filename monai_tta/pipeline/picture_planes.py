@@ -73,6 +73,16 @@ class Plane:
         return np.asarray(slice_as_looked_at(values, self.across, self.place))
 
 
+def intensity_ends(document: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The values that pictures of a run's volumes draw black and white; None where its bundle scales by each image.
+
+    Args:
+        document: what ``records.json`` holds; older ones do not know.
+    """
+    found = document["run"].get("intensity_range")
+    return None if found is None else (float(found[0]), float(found[1]))
+
+
 def load_shown(image: Path) -> Shown:
     """Read an image as pictures show it.
 
@@ -121,6 +131,21 @@ def load_structures(masks: Sequence[Path], labels: Sequence[Mapping[str, Any]], 
                 found.append(structure)
     many = len(found) > MOST_STRUCTURES
     return torch.from_numpy(np.any(found, axis=0)[None] if many else np.stack(found))
+
+
+def names_of_structures(masks: Sequence[Path], labels: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    """What the structures that `load_structures` returned are called, in their order.
+
+    Args:
+        masks: the files.
+        labels: of the case.
+        count: how many it returned.
+    """
+    called = [label["name"] for path in masks for label in labels if label.get("file", path.name) == path.name]
+    if count == 1 and len(called) != 1:
+        return ["what was found"]
+    known = called if len(called) == count else [None] * count
+    return [name or f"structure {number}" for number, name in enumerate(known, 1)]
 
 
 def load_map(path: Path, shown: Shown) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from monai_tta.core.record import Case
 from monai_tta.pipeline.beside_masks import file_names
 from monai_tta.pipeline.case_file import files_of
-from monai_tta.pipeline.case_words import case_in_words
+from monai_tta.pipeline.case_words import picture_words, picture_words_of_entry
 from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.output_folder import clear
@@ -33,10 +33,12 @@ class PreviewText:
     Args:
         names: what the bundle calls its labels.
         anonymous: whether the masks' names are left out.
+        ends: the values of a volume that are drawn black and white; None for the percentiles of what is shown.
     """
 
     names: LabelNames = LabelNames({})
     anonymous: bool = False
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,17 @@ def write_preview(
     answer = _structures(masks, labels, shown)
     title = None if text.anonymous else name_of(masks[0]) if len(masks) == 1 else name
     reason = case.reason and without_paths(case.reason, image, [folder], anonymous=text.anonymous, name=name)
-    words = case_in_words(case, text.names, reason)
-    path.write_bytes(_drawn(shown, unadapted, answer, case.adapted, title, words))
+    words = picture_words(case, text.names, reason)
+    path.write_bytes(_drawn(shown, unadapted, answer, case.adapted, title, words, text.ends))
     return path
 
 
 def picture_of_entry(
-    image: Path, masks: Sequence[Path], entry: Mapping[str, Any], unadapted: RecordedAnswer | None = None
+    image: Path,
+    masks: Sequence[Path],
+    entry: Mapping[str, Any],
+    unadapted: RecordedAnswer | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> bytes:
     """The picture of a case that is on record, as a PNG's content.
 
@@ -107,6 +113,7 @@ def picture_of_entry(
         masks: of the case.
         entry: of the case in ``records.json``.
         unadapted: the unadapted answer to an adapted case; None where it is not to be had, which the picture then says.
+        ends: see `PreviewText`.
 
     Raises:
         ValueError: for what cannot be drawn.
@@ -116,12 +123,22 @@ def picture_of_entry(
     answer = _structures(masks, labels, shown)
     before = None if unadapted is None else _structures(unadapted.masks, labels, shown)
     is_adapted = entry["status"] == "adapted"
-    words = f"{entry['in_words']}; {_NOT_KEPT}" if is_adapted and unadapted is None else entry["in_words"]
+    words = picture_words_of_entry(entry)
+    if is_adapted and unadapted is None:
+        words = f"{words}; {_NOT_KEPT}"
     title = name_of(masks[0]) if len(masks) == 1 else entry.get("name")
-    return _drawn(shown, before, answer, is_adapted, title, words)
+    return _drawn(shown, before, answer, is_adapted, title, words, ends)
 
 
-def _drawn(shown: Shown, unadapted: Tensor | None, answer: Tensor, is_adapted: bool, title: str | None, words: str) -> bytes:
+def _drawn(
+    shown: Shown,
+    unadapted: Tensor | None,
+    answer: Tensor,
+    is_adapted: bool,
+    title: str | None,
+    words: str,
+    ends: tuple[float, float] | None,
+) -> bytes:
     """The picture of an answer, and of the unadapted one where that is another and known."""
     found = answer.any(0)
     if not found.any():
@@ -136,7 +153,8 @@ def _drawn(shown: Shown, unadapted: Tensor | None, answer: Tensor, is_adapted: b
         ours = plane.cut(answer)
         before = None if unadapted is None else plane.cut(unadapted)
         unadapted_slice, adapted_slice = (before, ours) if is_adapted else (ours, None)
-        panels.append(PreviewPanel(plane.caption, values, unadapted_slice, adapted_slice, plane.pixel, plane.left))
+        grey = None if shown.is_photograph else ends
+        panels.append(PreviewPanel(plane.caption, values, unadapted_slice, adapted_slice, plane.pixel, plane.left, grey))
     return draw_preview(panels, title, words)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from monai_tta.core.record import SURFACE_TOLERANCE
+from monai_tta.core.record import SURFACE_TOLERANCE, StructureQuality
 from monai_tta.reporting.number_format import with_interval
 
 if TYPE_CHECKING:
-    from monai_tta.core.record import Case, StructureQuality
+    from monai_tta.core.record import Case
     from monai_tta.pipeline.mask_labels import LabelNames
 
 _COLUMNS = {
@@ -21,6 +22,7 @@ _COLUMNS = {
     "nsd_high": "NSD to",
 }
 
+NOT_KNOWN = "what the mask is worth is not known"
 WITHIN = f"surface within {SURFACE_TOLERANCE} voxel"
 
 
@@ -59,8 +61,21 @@ def quality_in_words(case: Case, names: LabelNames | None = None) -> str | None:
         names: what the bundle calls its labels.
     """
     if case.quality is None:
-        return None if case.quality_note is None else f"what the mask is worth is not known: {case.quality_note}"
+        return None if case.quality_note is None else f"{NOT_KNOWN}: {case.quality_note}"
     return describe_quality(case.quality, None if names is None else structure_names(names, case.head))
+
+
+def quality_of_entry(entry: Mapping[str, Any]) -> str | None:
+    """The same as `quality_in_words` of a case on record.
+
+    Args:
+        entry: of the case in ``records.json``.
+    """
+    if entry.get("quality") is None:
+        return None if entry.get("quality_note") is None else f"{NOT_KNOWN}: {entry['quality_note']}"
+    known = [field.name for field in fields(StructureQuality)]
+    quality = [StructureQuality(**{name: one[name] for name in known}) for one in entry["quality"]]
+    return describe_quality(quality, {one["structure"]: one["name"] for one in entry["quality"] if one["name"] is not None})
 
 
 def quality_on_record(case: Case, names: LabelNames) -> dict[str, Any]:

@@ -6,8 +6,6 @@ says it in words.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,8 +25,8 @@ from monai_tta.pipeline.mask_labels import LabelAmount, LabelNames, UnknownLabel
 from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.private_text import without_paths
-from monai_tta.pipeline.quality_words import quality_columns, quality_on_record
-from monai_tta.reporting.number_format import label_amount
+from monai_tta.pipeline.quality_words import quality_on_record
+from monai_tta.pipeline.records_table import as_csv
 
 SCHEMA = "monai_tta.records"
 SCHEMA_VERSION = 1
@@ -36,7 +34,6 @@ SCHEMA_FILE = Path(__file__).with_name("records.schema.json")
 JSON_NAME = "records.json"
 CSV_NAME = "records.csv"
 LEFT_OUT = "the command leaves out the paths of images and folders: IMAGES, OUT, and files by their last name"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +46,7 @@ class RunFacts:
         names: what the bundle calls its labels.
         anonymous: whether the names of cases and masks are left out.
         ranges: how much of each label the source's own cases hold.
+        intensity_range: the values in a file that the bundle scales for its network; None where it scales by each image.
     """
 
     command: str
@@ -56,6 +54,7 @@ class RunFacts:
     names: LabelNames = LabelNames({})
     anonymous: bool = False
     ranges: LabelRanges = LabelRanges()
+    intensity_range: tuple[float, float] | None = None
 
 
 @dataclass
@@ -108,6 +107,7 @@ class Records:
             "command": self.facts.command,
             "command_note": LEFT_OUT,
             "settings": dict(self.facts.settings),
+            "intensity_range": self.facts.intensity_range,
             "versions": versions(),
             "images": self.images,
             **counts,
@@ -147,7 +147,7 @@ class Records:
             "number": outcome.number,
             **({} if self.facts.anonymous else names),
             "status": "failed" if case is None else "adapted" if case.adapted else "unadapted",
-            "in_words": case_in_words(case, self.facts.names, reason, error),
+            "in_words": case_in_words(case, reason, error),
             "reason": reason,
             "error": error,
             "notes": [private(note) for note in outcome.notes],
@@ -184,25 +184,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def as_csv(document: Mapping[str, Any]) -> str:
-    """The cases of ``records.json`` as a table: a row for each case, and a column for each label with its unit.
-
-    Args:
-        document: what `Records.document` returned.
-    """
-    cases = document["cases"]
-    columns = ["number", *([] if document["run"]["anonymous"] else ["name", "masks"]), "status", "in_words", "seconds"]
-    labels = list(dict.fromkeys(name for case in cases for name in {**_amounts(case["labels"]), **quality_columns(case)}))
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([_cell(name) for name in (*columns, *labels)])
-    for case in cases:
-        amounts = {**_amounts(case["labels"]), **quality_columns(case)}
-        own = [case[name] if name != "masks" else "; ".join(case[name]) for name in columns]
-        table.writerow([_cell(value) for value in (*own, *(amounts.get(name) for name in labels))])
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _details(case: Case, private: Callable[[str | None], str | None]) -> dict[str, Any]:
     """What else the inferer's own record says, under the same names."""
     said = {"number", "reason", "seconds", "image_hash"}
@@ -217,27 +198,3 @@ def _labels_note(found: list[LabelAmount]) -> str | None:
     if any(amount.size is None for amount in found):
         notes.append("the image does not say how large a pixel is, so areas and volumes are unknown")
     return "; ".join(notes) or None
-
-
-def _amounts(labels: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns of a case's labels with their numbers. Labels of one name are told apart by where they are in the mask."""
-    places = [" ".join(f"{key} {label[key]}" for key in ("file", "channel", "value") if key in label) for label in labels]
-    columns = [_column(label, place) for label, place in zip(labels, places, strict=True)]
-    names = [name for name, _ in columns]
-    return {
-        f"{place} {name}" if names.count(name) > 1 else name: amount
-        for (name, amount), place in zip(columns, places, strict=True)
-    }
-
-
-def _column(label: Mapping[str, Any], place: str) -> tuple[str, Any]:
-    """A label's column in the table and the number in it: ml or mm2 where they are known, else what was counted."""
-    amount, unit = label_amount(label)
-    return f"{label['name'] or place or 'label'} ({unit})", amount
-
-
-def _cell(value: Any) -> Any:
-    """A value as a cell. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -83,9 +83,7 @@ def segment(
 
         for number, loading, next_loading in _load_ahead(load, log.order()):
             log.begin(number)
-            found = checked.get(images[number])
-            record = None if found is None else found.record
-            segmented = segmenter.segment(number, loading.result, record, next_loading)
+            segmented = segmenter.segment(number, loading.result, checked.get(images[number]), next_loading)
             yield publisher.finish(number, segmented, partial)
 
 

@@ -174,7 +174,7 @@ class _ImageWorker:
         clear(self._folder)
         checked = self._check(number)
         load = partial(self._segmenter.load, number, None if checked is None else checked.correction)
-        segmented = self._segmenter.segment(number, load, None if checked is None else checked.record)
+        segmented = self._segmenter.segment(number, load, checked)
         return _Answered(segmented, self._folder, checked, tuple(self._said))
 
     def _check(self, number: int) -> CheckedInput | None:

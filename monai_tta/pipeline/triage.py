@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from monai_tta.core.record import Case, StructureQuality
 from monai_tta.quality.quality_predictor import QualityPredictor
-from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, USE, judge
-from monai_tta.reporting.number_format import with_interval
+from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, UNUSUAL, USE, is_unusual, judge
+from monai_tta.reporting.number_format import wanted_dice, with_interval
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Judged:
 
     Args:
         label: what the image is called.
-        what: one of `USE`, `LOOK`, `REFUSE` and `UNKNOWN`.
+        what: one of `USE`, `LOOK`, `UNUSUAL`, `UNKNOWN` and `REFUSE`.
         worst: what is expected of the structure that decided; None where nothing is known.
         chance: how likely some structure of the mask is below the wanted Dice, at most.
         ranking: the mean over structures of `StructureQuality.ranking`; 0 where nothing is known.
@@ -47,7 +47,7 @@ def triage(cases: Sequence[tuple[str, Case]], predictor: QualityPredictor, accep
     Returns:
         the masks to use, to look at and not to use, each by their ranking, the best first.
     """
-    order = [USE, LOOK, UNKNOWN, REFUSE]
+    order = [USE, LOOK, UNUSUAL, UNKNOWN, REFUSE]
     found = [_judge(label, case, predictor, accept) for label, case in cases]
     return sorted(found, key=lambda one: (order.index(one.what), -one.ranking, one.label))
 
@@ -60,14 +60,16 @@ def words_on_accepted(found: Sequence[Judged], accept: float) -> str:
     if not used:
         return words
     share = sum(used) / len(used)
-    return f"{words}; of those to use, {share:.1%} at most are expected to have a structure with a Dice below {accept:g}"
+    return (
+        f"{words}; of those to use, {share:.1%} at most are expected to have a structure with a Dice below {wanted_dice(accept)}"
+    )
 
 
 def _judge(label: str, case: Case, predictor: QualityPredictor, accept: float) -> Judged:
     if not case.quality:
-        return Judged(label, UNKNOWN, None, 1.0)
+        return Judged(label, UNUSUAL if is_unusual(case.input_check) else UNKNOWN, None, 1.0)
     # The chances of several structures are added: at most so many masks have a bad one, however their errors hang together.
     chance = min(1.0, sum(predictor.chance_below(one, case.adapted, accept) for one in case.quality))
-    what, worst = judge([(one.low, one.high) for one in case.quality], accept)
+    what, worst = judge([(one.low, one.high) for one in case.quality], accept, case.input_check)
     ranking = sum(one.ranking for one in case.quality) / len(case.quality)
     return Judged(label, what, case.quality[worst], chance, ranking)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -60,6 +62,20 @@ def expected_range(parser: Any, preprocessing: Any, network: Any = None) -> Expe
         return ExpectedRange(channels, declared)
     raw, scaled = (numbers[0], numbers[1]), (numbers[2], numbers[3])
     return ExpectedRange(channels, declared, raw, scaled, bool(getattr(scaler, "clip", False)))
+
+
+def scaled_range(bundle: Any) -> tuple[float, float] | None:
+    """The values in a file that a bundle scales for its network, such as -160 to 240 HU; None where it scales by each image.
+
+    Args:
+        bundle: the source, a `monai_tta.pipeline.bundle.SourceBundle` or what stands for one.
+
+    Raises:
+        BundleError: when its transforms cannot be made.
+    """
+    with TemporaryDirectory() as folder:
+        preprocessing, _ = bundle.transforms(Path(folder))
+    return expected_range(getattr(bundle, "parser", None), preprocessing).raw
 
 
 def check_values(image: Any, expected: ExpectedRange, is_picture: bool = False) -> None:

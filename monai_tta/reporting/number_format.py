@@ -47,6 +47,40 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def number_of(count: int, nouns: str) -> str:
+    """A number of things.
+
+    Args:
+        count: how many.
+        nouns: what they are, a plural that ends in "s".
+
+    >>> number_of(2, "images"), number_of(1, "images")
+    ('2 images', '1 image')
+    """
+    return f"{count} {nouns.removesuffix('s') if count == 1 else nouns}"
+
+
+def wanted_dice(dice: float) -> str:
+    """A Dice that somebody named, with all its digits, at least two.
+
+    >>> wanted_dice(0.8), wanted_dice(0.825)
+    ('.80', '.825')
+    """
+    exact = f"{dice:g}"
+    return two_digits(dice) if float(f"{dice:.2f}") == float(exact) else exact.removeprefix("0")
+
+
+def four_digits(value: Any) -> str:
+    """A value of a record: a number with four digits, yes or no for what is true or false, else as it is.
+
+    >>> four_digits(0.00041063298801553106), four_digits(True), four_digits("exact")
+    ('0.0004106', 'yes', 'exact')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def two_digits(dice: float) -> str:
     """A Dice as people write it.
 

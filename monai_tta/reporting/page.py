@@ -11,7 +11,7 @@ from monai_tta.reporting.example_cases import ExampleCase
 from monai_tta.reporting.overview import overviews
 from monai_tta.reporting.summary import Table, budget_words, title
 from monai_tta.reporting.tables import ABOUT, detail_cells, group_cells, in_parts, key_cells, notes
-from monai_tta.reporting.templates import date_and_versions, embedded, fill_template
+from monai_tta.reporting.templates import date_of, embedded, fill_template
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _facts(tables: Sequence[Table], settings: Mapping[str, Any], seeds: Sequence
     """How the rows were made, in the order of importance."""
     budgets = [budget_words(budget) for budget in dict.fromkeys(table.budget for table in tables)]
     return {
-        **date_and_versions(settings),
+        **date_of(settings),
         f"seed{'s' * (len(seeds) > 1)}": ", ".join(map(str, seeds)) or "not recorded",
         "budget": ", ".join(budgets),
         "precision": str(settings.get("precision", "not recorded")),

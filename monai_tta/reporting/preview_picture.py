@@ -21,6 +21,7 @@ from monai_tta.reporting.case_pictures import (
     outlined,
     png_of,
     sheet,
+    with_side,
 )
 
 PHOTOGRAPH_SIZE = 900  # pixels of its longer side; vessels are thin
@@ -45,6 +46,7 @@ class PreviewPanel:
         adapted: the same shape, the adapted answer; None where there is none.
         pixel: height and width of a pixel, in one unit.
         left: the side of the patient that is on the left; "" where nobody knows.
+        ends: the values that are drawn black and white; None for the percentiles of `draw_case`.
     """
 
     caption: str
@@ -53,6 +55,7 @@ class PreviewPanel:
     adapted: NDArray[np.bool_] | None
     pixel: tuple[float, float] = (1.0, 1.0)
     left: str = ""
+    ends: tuple[float, float] | None = None
 
 
 def draw_preview(panels: Sequence[PreviewPanel], title: str | None, words: str) -> bytes:
@@ -87,18 +90,14 @@ def _panel(one: PreviewPanel) -> Image.Image:
     shape = one.image.shape[:2]
     found = np.any(np.concatenate(answers), axis=0) if answers else np.zeros(shape, bool)
     box = crop_box(np.zeros(shape, bool) if is_photograph else found, one.pixel)
-    behind = background(one.image, box, one.pixel, PHOTOGRAPH_SIZE if is_photograph else SIZE)
+    behind = background(one.image, box, one.pixel, PHOTOGRAPH_SIZE if is_photograph else SIZE, one.ends)
     outlines = []
     if one.unadapted is not None and one.adapted is not None:
         behind = _filled(behind, _alone(one.unadapted, one.adapted)[box], UNADAPTED)
         behind = _filled(behind, _alone(one.adapted, one.unadapted)[box], ADAPTED)
     for answer, colour in ((one.unadapted, UNADAPTED), (one.adapted, ADAPTED)):
         outlines += [(structure[box], colour) for structure in answer] if answer is not None else []
-    drawn = outlined(behind, outlines, 1 if is_photograph else 2)
-    if one.left:
-        place = (4, drawn.height // 2)
-        ImageDraw.Draw(drawn).text(place, one.left, fill="white", font=_font(), stroke_width=2, stroke_fill="black")
-    return drawn
+    return with_side(outlined(behind, outlines, 1 if is_photograph else 2), one.left)
 
 
 def _alone(answer: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:

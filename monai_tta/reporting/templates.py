@@ -16,14 +16,16 @@ def fill_template(name: str, settings: Mapping[str, Any], facts: Mapping[str, st
     Args:
         name: of a template of this package.
         settings: of the rows' file: how they were made.
-        facts: in one line at the top, and again at the end.
+        facts: in one line at the top. The versions are said at the end.
         values: what else the template names.
     """
     environment = Environment(
         loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["sentence"] = sentence
     made = {
         "facts": facts,
+        "versions": {name: number for name, number in settings.get("versions", {}).items() if number},
         "runs": settings.get("runs", {}),
         "data": settings.get("domains", {}),
         "checkpoints": settings.get("checkpoints", {}),
@@ -31,18 +33,23 @@ def fill_template(name: str, settings: Mapping[str, Any], facts: Mapping[str, st
     return environment.get_template(name).render(**{"holds_pixels": False, **made, **values})
 
 
-def date_and_versions(settings: Mapping[str, Any]) -> dict[str, str]:
-    """When rows were made, and by which versions.
+def date_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """When rows were made.
 
     Args:
         settings: of the rows' file.
     """
     dates = sorted({time[:10] for time in settings.get("runs", {})}) or ["not recorded"]
-    versions = [f"{name} {number}" for name, number in settings.get("versions", {}).items()]
-    return {
-        "date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
-        "version": ", ".join(versions) or "not recorded",
-    }
+    return {"date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"}
+
+
+def sentence(words: str) -> str:
+    """Words as a sentence.
+
+    >>> sentence("adapted on 4 windows"), sentence("It was turned.")
+    ('Adapted on 4 windows.', 'It was turned.')
+    """
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}"
 
 
 def embedded(png: bytes) -> str:

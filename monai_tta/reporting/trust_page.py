@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_tta.reporting.page import Plot
 from monai_tta.reporting.tables import in_parts
-from monai_tta.reporting.templates import date_and_versions, embedded, fill_template
+from monai_tta.reporting.templates import date_of, embedded, fill_template
 from monai_tta.reporting.trust_tables import (
     ABOUT,
     ALL,
@@ -43,8 +43,7 @@ def trust_page(tables: Sequence[TrustTable], settings: Mapping[str, Any], accept
     return fill_template(
         "trust.html",
         settings,
-        date_and_versions(settings)
-        | {"precision": str(settings.get("precision", "not recorded")), "accepted from": f"{accept:g}"},
+        date_of(settings) | {"precision": str(settings.get("precision", "not recorded")), "accepted from": f"{accept:g}"},
         heading=f"Trust on {settings.get('bundle', 'a bundle')}",
         conclusions=trust_conclusions(tables),
         about=ABOUT,

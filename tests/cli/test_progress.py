@@ -43,6 +43,12 @@ def test_a_log_gets_a_line_per_case_with_the_time_left(capsys, clock):
     ]
 
 
+def test_one_image_is_not_images(capsys, clock):
+    with ProgressLines("segmenting", 1, "images", clock).speaking():
+        pass
+    assert lines_of(capsys) == ["segmenting 1 image"]
+
+
 def test_what_an_earlier_run_did_says_nothing_about_the_time_left(capsys, clock):
     with ProgressLines("segmenting", 4, clock=clock).speaking() as progress:
         progress.advance("a was done before", counts=False)

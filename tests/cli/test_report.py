@@ -23,9 +23,16 @@ def test_the_page_is_written_beside_the_records(tmp_path):
     result = report(tmp_path)
     assert result.exit_code == 0 and f"written: {tmp_path / 'report.html'}" in result.stdout.replace("\n", "")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "For a Dice of 0.8 or more" in page and str(tmp_path) not in page
+    assert "For a Dice of .80 or more" in page and str(tmp_path) not in page
     assert report(tmp_path, "--accept", "0.95", "--file", tmp_path / "other.html").exit_code == 0
-    assert "For a Dice of 0.95 or more: 0 of 6 masks (0 %)" in (tmp_path / "other.html").read_text(encoding="utf-8")
+    assert "For a Dice of .95 or more: 0 of 5 masks (0 %)" in (tmp_path / "other.html").read_text(encoding="utf-8")
+
+
+def test_an_anonymous_page_has_numbers_in_place_of_names(tmp_path):
+    (tmp_path / "records.json").write_text(json.dumps(document()), encoding="utf-8")
+    assert report(tmp_path, "--anonymous").exit_code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "image 3" in page and not any(name in page for name in ("doubtful", ">good", "unread", "plain_seg"))
 
 
 def test_a_run_writes_it_at_its_end_and_records_stay_as_without(bundle_copy, tmp_path):

@@ -31,8 +31,8 @@ def test_a_case_by_each_of_its_names(masks, name):
     said = show(masks, name)
     assert "good: adapted on 4 windows" in said and "turned" in said and "GraTa(steps=3)" in said
     assert ".91 (.86 to .95)" in said and ".70 (.50 to .80)" in said, "the mask's and the unadapted answer's"
-    assert "2.5 ml" in said and "1.1 to 2.1 ml; this is more" in said
-    assert "loss: entropy" in said and "0.25" in said and "cosine" in said and "0.4" in said and "0.0001" in said
+    assert "2.50 ml" in said and "1.10 to 2.10 ml; this is more" in said
+    assert "entropy loss" in said and "0.25" in said and "cosine" in said and "0.4" in said and "0.0001" in said
     assert "doubtful" not in said
 
 
@@ -46,6 +46,8 @@ def test_the_file_of_records_stands_for_its_folder(masks, tmp_path):
 def test_failed_unusual_and_unadapted_cases_say_why(masks):
     assert "failed: it ends early" in show(masks, "unread")
     assert "expects no gain" in show(masks, "plain") and "not known" in show(masks, "plain")
+    assert "looks like the source's images" in show(masks, "good") and "was not checked" in show(masks, "plain")
+    assert "its input is front-back mirrored; it was not corrected" in show(masks, "mirrored")
 
 
 def test_a_near_miss_is_suggested(masks):

@@ -206,7 +206,12 @@ def test_the_commands_check_fix_and_record(bundle, tmp_path):
     assert checked.exit_code == 4
     (found,) = json.loads(checked.stdout[checked.stdout.index("[") :])
     assert found["noticed"] and found["corrections"][0]["correction"] == "inverted" and found["image"] == "inverted.nii.gz"
-    assert runner.invoke(app, ["check", str(bundle), str(images[0])]).exit_code == 0
+    usual = runner.invoke(app, ["check", str(bundle), str(images[0])])
+    assert usual.exit_code == 0 and "looks like the source's images" in usual.stderr.replace("\n", " ")
+    (tmp_path / "damaged.nii.gz").write_bytes(b"none")
+    damaged = runner.invoke(app, ["check", str(bundle), str(tmp_path / "damaged.nii.gz")])
+    assert damaged.exit_code == 3 and "unusual" not in damaged.output
+    assert "damaged.nii.gz cannot be read" in damaged.stderr and "damaged.nii.gz: cannot be read: " in damaged.stdout
     save(tmp_path / "right.nii.gz", right, AFFINE)
     masks = {}
     for name, image, more in [
@@ -220,7 +225,9 @@ def test_the_commands_check_fix_and_record(bundle, tmp_path):
         masks[name] = np.asarray(nib.load(next((tmp_path / name).glob("*.nii.gz"))).dataobj)
         record = (tmp_path / name / "records.json").read_text(encoding="utf-8")
         assert ("not corrected: " in record) == (name == "plain") and ('"corrected: grey inverted' in record) == (name == "fixed")
-        assert ("; its input is " in record) == (name in ("plain", "fixed")), "the sentence for people says it, too"
+        table = (tmp_path / name / "records.csv").read_text(encoding="utf-8")
+        assert ("corrected: grey inverted" in table) == (name == "fixed") and ("not corrected: " in table) == (name == "plain")
+        assert json.loads(record)["cases"][0]["input_checked"] == (name != "right")
     assert np.array_equal(masks["fixed"], masks["right"]) and not np.array_equal(masks["plain"], masks["right"])
 
 

@@ -1,11 +1,19 @@
 """What a bundle's reader is given, what its network may see, and where the mask of a turned photograph lies."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, EnsureTyped, NormalizeIntensity, ScaleIntensityRange, ScaleIntensityRanged
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    NormalizeIntensity,
+    NormalizeIntensityd,
+    ScaleIntensityRange,
+    ScaleIntensityRanged,
+)
 from PIL import Image, ImageOps
 
 from monai_tta import Source
@@ -14,7 +22,7 @@ from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.input_checks import check_input_file
 from monai_tta.pipeline.picture_checks import readable_picture
 from monai_tta.pipeline.segment import segment
-from monai_tta.pipeline.value_range import ExpectedRange, check_values, expected_range
+from monai_tta.pipeline.value_range import ExpectedRange, check_values, expected_range, scaled_range
 
 VESSEL = BUNDLE.parent / "vessel_fundus"
 BRIGHT = (slice(20, 60), slice(40, 90))
@@ -167,3 +175,12 @@ def test_values_far_from_what_the_metadata_declare_are_refused_for_pictures_alon
         check_values(torch.linspace(0, high, 9), expected, is_picture)
     with pytest.raises(ValueError, match="values from 0 to 255 reach the network, which expects 0 to 1"):
         check_values(torch.linspace(0, 255, 9), expected, True)
+
+
+@pytest.mark.parametrize(
+    ("last", "ends"),
+    [(ScaleIntensityRanged("image", -160, 240, 0, 1, clip=True), (-160.0, 240.0)), (NormalizeIntensityd("image"), None)],
+)
+def test_pictures_know_the_range_that_a_bundle_scales(last, ends):
+    bundle = SimpleNamespace(transforms=lambda folder: (Compose([last]), None))
+    assert scaled_range(bundle) == ends

@@ -10,7 +10,9 @@ from PIL import Image
 from monai_tta.core.record import Case, StructureQuality
 from monai_tta.pipeline import preview
 from monai_tta.pipeline.mask_labels import LabelNames
+from monai_tta.pipeline.picture_planes import intensity_ends
 from monai_tta.pipeline.preview import PreviewText, picture_of_entry, write_preview
+from monai_tta.pipeline.quality_words import quality_on_record
 from monai_tta.reporting.case_pictures import ADAPTED, UNADAPTED
 
 NAMES = LabelNames({0: "background", 1: "head", 2: "tail"})
@@ -156,6 +158,39 @@ def test_of_a_case_on_record_the_unadapted_outline_is_missing(place, said, statu
     (panel, *_) = said["panels"]
     assert (panel.adapted is not None, panel.unadapted is not None) == (status == "adapted", status != "adapted")
     assert ("not kept" in said["words"]) == (status == "adapted")
+
+
+def test_a_volume_is_drawn_in_the_range_that_its_bundle_scales(place, said):
+    write(place, mask(8, 16), text=PreviewText(NAMES, ends=(-160.0, 240.0)))
+    assert {panel.ends for panel in said["panels"]} == {(-160.0, 240.0)}
+    entry = {"name": "ct", "labels": [{"name": "head", "value": 1}], "status": "unadapted", "in_words": "words"}
+    words = place / "Jane Doe" / "ct.nii.gz", [place / "out" / "ct_seg.nii.gz"], entry
+    picture_of_entry(*words, ends=intensity_ends({"run": {"intensity_range": [-160, 240]}}))
+    assert {panel.ends for panel in said["panels"]} == {(-160.0, 240.0)}
+    assert intensity_ends({"run": {}}) is None and intensity_ends({"run": {"intensity_range": None}}) is None
+
+
+def test_a_case_on_record_is_described_as_the_run_described_it(place, said):
+    quality = (
+        StructureQuality(structure=1, dice=0.8, low=0.7, high=0.9, spread=0.1, nsd=0.9, nsd_low=0.8, nsd_high=1.0, ranking=0.5),
+    )
+    case = case_of(reason="none", quality=quality, input_check="not corrected: mirrored", input_checked=True)
+    write(place, None, case)
+    words = said["words"]
+    assert words.startswith("unadapted answer: none; its input is mirrored; it was not corrected; expected Dice ")
+    entry = {
+        "name": "ct",
+        "labels": [],
+        "status": "unadapted",
+        "in_words": "unadapted answer: none",
+        **quality_on_record(case, NAMES),
+    }
+    entry |= {"input_check": case.input_check, "input_checked": True}
+    picture_of_entry(place / "Jane Doe" / "ct.nii.gz", [place / "out" / "ct_seg.nii.gz"], entry)
+    assert said["words"] == words
+    del entry["input_checked"]
+    picture_of_entry(place / "Jane Doe" / "ct.nii.gz", [place / "out" / "ct_seg.nii.gz"], entry)
+    assert said["words"] == "unadapted answer: none", "older records say all of it in their sentence"
 
 
 def test_a_mask_on_another_grid_is_said(place):

@@ -68,7 +68,7 @@ def outcome(place, number=0, error=None, case=None):
 class TestDocument:
     def test_the_three_kinds_of_cases(self, place):
         records = Records(place / "out", FACTS, 4)
-        records.add(outcome(place, 2, error="ValueError: damaged"))
+        records.add(outcome(place, 2, error="ValueError: it is damaged"))
         records.add(outcome(place, 0, case=case_of(n_windows=3, steps=(Step(losses={"entropy": float("nan")}, cosine=0.5),))))
         records.add(outcome(place, 1, case=case_of(number=1, reason="the adapted answer is not finite")))
         found = checked(records.document(finished=False))
@@ -83,8 +83,19 @@ class TestDocument:
         assert adapted["in_words"] == "adapted on 3 windows"
         assert adapted["steps"][0]["losses"] == {"entropy": None}, "JSON has no word for NaN"
         assert unadapted["status"] == "unadapted" and unadapted["in_words"].endswith("the adapted answer is not finite")
-        assert (failed["status"], failed["error"], failed["labels"], failed["masks"]) == ("failed", "ValueError: damaged", [], [])
-        assert failed["seconds"] == 0.25 and failed["in_words"] == "failed: ValueError: damaged"
+        assert (failed["status"], failed["error"], failed["labels"], failed["masks"]) == (
+            "failed",
+            "ValueError: it is damaged",
+            [],
+            [],
+        )
+        assert failed["seconds"] == 0.25 and failed["in_words"] == "failed: it is damaged"
+
+    def test_the_range_that_the_bundle_scales(self, place):
+        for found in ((-160.0, 240.0), None):
+            records = Records(place / "out", dataclasses.replace(FACTS, intensity_range=found), 1)
+            records.add(outcome(place))
+            assert checked(records.document(finished=True))["run"]["intensity_range"] == (found and list(found))
 
     def test_what_a_replay_needs(self, place):
         records = Records(place / "out", FACTS, 2)
@@ -102,7 +113,7 @@ class TestDocument:
         with (place / "out" / "records.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows[0]["liver (ml)"] == "0.048" and rows[0]["masks"] == "ct_seg.nii.gz" and rows[0]["status"] == "adapted"
-        assert rows[1]["liver (ml)"] == "" and rows[1]["in_words"] == "failed: OSError: a, \"b\" or 'c'" and len(rows) == 2
+        assert rows[1]["liver (ml)"] == "" and rows[1]["in_words"] == "failed: a, \"b\" or 'c'" and len(rows) == 2
 
     @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-x", "@SUM(A1)"])
     def test_no_cell_is_a_formula(self, name, place):

@@ -8,7 +8,7 @@ from monai_tta.core.record import SURFACE_TOLERANCE, Case, StructureQuality
 from monai_tta.pipeline.mask_labels import LabelNames
 from monai_tta.pipeline.quality_words import describe_quality, quality_columns, quality_in_words, quality_on_record
 from monai_tta.pipeline.records import SCHEMA_FILE
-from monai_tta.pipeline.triage import LOOK, REFUSE, UNKNOWN, USE, triage, words_on_accepted
+from monai_tta.pipeline.triage import LOOK, REFUSE, UNKNOWN, UNUSUAL, USE, triage, words_on_accepted
 from monai_tta.reporting import report_page
 from tests.small import network, quality_stub
 
@@ -56,12 +56,20 @@ class TestTriage:
         ]
         assert found[1].row() == ("good", USE, ".88 (.80 to .93)") and found[3].row()[2] == ""
 
+    def test_a_mask_of_an_unusual_image_is_never_used_as_it_is(self):
+        good, bad = (0.9, 0.85, 0.95), (0.4, 0.3, 0.5)
+        unusual = {"input_check": "not corrected: unlike the source's images", "input_checked": True}
+        cases = [("a", case_of(good, **unusual)), ("b", case_of(bad, **unusual)), ("c", case_of(**unusual)), ("d", case_of(good))]
+        found = triage(cases, self.PREDICTOR, 0.8)
+        assert [(one.label, one.what) for one in found] == [("d", USE), ("a", UNUSUAL), ("c", UNUSUAL), ("b", REFUSE)]
+        assert words_on_accepted(found, 0.8).startswith("1 to use as they are, 2 to look at, 1 not to use")
+
     def test_the_expected_share_of_bad_masks_among_those_to_use(self):
         """Scores go evenly from -1 to 1 spread of .1: .9 is never below .8, .88 is in a tenth of the cases."""
         found = triage(self.CASES, self.PREDICTOR, 0.8)
         assert found[0].chance == 0 and found[1].chance == pytest.approx(0.1, abs=0.011)
         assert words_on_accepted(found, 0.8).startswith("2 to use as they are, 2 to look at, 1 not to use; of those to use, 5.")
-        assert "below 0.8" in words_on_accepted(found, 0.8)
+        assert "below .80" in words_on_accepted(found, 0.8)
         assert words_on_accepted(found[2:], 0.8) == "0 to use as they are, 2 to look at, 1 not to use"
 
 

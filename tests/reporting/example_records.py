@@ -1,5 +1,16 @@
 """Records of a made-up run that has a case of every kind."""
 
+SETTINGS = {
+    "bundle": "hippocampus_mri",
+    "checkpoint": "model.pt",
+    "method": "GraTa(steps=3)",
+    "guards": [],
+    "fix": False,
+    "weights_hash": "0a1b",
+    "seed": 0,
+    "budget": None,
+}
+
 
 def quality(*expected):
     return [
@@ -32,6 +43,7 @@ def entry(number, name, status="adapted", **changes):
             "seed": 0,
             "precision": "exact",
             "input_check": None,
+            "input_checked": True,
             "restarted": None,
             "quality": None,
             "quality_unadapted": None,
@@ -49,8 +61,10 @@ def document(anonymous=False, finished=True, with_quality=True):
         entry(1, "doubtful", quality=quality(("anterior", 0.82, 0.7, 0.9), ("posterior", 0.9, 0.84, 0.94))),
         entry(2, "bad <b>name</b>", quality=quality(("anterior", 0.4, 0.2, 0.6), ("posterior", 0.9, 0.84, 0.94))),
         entry(3, "mirrored", quality=good, input_check="not corrected: front-back mirrored"),
-        entry(4, "unread", "failed", in_words="failed: it ends early", error="it ends early"),
-        entry(5, "plain", "unadapted", reason="expects no gain", in_words="unadapted answer: expects no gain"),
+        entry(4, "unread", "failed", in_words="failed: it ends early", error="EOFError: it ends early"),
+        entry(
+            5, "plain", "unadapted", reason="expects no gain", in_words="unadapted answer: expects no gain", input_checked=False
+        ),
     ]
     if anonymous:
         cases = [{key: value for key, value in case.items() if key not in ("name", "masks")} for case in cases]
@@ -59,7 +73,7 @@ def document(anonymous=False, finished=True, with_quality=True):
     run = {
         "command": "monai-tta run hippocampus_mri IMAGES --out OUT",
         "command_note": "the command leaves out the paths of images and folders",
-        "settings": {"method": "GraTa", "seed": 0, "budget": None},
+        "settings": SETTINGS,
         "versions": {"python": "3.11", "monai_tta": "0.1.0", "nnunetv2": ""},
         "images": 6 if finished else 9,
         "adapted": 4,
