@@ -6,6 +6,7 @@ import sys
 
 import nibabel as nib
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
 
@@ -93,6 +94,7 @@ def test_masks_come_back_in_the_images_own_space(tmp_path):
         assert (pair[0] != pair[1]).mean() < 0.01  # the same scan from two kinds of files; tags are rounded
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_on_a_datalist(tmp_path):
     label = np.zeros(body().shape, np.uint8)
     label[8:18, 8:18, 3:10] = 1

@@ -148,6 +148,7 @@ def test_network_definitions_agree():
     assert train["auxiliary_heads"] is inference["auxiliary_heads"] is False
 
 
+@pytest.mark.slow
 def test_training_with_auxiliary_heads(bundle_copy, phantom_set):
     once = ["--dataset_dir", phantom_set, "--max_epochs", 1, "--val_interval", 1]
     bundle_run(bundle_copy, [CONFIGS / "train.yaml"], *once, "--checkpoint", "h.pt", "--auxiliary_heads", "True")

@@ -99,4 +99,5 @@ def test_the_shipped_one_fits_its_checkpoint_and_says_what_it_held():
     assert shipped.network == network_digest(load_bundle(root, device="cpu").network) and len(shipped.structures) == 2
     for structure in shipped.about["structures"]:
         for figure in ("dice", "nsd"):
-            assert abs(structure[figure]["coverage held out"] - shipped.rate) <= 0.02
+            # 190 images show a rate of 90 % to within 2.2 points, one standard deviation.
+            assert abs(structure[figure]["coverage held out"] - shipped.rate) <= 0.03

@@ -38,8 +38,8 @@ def test_it_is_in_the_labels_unit_and_as_the_schema_says():
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     Draft202012Validator(schema["$defs"]["label"] | {"$defs": schema["$defs"]}).validate(head)
     assert label_rows({"labels": [head, tail]}) == [
-        ("head", "2 ml", "1 to 1.9 ml, by the network's own answers; this is more"),
-        ("tail", "0.9 ml", ""),
+        ("head", "2.00 ml", "1.00 to 1.90 ml, by the network's own answers; this is more"),
+        ("tail", "0.900 ml", ""),
     ]
 
 

@@ -246,6 +246,7 @@ def test_shards_that_are_killed_and_resumed_write_what_one_process_writes():
     assert done.returncode == 0 and "| 1 | 0 | 0 |" in done.stdout, done.stdout[-3000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_pages_arithmetic_can_be_made_anew(tmp_path, monkeypatch, capsys):
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
