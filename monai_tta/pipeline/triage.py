@@ -55,7 +55,8 @@ def triage(cases: Sequence[tuple[str, Case]], predictor: QualityPredictor, accep
 def words_on_accepted(found: Sequence[Judged], accept: float) -> str:
     """How many masks there are of each kind, and how many of those to use are expected to be bad."""
     counts = {what: sum(one.what.startswith(what) for one in found) for what in (USE, LOOK, REFUSE)}
-    words = f"{counts[USE]} to use as they are, {counts[LOOK]} to look at, {counts[REFUSE]} not to use"
+    as_is = "it is" if counts[USE] == 1 else "they are"
+    words = f"{counts[USE]} to use as {as_is}, {counts[LOOK]} to look at, {counts[REFUSE]} not to use"
     used = [one.chance for one in found if one.what == USE]
     if not used:
         return words

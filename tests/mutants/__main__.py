@@ -84,7 +84,7 @@ def _stages(file: str) -> list[list[str]]:
 
     The nearest come first, because most mutants are caught there, and the laws take minutes.
     """
-    own = next((tests for place, tests in OWN.items() if file.startswith(place)), None)
+    own = OWN.get(max((place for place in OWN if file.startswith(place)), key=len, default=""))  # the nearest place's
     if own:
         return [own]
     package, module = Path(file).parts[0], Path(file).stem

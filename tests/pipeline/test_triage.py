@@ -62,7 +62,7 @@ class TestTriage:
         cases = [("a", case_of(good, **unusual)), ("b", case_of(bad, **unusual)), ("c", case_of(**unusual)), ("d", case_of(good))]
         found = triage(cases, self.PREDICTOR, 0.8)
         assert [(one.label, one.what) for one in found] == [("d", USE), ("a", UNUSUAL), ("c", UNUSUAL), ("b", REFUSE)]
-        assert words_on_accepted(found, 0.8).startswith("1 to use as they are, 2 to look at, 1 not to use")
+        assert words_on_accepted(found, 0.8).startswith("1 to use as it is, 2 to look at, 1 not to use")
 
     def test_the_expected_share_of_bad_masks_among_those_to_use(self):
         """Scores go evenly from -1 to 1 spread of .1: .9 is never below .8, .88 is in a tenth of the cases."""
