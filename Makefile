@@ -54,7 +54,7 @@ packages: .venv/ready
 .venv-deploy/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-deploy
 	.venv-deploy/bin/python -m pip install --quiet --upgrade pip
-	.venv-deploy/bin/python -m pip install --quiet -e ".[demo]" monai-deploy-app-sdk pytest
+	.venv-deploy/bin/python -m pip install --quiet -e ".[demo,dicom]" monai-deploy-app-sdk pytest
 	touch .venv-deploy/ready
 
 programs: .venv-nnunet/ready .venv-label/ready .venv-deploy/ready
