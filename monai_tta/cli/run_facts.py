@@ -78,7 +78,6 @@ def facts_of(
         checkpoint: a file in the bundle's models folder.
         hashes: what `monai_tta.pipeline.segment.settings_of` returned, and those of ``changes``.
     """
-    from monai_tta.pipeline.content_hashes import content_hash
     from monai_tta.pipeline.label_ranges import read_label_ranges
     from monai_tta.pipeline.mask_labels import LabelNames
     from monai_tta.pipeline.records import RunFacts
@@ -107,22 +106,31 @@ def facts_of(
             *([] if request.mask_format is None else ["--format", request.mask_format]),
         ],
     )
-    device = source.device if request.shard.is_whole else source.device.type  # the same for all shards, on whatever card
-    settings = settings_on_record(bundle, checkpoint, method.record_name, device, request.guards, request.options, hashes)
-    settings["uncertainty"] = hashes.get("uncertainty")
-    settings["reference_hash"] = "" if request.reference is None else content_hash(request.reference)
-    settings["preview"] = request.preview
-    settings["format"] = request.mask_format
     names = LabelNames.of_metadata(source.metadata())
     ranges = read_label_ranges(weights_file(bundle, checkpoint), request.checks.reference, names)
     return RunFacts(
         command=command,
-        settings=settings,
+        settings=_settings_of_run(request, bundle, source, method, checkpoint, hashes),
         names=names,
         anonymous=request.anonymous,
         ranges=ranges,
         intensity_range=scaled_range(source),
     )
+
+
+def _settings_of_run(
+    request: RunRequest, bundle: Path, source: SourceBundle, method: AdaptationMethod, checkpoint: str, hashes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was chosen, the same for all shards of a run."""
+    from monai_tta.pipeline.content_hashes import content_hash
+
+    device = source.device if request.shard.is_whole else source.device.type  # on whatever card
+    settings = settings_on_record(bundle, checkpoint, method.record_name, device, request.guards, request.options, hashes)
+    settings["uncertainty"] = hashes.get("uncertainty")
+    settings["reference_hash"] = "" if request.reference is None else content_hash(request.reference)
+    settings["preview"] = request.preview
+    settings["format"] = request.mask_format
+    return settings
 
 
 def command_on_record(

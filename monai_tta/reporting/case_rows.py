@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from monai_tta.reporting.masks_to_use import is_unusual, was_corrected
 from monai_tta.reporting.number_format import four_digits, label_amount, with_interval
 from monai_tta.reporting.step_curves import COSINE, RATE, loss_name
 
@@ -58,10 +59,10 @@ def unusual_input(input_check: str | None) -> str:
     Args:
         input_check: as on record.
     """
-    kind, _, found = (input_check or "").partition(": ")
-    if kind == "corrected":
+    found = (input_check or "").partition(": ")[2]
+    if was_corrected(input_check):
         return f"its input was unlike the source's images, and was corrected first: {found}"
-    return f"its input is {found}; it was not corrected" if kind == "not corrected" else ""
+    return f"its input is {found}; it was not corrected" if is_unusual(input_check) else ""
 
 
 def input_words(entry: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, UNUSUAL, USE, is_unusual, judge
+from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, UNUSUAL, USE, is_unusual, judge, was_corrected
 
 FAILED = "no mask: it failed"
 UNSORTED = "not sorted: no worth is known"
@@ -45,7 +45,7 @@ class JudgedCase:
     @property
     def was_corrected(self) -> bool:
         """Whether its input was unlike the source's images, and was corrected."""
-        return str(self.entry.get("input_check") or "").startswith("corrected")
+        return was_corrected(self.entry.get("input_check"))
 
     @property
     def ranking(self) -> float | None:

@@ -38,3 +38,12 @@ def is_unusual(input_check: str | None) -> bool:
         input_check: what it found, as on record; None where it found nothing, or there was no check.
     """
     return (input_check or "").startswith("not corrected")
+
+
+def was_corrected(input_check: str | None) -> bool:
+    """Whether a check found an image unlike the source's, and it was corrected.
+
+    Args:
+        input_check: as for `is_unusual`.
+    """
+    return (input_check or "").startswith("corrected")
