@@ -20,7 +20,7 @@ from rich.console import Console
 
 from docs.universal.networks import KINDS, USUAL, Sets, cases_of_bundle, cases_of_small_network, write_cases
 from docs.universal.sources import centres
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.fit import fit_universal_predictor
 
 console = Console()

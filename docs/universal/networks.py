@@ -20,7 +20,7 @@ from monai_tta.methods.careful import Careful
 from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.calibrate import collect_bundle_cases
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS, CalibrationSet
 from monai_tta.preparation.labelled_images import own_answer

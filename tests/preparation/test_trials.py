@@ -18,7 +18,8 @@ from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.pipeline.bundle_predictor import safe_method
 from monai_tta.preparation.calibrate import calibrate
 from monai_tta.preparation.calibrate_network import calibrate_network
-from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import Kept, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import fit_predictor
 from monai_tta.preparation.trials import KeptTrials, identity_of, trials_folder
