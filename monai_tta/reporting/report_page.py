@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai_tta.reporting.case_pictures import CasePictures
 from monai_tta.reporting.case_rows import expected_words, fact_rows, input_words, label_rows, quality_rows, structure_name
 from monai_tta.reporting.error_words import without_error_class
 from monai_tta.reporting.judged_case import FAILED, ORDER, UNSORTED, JudgedCase, judged_cases
 from monai_tta.reporting.masks_to_use import REFUSE, USE
 from monai_tta.reporting.number_format import four_digits, number_of, two_digits, wanted_dice
 from monai_tta.reporting.run_verdict import verdict
+from monai_tta.reporting.slice_pictures import UNADAPTED_TITLE, CasePictures
 from monai_tta.reporting.step_curves import UNITS, step_curves
 from monai_tta.reporting.templates import embedded, fill_template
 
@@ -85,6 +85,13 @@ def _on_page(case: JudgedCase, pictures: CasePictures | None) -> dict[str, Any]:
         "facts": dict(fact_rows(entry)),
         "curves": step_curves(entry.get("steps") or ()),
         "pictures": pictures,
+        "panels": _panels(entry, pictures) if pictures else [],
         "slices": [{"caption": caption, "image": embedded(png)} for caption, png in (pictures.slices if pictures else ())],
         "preview": embedded(pictures.preview) if pictures and pictures.preview else "",
     }
+
+
+def _panels(entry: Mapping[str, Any], pictures: CasePictures) -> list[str]:
+    """What stands beside each other in the pictures of a case."""
+    masks = [UNADAPTED_TITLE] if pictures.has_unadapted else []
+    return ["image", *masks, f"{entry['status']} mask", *(["uncertainty"] if pictures.largest else [])]
