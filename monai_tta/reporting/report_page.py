@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_tta.reporting.case_rows import expected_words, fact_rows, input_words, label_rows, quality_rows, structure_name
@@ -32,7 +32,7 @@ def report_page(document: Mapping[str, Any], accept: float | None, pictures: Map
     return fill_template(
         "report.html",
         {"runs": {"command": run["command"]}, "versions": run["versions"]},
-        _head(run["settings"], len(cases)),
+        _head(run, len(cases)),
         heading="Which of these masks can be used?",
         holds_pixels=bool(pictures),
         verdict=verdict(cases, run, accept),
@@ -46,10 +46,19 @@ def report_page(document: Mapping[str, Any], accept: float | None, pictures: Map
     )
 
 
-def _head(settings: Mapping[str, Any], cases: int) -> dict[str, str]:
-    """What was run, in one line. Of a method the name alone; its settings stand with each case."""
+def _head(run: Mapping[str, Any], cases: int) -> dict[str, str]:
+    """What was run and when, in one line. Of a method the name alone; its settings stand with each case."""
+    settings = run["settings"]
     said = {name: str(settings[name]).partition("(")[0] for name in _HEAD if settings.get(name)}
-    return said | {"cases": number_of(cases, "images")}
+    return said | {"cases": number_of(cases, "images")} | _starts(run.get("starts") or ())
+
+
+def _starts(starts: Sequence[str]) -> dict[str, str]:
+    """When the run was started; anonymous records and those of earlier versions do not say it."""
+    words = [f"{start[:16].replace('T', ' ')} (UTC{start[19:]})" for start in starts]
+    if len(words) < 2:
+        return {"started": words[0]} if words else {}
+    return {"started": words[0], f"last of {len(words)} starts": words[-1]}
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, str]:

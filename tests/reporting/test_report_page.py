@@ -12,7 +12,7 @@ from monai_tta.reporting.report_page import report_page
 from monai_tta.reporting.run_verdict import verdict
 from monai_tta.reporting.slice_pictures import CasePictures, structure_marks
 from monai_tta.reporting.step_curves import HEIGHT, Curve, step_curves
-from tests.reporting.example_records import document, entry, quality
+from tests.reporting.example_records import STARTS, document, entry, quality
 
 BETWEEN = {"td", "th", "p", "summary", "dd", "dt", "option", "h2"}
 
@@ -93,6 +93,16 @@ def test_pictures_say_what_stands_beside_each_other_and_what_filled_means():
     assert (
         "the two answers holds" not in alone and f': axial: image, {worst["status"]} mask"' in alone and "plot row" not in alone
     )
+
+
+def test_the_head_says_when_the_run_was_started():
+    made = document()
+    page = report_page(made, 0.8)
+    assert "started: 2026-11-30 23:58 (UTC+01:00) · last of 2 starts: 2026-12-01 00:10 (UTC+01:00)" in page
+    made["run"]["starts"] = STARTS[:1]
+    assert "started: 2026-11-30 23:58 (UTC+01:00)</p>" in report_page(made, 0.8)
+    del made["run"]["starts"]  # records of before it was noted
+    assert "started" not in report_page(made, 0.8) and "2026" not in report_page(document(anonymous=True), 0.8)
 
 
 def test_an_anonymous_page_names_no_case():
