@@ -6,6 +6,7 @@ The first line holds the settings. The journal of a run of all images is ``.mona
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -122,3 +123,8 @@ def check_not_finished(out: Path) -> None:
             f"{out} holds a run that came to its end; a shard of a new one would replace its records: give another --out, or "
             "remove records.json there to segment all images again"
         )
+
+
+def path_hash(relative: Path | str) -> str:
+    """What stands for a name or a path in a journal."""
+    return hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
