@@ -15,7 +15,16 @@ from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
 from monai_tta.pipeline.image_names import numbered
-from monai_tta.pipeline.journal import ENDED, Journal, UnfinishedRun, check_not_finished, how_to_start_again, journals, path_hash
+from monai_tta.pipeline.journal import (
+    ENDED,
+    Journal,
+    UnfinishedRun,
+    how_to_start_again,
+    journals,
+    path_hash,
+    remove_journals,
+    to_resume,
+)
 from monai_tta.pipeline.journal import NAME as NAME  # what everything else calls it
 from monai_tta.pipeline.run_starts import local_time, note_of_starts, starts_in
 from monai_tta.pipeline.shards import WHOLE, Shard
@@ -93,9 +102,7 @@ class RunLog:
         if not self.on_disk:
             return
         with hold(self.out / FOLDER_LOCK, wait=True):
-            there = [] if self.restart else journals(self.out)
-            if not there and not self.shard.is_whole:
-                check_not_finished(self.out)
+            there = to_resume(self.journal, restart=self.restart)
             existing = {path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if there else {}
             try:
                 kept = [line for journal in there for line in self._resume(journal, existing)]
@@ -170,10 +177,8 @@ class RunLog:
 
     def close(self) -> None:
         """End the run: there is nothing left to resume, of whatever number of shards."""
-        for journal in [self.journal, *(journals(self.out) if self.on_disk else [])]:
-            journal.path.unlink(missing_ok=True)
-        for left_behind in self.out.glob("..monai_tta_run*.partial"):  # of a process that was killed while it began
-            left_behind.unlink(missing_ok=True)
+        if self.on_disk:
+            remove_journals(self.journal)
 
     def check_settings(self, journal: Journal, first_line: Line) -> None:
         """Check that a journal is one of this run.

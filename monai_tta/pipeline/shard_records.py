@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from monai_tta.core.record import Case
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
-from monai_tta.pipeline.journal import Journal, path_hash, records_are_finished
+from monai_tta.pipeline.journal import Journal, is_over, path_hash
 from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.records import Records
 from monai_tta.pipeline.run_log import RunLog
@@ -98,7 +98,7 @@ def wait_for_others(
         until = time.monotonic() + _WITHOUT_LOCKS_S
         while not is_locked and log.journal.path.exists() and time.monotonic() < until:
             time.sleep(_LOOK_S)
-        if _is_closing(log):
+        if is_over(log.out):  # whoever put all together died while it removed the journals
             log.close()
         if not log.journal.path.exists():
             return None
@@ -119,18 +119,8 @@ def _put_together(log: RunLog, records: Records, state: RunState, then: Callable
 
 def _all_ended(log: RunLog) -> bool:
     """Whether every shard is at its end: each one's journal says so, or whoever ended last has removed them, or begun to."""
-    return (
-        not log.journal.path.exists() or all(Journal(log.out, shard).has_ended() for shard in log.shard.all()) or _is_closing(log)
-    )
-
-
-def _is_closing(log: RunLog) -> bool:
-    """Whether some journals of a finished run are removed and others not: somebody is at it, or died over it.
-
-    Asked by a process at its end. It has written the records itself, so they are those of this run.
-    """
-    are_there = [Journal(log.out, shard).path.exists() for shard in log.shard.all()]
-    return not all(are_there) and records_are_finished(log.out)
+    have_ended = all(Journal(log.out, shard).has_ended() for shard in log.shard.all())
+    return have_ended or is_over(log.out) or not log.journal.path.exists()
 
 
 def _add_other_shards(log: RunLog, records: Records, *, ended: bool) -> RunState:
