@@ -1,11 +1,13 @@
 """The rest of an image of several windows, answered by one network in the place of a mixture."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from monai_tta import Careful, Statistics
+from monai_tta import AdaptiveInferer, Careful, Statistics
 from monai_tta.methods.careful_candidates import UNADAPTED
-from tests.small import image, network, run, saved_stump
+from tests.small import image, network, run, saved_stump, stump
 
 
 class TestOneNetwork:
@@ -37,6 +39,22 @@ class TestOneNetwork:
             of_rest[rest], case = run(net, Careful(predictor=predictor, candidates=others, rest=rest), x, head="softmax")
         assert "blend of the rest" not in case.steps[0].notes
         torch.testing.assert_close(of_rest["one network"], of_rest["un-augmented"])
+
+    @pytest.mark.parametrize("size, windows", [(16, 27), (20, 64)])
+    def test_a_quick_decision_and_one_network_cost_three_plain_answers_where_there_are_many_windows(
+        self, size, windows, tmp_path
+    ):
+        net, x = network(), image(size=size)
+        file = tmp_path / "quick.npz"
+        replace(stump(low=-5.0, high=0.1, feature="blend", at=0.1), quick=True).save(file)
+        counted = []
+        net.register_forward_hook(lambda module, inputs, output: counted.append(len(inputs[0])))
+        made = AdaptiveInferer(8, overlap=0.5, method=Careful(predictor=str(file), rest="one network"), head="softmax")
+        made(x, net)
+        assert made.cases[-1].reason is None
+        to_select, of_an_adaptation_window, blend = 16, 10, 4
+        assert sum(counted) == windows + to_select + 4 * of_an_adaptation_window + blend
+        assert (sum(counted) <= 3 * windows) == (windows >= 30)
 
     def test_another_word_is_refused(self):
         with pytest.raises(ValueError, match="rest must be one of 'mixture', 'un-augmented', 'one network', found 'fast'"):
