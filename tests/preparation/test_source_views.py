@@ -16,6 +16,7 @@ from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.labelled_images import UsableImage
 from monai_tta.preparation.source_views import measured_views
 from monai_tta.preparation.trials import KeptTrials
+from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.small import image
@@ -119,3 +120,5 @@ def test_a_calibration_that_goes_on_measures_nothing_again(tmp_path, monkeypatch
         monkeypatch.setattr("monai_tta.preparation.source_figures.measured_views", lambda *_: pytest.fail("measured again"))
     assert made["again"].views == made["first"].views == Views(axes=(1,), turns=False)
     assert made["again"].agreement == made["first"].agreement != ""
+    agreements = [case.features[:, FEATURES.index("view agreement")].min() for case in made["first"].cases]
+    assert min(agreements) > 0.999, "in the views that were left out the network answers otherwise"
