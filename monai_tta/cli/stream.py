@@ -73,14 +73,14 @@ def stream(
         plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
         choices = {"budget": budget or None, "precision": precision}
         settings = kept_streams.stream_settings(root, dataset_dir, plan, contenders, weights, device, **choices)
-        kept = kept_streams.KeptStreams(out, settings)
         labels = [contender.label for contender in contenders]
-        left = [label for label in labels if label not in kept.done]
-        if len(left) < len(labels):
-            say(f"{len(labels) - len(left)} of {len(labels)} contenders are done already in {out}")
-        if left:
-            todo = streams(root, dataset_dir, plan, only, weights, workers or None, device, kept.done, **choices)
-            failures = _follow(todo, len(left), kept)
+        with kept_streams.opened(out, settings) as kept:
+            left = [label for label in labels if label not in kept.done]
+            if len(left) < len(labels):
+                say(f"{len(labels) - len(left)} of {len(labels)} contenders are done already in {out}")
+            if left:
+                todo = streams(root, dataset_dir, plan, only, weights, workers or None, device, kept.done, **choices)
+                failures = _follow(todo, len(left), kept)
     for failure in failures:
         say(f"failed: {failure}", "red")
     with report_errors():

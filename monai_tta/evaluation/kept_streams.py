@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from monai_tta.evaluation.contenders import Contender
 from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.streams import StreamPlan, stream_domains
+from monai_tta.pipeline.folder_locks import hold
 from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.reporting.stream_rows import StreamRow
 
 ROWS = "rows.jsonl"
 SETTINGS = "settings.json"
+LOCK = ".monai_tta_stream.lock"
 
 
 def stream_settings(
@@ -42,7 +45,8 @@ def stream_settings(
     Raises:
         BundleError: for domains that cannot be listed.
     """
-    alike = ComparisonPlan(root=root, dataset_dir=dataset_dir, checkpoints=(checkpoint,), metrics=("dice",), device=device)
+    how: dict[str, Any] = {"checkpoints": (checkpoint,), "only": ("Source",), "metrics": ("dice",), "device": device}
+    alike = ComparisonPlan(root=root, dataset_dir=dataset_dir, **how)  # of Source alone: what others lack is no concern here
     loaded = {domain.label: LabelledDomain(root, dataset_dir, domain) for domain in stream_domains(root, plan)}
     settings = alike.settings() | {
         "streams": asdict(plan),
@@ -51,6 +55,26 @@ def stream_settings(
         "contenders": {one.label: f"{one.method!r} {one.choices}" for one in contenders},
     }
     return dict(json.loads(json.dumps(settings)))
+
+
+@contextmanager
+def opened(out: Path, settings: dict[str, Any]) -> Iterator[KeptStreams]:
+    """The rows of a folder, for this process alone: another one would replace what this one adds.
+
+    Args:
+        out: the folder.
+        settings: see `stream_settings`.
+
+    Raises:
+        BlockingIOError: while another process has it.
+        ValueError: as `KeptStreams`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with hold(out / LOCK, wait=False):
+            yield KeptStreams(out, settings)
+    except BlockingIOError as error:
+        raise BlockingIOError(f"another `monai-tta stream` writes into {out}: wait for it, or give another --out") from error
 
 
 class KeptStreams:
@@ -96,8 +120,9 @@ class KeptStreams:
 
     def _settings_before(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.out / SETTINGS).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            said = json.loads((self.out / SETTINGS).read_text(encoding="utf-8"))
+            return {**said, "contenders": {**said["contenders"]}}
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.out} has {ROWS}, and no {SETTINGS} that says of what they are: {error}; choose another --out"
             ) from error

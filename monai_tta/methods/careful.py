@@ -60,7 +60,8 @@ class Careful(AdaptationMethod):
             `CalibrationSettings.quick` brings its own candidates, too, unless ``candidates`` are given.
         rest: how the other windows of an image of several are answered. "mixture": by every answer that has a weight.
             "un-augmented": by those that are not averaged over views, where there are such: a seventh of the cost in 2D, and a
-            little less gain. "one network": by one whose blend is the mean of theirs, at the cost of the source.
+            little less gain. "one network": by one whose blend is the mean of theirs, at the cost of the source;
+            un-augmented where an answer is of no blend of the volume's statistics.
         min_gain: the gain in Dice that the mixture must be expected to exceed. Less is not worth the risk.
 
     Raises:

@@ -142,13 +142,15 @@ def collect_bundle_cases(
 
 def _take_kept(calibration: CalibrationSet, kept: KeptTrials, size: int) -> SourceFigures | None:
     """Take everything from an earlier calibration; None, and no case, where something is left to try."""
-    found = [kept.read(number) for number in range(size)] if len(kept.numbers()) >= size else []
     figures = kept.read_source()
-    calibration.undistorted = kept.of_undistorted().read_all() if calibration.labels == GIVEN else []
-    is_whole = bool(calibration.undistorted) or calibration.labels != GIVEN
-    if not (found and is_whole and figures and all(is_there for is_there, _ in found)):
+    if figures is None:
         return None
-    calibration.cases += [case for _, case in found if case is not None]
+    distorted = kept.read_first(size)
+    undistorted = kept.of_undistorted().read_first(figures.images if calibration.labels == GIVEN else 0)
+    if distorted is None or undistorted is None:
+        return None
+    calibration.cases += distorted
+    calibration.undistorted = undistorted
     return figures
 
 

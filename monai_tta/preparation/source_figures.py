@@ -23,11 +23,13 @@ class SourceFigures:
         look: of the images; None where no window of any can be adapted on.
         views: in which candidates answer.
         agreement: in words, how far each view agrees with the plain answer; empty where the views were known.
+        images: how many of them can be calibrated on.
     """
 
     look: SourceLook | None
     views: Views
-    agreement: str = ""
+    agreement: str
+    images: int
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold them."""
@@ -41,7 +43,7 @@ class SourceFigures:
             said: what `to_dict` returned, maybe through JSON.
         """
         look = None if said["look"] is None else SourceLook.from_dict(said["look"])
-        return cls(look, Views.from_dict(said["views"]), said["agreement"])
+        return cls(look, Views.from_dict(said["views"]), said["agreement"], int(said["images"]))
 
 
 def measure_source(
@@ -56,4 +58,4 @@ def measure_source(
         head: what logits stand for.
     """
     look = look_of_images(inferer, images, head, settings.budget)
-    return SourceFigures(look, *measured_views(settings, images, inferer, head))
+    return SourceFigures(look, *measured_views(settings, images, inferer, head), images=len(images))

@@ -117,10 +117,16 @@ class KeptTrials:
         """Those of the same images as they are."""
         return self if self.folder is None else KeptTrials(self.folder.parent, f"{self.folder.name}-undistorted")
 
-    def read_all(self) -> list[CalibrationCase]:
-        """The cases that are there, in order."""
-        found = (self.read(number)[1] for number in sorted(self.numbers()))
-        return [case for case in found if case is not None]
+    def read_first(self, size: int) -> list[CalibrationCase] | None:
+        """The cases of the first trials, in order; None where one of these trials is not there, or cannot be read.
+
+        Args:
+            size: how many trials.
+        """
+        if len(self.numbers()) < size:
+            return None
+        found = [self.read(number) for number in range(size)]
+        return [case for _, case in found if case is not None] if all(is_there for is_there, _ in found) else None
 
     def forget(self) -> None:
         """Remove the trials of this calibration."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 
-from monai_tta import Careful, Statistics, Views
+from monai_tta import Careful, Statistics
 from monai_tta.compute.count_passes import count_passes
 from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.preparation import fit_quality as fitting
@@ -207,4 +207,4 @@ class TestCases:
 
     def test_cases_that_say_nothing_of_structures_are_refused(self):
         with pytest.raises(ValueError, match="say nothing of single structures"):
-            fit_quality(calibration_set(n=40), Views(), 4)
+            fit_quality(calibration_set(n=40), 4)

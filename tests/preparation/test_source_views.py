@@ -7,6 +7,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
+from docs.universal.networks import ALL_VIEWS
 from monai_tta import Careful, Statistics
 from monai_tta.core.views import Views
 from monai_tta.preparation.calibrate_network import calibrate_network
@@ -16,6 +17,7 @@ from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.labelled_images import UsableImage
 from monai_tta.preparation.source_views import measured_views
 from monai_tta.preparation.trials import KeptTrials
+from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.small import image
@@ -119,3 +121,11 @@ def test_a_calibration_that_goes_on_measures_nothing_again(tmp_path, monkeypatch
         monkeypatch.setattr("monai_tta.preparation.source_figures.measured_views", lambda *_: pytest.fail("measured again"))
     assert made["again"].views == made["first"].views == Views(axes=(1,), turns=False)
     assert made["again"].agreement == made["first"].agreement != ""
+    agreements = [case.features[:, FEATURES.index("view agreement")].min() for case in made["first"].cases]
+    assert min(agreements) > 0.999, "in the views that were left out the network answers otherwise"
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 6), (8, 8, 8), (4, 6, 8)])
+def test_the_universal_predictor_is_made_in_the_views_in_which_it_answers(shape):
+    named = ALL_VIEWS[len(shape)]
+    assert named != Views() and named.of(shape) == Views().of(shape), "named views are not measured"
