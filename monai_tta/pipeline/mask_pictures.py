@@ -105,7 +105,7 @@ def mask_pictures(
         answers = plane.cut(structures), None if before is None else plane.cut(before)
         drawn.append((plane.caption, _drawn(shown, plane, answers, beside, title, grey)))
     said = [] if grey is None else [f"Black is {grey[0]:g} or less, white {grey[1]:g} or more: what the network's bundle scales."]
-    marks = structure_marks(names_of_structures(masks, labels, len(structures)))
+    marks = structure_marks(names_of_structures(masks, labels, len(structures)), shown.is_photograph)
     return CasePictures(
         drawn, marks, None if uncertain is None else largest, preview, [*said, *notes], has_unadapted=before is not None
     )

@@ -127,7 +127,7 @@ def with_side(panel: Image.Image, left: str) -> Image.Image:
     """
     made = panel.copy()
     if left:
-        write_on(made, (4, panel.height // 2), left, "white")
+        write_on(made, (4, max(0, (panel.height - LETTER_SIZE) // 2 - 2)), left, "white")  # whole in a low panel, too
     return made
 
 

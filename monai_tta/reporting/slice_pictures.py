@@ -11,6 +11,7 @@ from PIL import Image
 
 from monai_tta.reporting.case_pictures import (
     LETTER_SIZE,
+    SIZE,
     Colour,
     background,
     crop_box,
@@ -24,6 +25,7 @@ from monai_tta.reporting.case_pictures import (
 
 STRUCTURES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167))  # Okabe and Ito 2008
 UNADAPTED_TITLE = "unadapted mask"
+PHOTOGRAPH_SIZE = 450  # pixels of a panel's longer side; vessels are thin, and a page holds many photographs
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -68,14 +70,16 @@ class CasePictures:
     has_unadapted: bool = False
 
 
-def structure_marks(names: Sequence[str]) -> list[StructureMark]:
+def structure_marks(names: Sequence[str], on_photograph: bool = False) -> list[StructureMark]:
     """How structures are drawn, in their order; colours come from the first again after the last.
 
     Args:
         names: what they are called.
+        on_photograph: whether they are drawn on a photograph. Orange then comes last, not first: an eye's ground is orange.
     """
-    found = enumerate(names)
-    return [StructureMark(_LETTERS[n % len(_LETTERS)], STRUCTURES[n % len(STRUCTURES)], name) for n, name in found]
+    first = 1 if on_photograph else 0
+    colours = (*STRUCTURES[first:], *STRUCTURES[:first])
+    return [StructureMark(_LETTERS[n % len(_LETTERS)], colours[n % len(colours)], name) for n, name in enumerate(names)]
 
 
 def draw_slice(
@@ -105,27 +109,28 @@ def draw_slice(
     """
     found = mask if unadapted is None else mask | unadapted
     box = crop_box(np.asarray(found.any(0)), pixel)
-    behind = background(image, box, pixel, ends=ends)
+    on_photograph = image.ndim == 3
+    behind = background(image, box, pixel, PHOTOGRAPH_SIZE if on_photograph else SIZE, ends)
     cut = (slice(None), *box)
     ours = mask[cut]
     before = None if unadapted is None else unadapted[cut]
     panels = [("image", with_side(behind, left))]
     if before is not None:
-        panels.append((UNADAPTED_TITLE, with_side(_marked(behind, before, before & ~ours), left)))
+        panels.append((UNADAPTED_TITLE, with_side(_marked(behind, before, before & ~ours, on_photograph), left)))
     alone = np.zeros_like(ours) if before is None else ours & ~before
-    panels.append((title, with_side(_marked(behind, ours, alone), left)))
+    panels.append((title, with_side(_marked(behind, ours, alone, on_photograph), left)))
     if uncertainty is not None:
         grey = np.clip(255 * uncertainty[box], 0, 255).astype(np.uint8)
         panels.append(("uncertainty", Image.fromarray(grey).resize(behind.size, Image.Resampling.BILINEAR).convert("RGB")))
     return png_of(sheet(panels))
 
 
-def _marked(behind: Image.Image, mask: NDArray[np.bool_], alone: NDArray[np.bool_]) -> Image.Image:
+def _marked(behind: Image.Image, mask: NDArray[np.bool_], alone: NDArray[np.bool_], on_photograph: bool) -> Image.Image:
     """A slice with the outline and the letter of each structure of an answer; what this answer alone holds is filled."""
-    marks = structure_marks([""] * len(mask))
+    marks = structure_marks([""] * len(mask), on_photograph)
     for one, mark in zip(alone, marks, strict=True):
         behind = filled(behind, one, mark.colour)
-    drawn = outlined(behind, [(one, mark.colour) for one, mark in zip(mask, marks, strict=True)])
+    drawn = outlined(behind, [(one, mark.colour) for one, mark in zip(mask, marks, strict=True)], 1 if on_photograph else 2)
     for one, mark in zip(mask, marks, strict=True):
         _write_letter(drawn, one, mark)
     return drawn

@@ -10,8 +10,8 @@ from PIL import Image
 from monai_tta.pipeline.mask_pictures import BELOW, NOT_KEPT, mask_pictures, pictures_of_entry
 from monai_tta.pipeline.recorded_answer import RecordedAnswer
 from monai_tta.reporting import slice_pictures
-from monai_tta.reporting.case_pictures import FILL, GAP, SIZE, STRIP
-from monai_tta.reporting.slice_pictures import STRUCTURES, structure_marks
+from monai_tta.reporting.case_pictures import FILL, GAP, SIZE, STRIP, with_side
+from monai_tta.reporting.slice_pictures import PHOTOGRAPH_SIZE, STRUCTURES, structure_marks
 
 
 def volume():
@@ -96,9 +96,12 @@ def test_a_photograph_is_drawn_as_it_is_shown(tmp_path):
     exif[0x0112] = 6  # stored on its side
     Image.fromarray(np.rot90(shown)).save(tmp_path / "a.png", exif=exif)
     Image.fromarray((255 * (shown[..., 0] > 0)).astype(np.uint8)).save(tmp_path / "m.png")
-    ((caption, png),) = drawn_of(tmp_path / "a.png", [tmp_path / "m.png"])
-    left = pixels(png)[:, :SIZE]
-    assert caption == "photograph" and left.mean() > 60
+    made = mask_pictures(tmp_path / "a.png", [tmp_path / "m.png"])
+    ((caption, png),) = made.slices
+    left, right = panels(png, 2)
+    assert caption == "photograph" and left.mean() > 60 and max(left.shape[:2]) == PHOTOGRAPH_SIZE
+    outline = (right == made.marks[0].colour).all(-1)
+    assert outline.any() and made.marks[0].colour == STRUCTURES[1] and not (right == STRUCTURES[0]).all(-1).any(), "no orange"
 
 
 @pytest.mark.parametrize("lost", ["mask", "map"])
@@ -269,3 +272,9 @@ def test_where_the_unadapted_answer_is_not_to_be_had_the_page_says_why(tmp_path)
     made = pictures_of_entry(file, entry, found.parent, unadapted="It is lost.")
     assert made.notes == ["It is lost."] and not made.has_unadapted
     assert pictures_of_entry(file, entry, found.parent, unadapted=RecordedAnswer([found], [])).notes == []
+
+
+def test_the_side_is_written_whole_on_a_panel_that_is_as_low_as_a_letter():
+    low, high = (np.asarray(with_side(Image.new("RGB", (300, height), "grey"), "R")) for height in (24, 300))
+    ink = [(panel == 255).all(-1) for panel in (low, high)]
+    assert ink[0].sum() == ink[1].sum() > 20 and abs(np.flatnonzero(ink[1].any(1)).mean() - 150) < 4
