@@ -501,7 +501,6 @@ OWN = {
         "preparation/test_fit_quality",
         "preparation/test_source_views",
     ],
-    "preparation/source_views.py": ["preparation/test_source_views"],
     "preparation/window_pairs.py": ["preparation/test_calibrate_network"],
     "preparation/trials.py": ["preparation/test_trials"],
     "preparation/calibrate.py": ["preparation/test_trials", "preparation/test_calibrate"],
