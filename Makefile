@@ -48,7 +48,7 @@ packages: .venv/ready
 .venv-label/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-label
 	.venv-label/bin/python -m pip install --quiet --upgrade pip
-	.venv-label/bin/python -m pip install --quiet -e ".[demo,label]" pytest
+	.venv-label/bin/python -m pip install --quiet -e ".[demo,label]" slicer-core pytest
 	touch .venv-label/ready
 
 .venv-deploy/ready: setup.cfg pyproject.toml

@@ -15,6 +15,7 @@ exclude_patterns = ["_build"]
 default_role = "py:obj"  # `Name` in a docstring: a link where there is something to link to
 html_theme = "furo"
 html_title = "monai_tta"
+html_show_search_summary = False  # a page that is opened from a disk may not read the others
 add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"  # each argument's type stands beside its description

@@ -13,7 +13,7 @@ import torch
 from monai.networks.nets import UNet
 
 from monai_tta.preparation import calibrate_network
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.transforms.phantoms import mri_phantom
 from tests.doc_pages import ROOT, python_fences
 from tests.reporting.example_records import document

@@ -24,4 +24,4 @@ for axis, part, name in zip(axes, shown, ("photograph", "unadapted", "adapted"),
     axis.imshow(part, cmap="gray")
     axis.set_title(name if part.ndim == 3 else f"{name}: {int(part.sum())} pixels")
     axis.set_axis_off()
-figure.savefig(picture)
+figure.savefig(picture, bbox_inches="tight")

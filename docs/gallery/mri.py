@@ -25,4 +25,4 @@ for axis, mask, name in zip(axes, (unadapted, adapted), ("unadapted", "adapted")
     if (mask[middle] > 0).any():
         axis.contour(mask[middle].T > 0, [0.5], colors="tab:orange")
     axis.set_title(f"{name}: {int((mask > 0).sum())} voxels")
-figure.savefig(picture)
+figure.savefig(picture, bbox_inches="tight")

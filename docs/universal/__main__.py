@@ -20,7 +20,7 @@ from rich.console import Console
 
 from docs.universal.networks import KINDS, USUAL, Sets, cases_of_bundle, cases_of_small_network, write_cases
 from docs.universal.sources import centres
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.fit import fit_universal_predictor
 
 console = Console()
@@ -35,10 +35,10 @@ def sources(folders: dict[str, Path | None], size: int, with_bundles: bool) -> l
     if data := folders["hippocampus"]:
         for checkpoint in ("model.pt", "model_instance.pt"):
             keys = {"split": "source_val"}
-            shipped.append(partial(cases_of_bundle, "hippocampus", "hippocampus_mri", data, checkpoint, keys, size // 2))
+            shipped.append(partial(cases_of_bundle, "hippocampus", "hippocampus_mri", data, checkpoint, keys, size // 2, 3))
     if data := folders["vessels"]:
         shipped.append(
-            partial(cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2)
+            partial(cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2, 2)
         )
     return [*small, *shipped]
 

@@ -20,12 +20,13 @@ from monai_tta.methods.careful import Careful
 from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.calibrate import collect_bundle_cases
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import GIVEN, OWN_ANSWERS, CalibrationSet
 from monai_tta.preparation.labelled_images import own_answer
 from monai_tta.quality.candidates import CandidatePool
 
+ALL_VIEWS = {2: Views(axes=(0, 1), turns=True), 3: Views(axes=(0, 1, 2), turns=False)}  # by name, so that they are not measured
 Sets = dict[str, CalibrationSet]  # one network's cases: of each of METHODS, and of the usual one without labels
 NORMS: dict[str, Any] = {"batch": "batch", "still": "batch", "instance": ("instance", {"affine": True})}
 KINDS = {
@@ -154,10 +155,11 @@ def add_image(sets: Sets, group: int, network: UNet, image: Tensor, labels: Mapp
             sets[name].add(group, results.source_features, results.features, answers, results.unadapted, structures, head)
 
 
-def cases_of_bundle(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int) -> Sets:
-    """The cases of a shipped bundle."""
+def cases_of_bundle(task: str, bundle: str, data: Path, checkpoint: str, keys: dict[str, Any], size: int, dims: int) -> Sets:
+    """The cases of a shipped bundle, in the views in which the universal predictor answers, whatever training showed."""
     calibration = CalibrationSet(f"{task}/{bundle}/{checkpoint}")
-    for _ in collect_bundle_cases(calibration, BUNDLES / bundle, data, checkpoint, CalibrationSettings(size=size), keys):
+    settings = CalibrationSettings(size=size, method=Careful(views=ALL_VIEWS[dims]))
+    for _ in collect_bundle_cases(calibration, BUNDLES / bundle, data, checkpoint, settings, keys):
         pass
     return {USUAL: calibration}
 

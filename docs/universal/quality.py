@@ -21,8 +21,8 @@ from docs.universal.__main__ import console, parse_command_line
 from docs.universal.networks import KINDS, train
 from docs.universal.sources import centres, targets
 from monai_tta.core.record import StructureQuality
-from monai_tta.core.views import Views
-from monai_tta.preparation.collect_cases import CalibrationSettings, run_candidates
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import run_candidates
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit_quality import SOURCE_ROW, fit_quality
@@ -91,7 +91,7 @@ def cases_of_network(name: str, kind: str, folders: dict[str, Path | None], file
 def measure(file: Path) -> list[Measured]:
     """What the network's quality predictor says of its masks, pair by pair and structure by structure."""
     home, elsewhere = pickle.loads(file.read_bytes())
-    predictor = fit_quality(home, Views(), 1)
+    predictor = fit_quality(home, 1)
     found = []
     for is_shifted, pair in elsewhere.values():
         said = [predictor.predict(case.structure_features[SOURCE_ROW], adapted=False) for case in pair.cases]

@@ -27,7 +27,7 @@ from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 
 if TYPE_CHECKING:
-    from monai_tta.preparation.collect_cases import CalibrationSettings
+    from monai_tta.preparation.calibration_settings import CalibrationSettings
 
 HELP = """Calibrate the gain predictor of `--method careful` on distorted images of the source.
 
@@ -174,7 +174,7 @@ def _calibrate(
     from monai_tta.pipeline.config_changes import ConfigChanges
     from monai_tta.pipeline.source_files import weights_file
     from monai_tta.preparation.calibrate import parse_keys
-    from monai_tta.preparation.collect_cases import CalibrationSettings
+    from monai_tta.preparation.calibration_settings import CalibrationSettings
     from monai_tta.preparation.trials import trials_folder
     from monai_tta.quality.predictor_files import predictor_file, quality_beside
 

@@ -12,6 +12,7 @@ from monai_tta.cli.case_options import CaseOptions, Group, Images, Sequences, se
 from monai_tta.cli.console import print_json, print_line, report_errors, say
 from monai_tta.cli.options import AsJson, Bundle, Checkpoint, Device, help_end
 from monai_tta.cli.progress import show_progress
+from monai_tta.pipeline.named_warnings import warnings_with_names
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.case_rows import LOOKS_USUAL
 
@@ -73,7 +74,8 @@ def check(
             )
         source = load_bundle(root, name, device)
         with searched_images(images, CaseOptions(group, sequences), root) as found_images:
-            checked = _check(source, known, found_images.images, found_images.names)
+            with warnings_with_names(say):
+                checked = _check(source, known, found_images.images, found_images.names)
     if as_json:
         print_json([_as_dict(label, found) for label, found in checked])
     else:
@@ -153,7 +155,8 @@ def checked_inputs(
     """
     if checks is None or not files:
         return {}
-    checked = _check(source, checks.reference, files, names, checks.fix)
+    with warnings_with_names(_keep_quiet):  # when the image is segmented, its warnings are said
+        checked = _check(source, checks.reference, files, names, checks.fix)
     for label, found in checked:
         say_unusual(label, found, checks.fix)
     return {found.image: found for _, found in checked}
@@ -172,6 +175,10 @@ def say_unusual(label: str, found: CheckedInput, fix: bool) -> None:
     elif found.finding.noticed:
         done = _done(found) if fix else "not corrected (--fix would, where one correction fits)"
         say(f"input: {label}: {_words(found)}; {done}", "yellow")
+
+
+def _keep_quiet(text: str) -> None:
+    """Say nothing of a warning."""
 
 
 def _known_for_run(weights: Path, checks: Checks) -> tuple[InputReference, Path] | None:

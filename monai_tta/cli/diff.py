@@ -10,7 +10,7 @@ import typer
 
 from monai_tta.cli.console import print_json, print_line, print_table, report_errors
 from monai_tta.cli.options import EXIT_CODES, AsJson, help_end
-from monai_tta.cli.report import read_records
+from monai_tta.cli.recorded_run import read_records
 from monai_tta.reporting.number_format import two_digits
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from monai_tta.cli.diff import print_facts, words_on_dice, words_on_volumes
 from monai_tta.cli.options import EXIT_CODES, AsJson, Bundle, Device, RunEntries, RunFiles, help_end
 from monai_tta.cli.recorded_case import recorded_case
 from monai_tta.cli.recorded_command import LeftOut
-from monai_tta.cli.report import read_records
+from monai_tta.cli.recorded_run import read_records
 
 if TYPE_CHECKING:
     from monai_tta.evaluation.mask_differences import MaskDifferences
@@ -88,7 +88,7 @@ def _replayed(case: RecordedCase, out: Path) -> Replay:
     """Answer the case and compare."""
     from monai_tta.evaluation.replay import Replay
 
-    return Replay.of(case.name, (out, case.request.out), (case.document, case.answer()), case.entry)
+    return Replay.of(case.name, (out, case.folder), (case.run.document, case.answer()), case.entry)
 
 
 def _print(replayed: Replay, as_json: bool) -> None:

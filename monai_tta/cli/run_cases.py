@@ -15,7 +15,8 @@ from monai_tta.cli.case_options import say_skipped
 from monai_tta.cli.check import checked_inputs, say_unusual
 from monai_tta.cli.console import report_errors, say
 from monai_tta.cli.progress import show_progress
-from monai_tta.cli.report import PAGE, read_records, write_report
+from monai_tta.cli.recorded_run import read_records
+from monai_tta.cli.report_file import PAGE, write_report
 from monai_tta.cli.run_facts import RunRequest
 from monai_tta.cli.run_report import (
     describe_outcome,

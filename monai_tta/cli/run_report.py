@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from monai_tta.cli.console import print_line, print_table, say
 from monai_tta.pipeline.journal import UnfinishedRun
 from monai_tta.pipeline.quality_words import quality_in_words
+from monai_tta.reporting.masks_to_use import is_unusual
 from monai_tta.reporting.number_format import number_of, wanted_dice
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from monai_tta.pipeline.run_log import RunLog
     from monai_tta.pipeline.shard_records import RunState
     from monai_tta.quality.quality_predictor import QualityPredictor
+
+NOT_RELIABLE = "not to be relied on, because its input is unusual: "
 
 
 def describe_outcome(outcome: Outcome) -> str:
@@ -79,7 +82,8 @@ def report_quality(outcomes: list[Outcome], names: LabelNames | None) -> None:
     """Say what each mask is expected to be worth, where a quality predictor says so, or why it could not."""
     for outcome in outcomes:
         if outcome.case and (words := quality_in_words(outcome.case, names)):
-            say(f"{outcome.label}: {words}")
+            doubt = NOT_RELIABLE if outcome.case.quality is not None and is_unusual(outcome.case.input_check) else ""
+            say(f"{outcome.label}: {doubt}{words}", "yellow" if doubt else None)
 
 
 def report_missing_maps(outcomes: list[Outcome]) -> int:

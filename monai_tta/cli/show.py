@@ -10,7 +10,7 @@ import typer
 from monai_tta.cli.console import print_line, print_table, report_errors
 from monai_tta.cli.options import Device, RunEntries, RunFiles, help_end
 from monai_tta.cli.recorded_case import recorded_case
-from monai_tta.cli.report import folder_of_records, read_records
+from monai_tta.cli.recorded_run import folder_of_records, read_records
 from monai_tta.cli.show_picture import PictureRequest, draw_case
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from monai_tta.cli.recorded_command import LeftOut
 from monai_tta.pipeline.image_names import name_of
 
 if TYPE_CHECKING:
-    from monai_tta.pipeline.preview import RecordedAnswer
+    from monai_tta.pipeline.recorded_answer import RecordedAnswer
 
 _CHANNEL = re.compile(r"_\d{4}$")  # the end of the name of an nnU-Net's image
 
@@ -114,10 +114,10 @@ def _files_of(image: Path) -> Sequence[Path]:
 
 def _unadapted(again: RecordedCase) -> RecordedAnswer:
     """The unadapted answer to a case, computed again."""
-    from monai_tta.pipeline.preview import RecordedAnswer
+    from monai_tta.pipeline.recorded_answer import RecordedAnswer
 
     found = again.answer_unadapted()
-    return RecordedAnswer([again.request.out / mask for mask in found["masks"]], found["labels"])
+    return RecordedAnswer([again.folder / mask for mask in found["masks"]], found["labels"])
 
 
 def _write(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,11 @@ from monai_tta.cli.options import (
 from monai_tta.cli.progress import show_progress
 from monai_tta.pipeline.shipped_bundles import find_bundle
 from monai_tta.reporting.stream_rows import StreamRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from monai_tta.evaluation.kept_streams import KeptStreams
 
 HELP_END = help_end("monai-tta stream BUNDLE --dataset-dir DATA --out OUT --limit 4", codes=(0, 2, 3, 130))
 
@@ -46,15 +51,16 @@ def stream(
     """Follow GraTa and its baselines along streams of a bundle's domains.
 
     Domains come one after the other and mixed, in several orders, round after
-    round, and then the source again.
+    round, and then the source again. After Ctrl-C or a kill the same command
+    goes on with the contenders that are left.
     """
-    rows: list[StreamRow] = []
-    failures: list[str] = []
+    failures: list[str] = []  # of contenders
     with report_errors():
         root = find_bundle(bundle)
         check_dataset_dir(dataset_dir)
         check_new_folder(out)
 
+        from monai_tta.evaluation import kept_streams
         from monai_tta.evaluation.contenders import stream_contenders
         from monai_tta.evaluation.protocol import chosen_domains, protocol_of
         from monai_tta.evaluation.streams import StreamPlan, streams
@@ -62,32 +68,44 @@ def stream(
 
         protocol = protocol_of(root)
         chosen_domains(protocol, domain)
-        names = [contender.label for contender in stream_contenders(protocol, only)]
+        contenders = stream_contenders(protocol, only)
         weights = checkpoint_name(root, checkpoint)
         plan = StreamPlan(tuple(domain), tuple(range(orders)), rounds, limit or None)
-        out.mkdir(parents=True, exist_ok=True)
-        with (
-            show_progress("following", len(names), "contenders") as progress,
-            (out / "rows.jsonl").open("w", encoding="utf-8") as file,
-        ):
-            choices = {"budget": budget or None, "precision": precision}
-            todo = streams(root, dataset_dir, plan, only, weights, workers or None, device, **choices)
-            for done, failure in todo:
-                rows += done
-                failures += [failure] if failure else []
-                _append(done, file)
-                progress.advance("a contender failed" if failure else f"{done[0].contender} followed")
+        choices = {"budget": budget or None, "precision": precision}
+        settings = kept_streams.stream_settings(root, dataset_dir, plan, contenders, weights, device, **choices)
+        labels = [contender.label for contender in contenders]
+        with kept_streams.opened(out, settings) as kept:
+            left = [label for label in labels if label not in kept.done]
+            if len(left) < len(labels):
+                say(f"{len(labels) - len(left)} of {len(labels)} contenders are done already in {out}")
+            if left:
+                todo = streams(root, dataset_dir, plan, only, weights, workers or None, device, kept.done, **choices)
+                failures = _follow(todo, len(left), kept)
     for failure in failures:
         say(f"failed: {failure}", "red")
     with report_errors():
-        _write_report(sorted(rows, key=lambda row: names.index(row.contender)), out)
+        _write_report(_in_order(kept.rows, labels), out)
     if failures:
         raise typer.Exit(3)
 
 
-def _append(rows: list[StreamRow], file: TextIO) -> None:
-    file.writelines(row.to_json() + "\n" for row in rows)
-    file.flush()
+def _follow(todo: Iterator[tuple[list[StreamRow], str | None]], size: int, kept: KeptStreams) -> list[str]:
+    """Keep the rows of each contender as it is done; what went wrong with others."""
+    failures = []
+    with show_progress("following", size, "contenders") as progress:
+        for done, failure in todo:
+            if failure:
+                failures.append(failure)
+            else:
+                kept.add(done)
+            progress.advance("a contender failed" if failure else f"{done[0].contender} followed")
+    return failures
+
+
+def _in_order(rows: list[StreamRow], labels: list[str]) -> list[StreamRow]:
+    """The rows of these contenders in this order, and then those of others that were done before."""
+    place = {label: number for number, label in enumerate(dict.fromkeys([*labels, *(row.contender for row in rows)]))}
+    return sorted(rows, key=lambda row: place[row.contender])
 
 
 def _write_report(rows: list[StreamRow], out: Path) -> None:

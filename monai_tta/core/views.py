@@ -97,6 +97,11 @@ class Views:
         axes = said["axes"]
         return cls(**{**said, "axes": None if axes is None else tuple(axes)})
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the identity is the only pose, of windows of any shape."""
+        return self.axes == () and self.turns is False
+
     def of(self, shape: Sequence[int]) -> list[View]:
         """The poses for windows of this spatial shape, the identity first.
 

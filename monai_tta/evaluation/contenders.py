@@ -117,7 +117,8 @@ def _source(protocol: Protocol) -> list[Contender]:
 def _careful(protocol: Protocol) -> list[Contender]:
     return [
         Contender("Careful", Careful()),
-        Contender("Careful, un-augmented", Careful(thorough=False)),
+        Contender("Careful, un-augmented", Careful(rest="un-augmented")),
+        Contender("Careful, one network", Careful(rest="one network")),
         Contender("Careful, universal predictor", Careful(predictor="universal")),
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -107,7 +107,7 @@ def follow_streams(
     """
     torch.set_num_threads(1)
     bundle = load_bundle(root, checkpoint, device)
-    domains = _domains(root, plan)
+    domains = stream_domains(root, plan)
     loaded = {domain.label: _LoadedDomain(root, dataset_dir, domain, plan.limit) for domain in domains}
     counts = {name: len(domain.cases) for name, domain in loaded.items()}
     options = {"head": head_of(loaded[domains[0].label].postprocessing), **(choices or {}), **contender.choices}
@@ -127,7 +127,7 @@ def follow_streams(
     return rows
 
 
-def _domains(root: Path, plan: StreamPlan) -> list[Domain]:
+def stream_domains(root: Path, plan: StreamPlan) -> list[Domain]:
     """The domains of a plan, the source first.
 
     Raises:
@@ -181,6 +181,7 @@ def streams(
     checkpoint: str = "model.pt",
     workers: int | None = None,
     device: str | None = None,
+    done: Collection[str] = (),
     **choices: Any,
 ) -> Iterator[tuple[list[StreamRow], str | None]]:
     """Take all contenders, or the named ones, through the streams of a plan, one process for each.
@@ -195,6 +196,7 @@ def streams(
         checkpoint: a file in the bundle's ``models`` folder.
         workers: how many processes; None for one per core.
         device: where networks compute, e.g. "cuda:0"; None for where the bundle puts its network.
+        done: labels of contenders that are left out.
         choices: keyword arguments of `AdaptiveInferer`.
 
     Yields:
@@ -206,8 +208,8 @@ def streams(
     """
     if device is not None:
         usable_device(device)
-    todo = stream_contenders(protocol_of(root), only)
-    for domain in _domains(root, plan):
+    todo = [contender for contender in stream_contenders(protocol_of(root), only) if contender.label not in done]
+    for domain in stream_domains(root, plan):
         LabelledDomain(root, dataset_dir, domain)  # what it lacks is told once, before a process for each contender starts
     load_bundle(root, checkpoint, device)  # so is what the bundle lacks
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:

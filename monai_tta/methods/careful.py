@@ -21,7 +21,8 @@ from monai_tta.core.source_look import SourceLook
 from monai_tta.core.tasks import answers_of_views, single_answers_of, view_average
 from monai_tta.core.views import Views
 from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates, usual_candidates
-from monai_tta.quality.candidates import CandidatePool, Contribution, TrialResults, try_candidate
+from monai_tta.methods.careful_rest import WAYS, Rest, contributions
+from monai_tta.quality.candidates import CandidatePool, TrialResults, try_candidate
 from monai_tta.quality.features import (
     as_logits,
     candidate_row,
@@ -57,21 +58,26 @@ class Careful(AdaptationMethod):
         candidates: what to try in place of `usual_candidates`, the source first. Each must define ``candidate_features``.
         views: in which candidates answer; the default stands for those that the predictor was fitted with. One that was made with
             `CalibrationSettings.quick` brings its own candidates, too, unless ``candidates`` are given.
-        thorough: False answers the windows of an image of several un-augmented wherever an un-augmented answer has a part in the
-            mixture: a seventh of the cost in 2D, and a little less gain.
+        rest: how the other windows of an image of several are answered. "mixture": by every answer that has a weight.
+            "un-augmented": by those that are not averaged over views, where there are such: a seventh of the cost in 2D, and a
+            little less gain. "one network": by one whose blend is the mean of theirs, at the cost of the source;
+            un-augmented where an answer is of no blend of the volume's statistics.
         min_gain: the gain in Dice that the mixture must be expected to exceed. Less is not worth the risk.
 
     Raises:
         NotImplementedError: for a candidate that says nothing of itself.
+        ValueError: for another word for ``rest``.
     """
 
     predictor: str = "auto"
     candidates: tuple[AdaptationMethod, ...] = ()
     views: Views = Views()
-    thorough: bool = True
+    rest: Rest = "mixture"
     min_gain: float = MIN_GAIN
 
     def __post_init__(self) -> None:
+        if self.rest not in WAYS:
+            raise ValueError(f"rest must be one of {', '.join(map(repr, WAYS))}, found {self.rest!r}")
         for candidate in self.candidates:
             candidate_row(candidate.candidate_features)
 
@@ -139,12 +145,10 @@ class Careful(AdaptationMethod):
         weights = weights * (weights >= MIN_WEIGHT)
         weights = weights / weights.sum()
         kept = [(trial, float(w)) for trial, w in zip(results.trials, weights, strict=True) if w > 0]
-        unaugmented = [(trial, w) for trial, w in kept if not trial.answer.averaged]
-        contributing = kept if self.thorough or not unaugmented else unaugmented
-        pool.contributions = [Contribution(trial.shadow, trial.answer.averaged, w) for trial, w in contributing]
+        pool.contributions, of_rest = contributions(self.rest, kept, pool, windows)
         pool.answered_windows = windows
         pool.stored_answer = mixture([trial.answer.probabilities for trial, _ in kept], [w for _, w in kept])
-        return (Step(notes={"expected gain": best, **{trial.name: w for trial, w in kept}}),)
+        return (Step(notes={"expected gain": best, **{trial.name: w for trial, w in kept}, **of_rest}),)
 
     def views_for(self, quick: bool, of_predictor: Views | None = None) -> Views:
         """The views in which candidates answer.

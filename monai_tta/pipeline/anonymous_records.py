@@ -19,11 +19,14 @@ _FILE = re.compile(rf"[^\s'\"]+(?:{'|'.join(map(re.escape, sorted(ENDINGS, key=l
 def anonymous_records(document: Mapping[str, Any]) -> dict[str, Any]:
     """The same records with numbers alone. A message that may hold a part of a case's name is left out as a whole.
 
+    The day of the run is left out, too: where images are segmented on the day when they are made, it is theirs.
+
     Args:
         document: what ``records.json`` holds.
     """
     cases = document["cases"] if document["run"]["anonymous"] else [_anonymous(case) for case in document["cases"]]
-    return {**document, "run": {**document["run"], "anonymous": True}, "cases": cases}
+    run = {key: value for key, value in document["run"].items() if key != "starts"}
+    return {**document, "run": {**run, "anonymous": True}, "cases": cases}
 
 
 def _anonymous(case: Mapping[str, Any]) -> dict[str, Any]:

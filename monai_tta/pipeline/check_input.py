@@ -13,6 +13,7 @@ from torch import Tensor
 from monai_tta.pipeline.bundle import SourceBundle
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.pipeline.input_view import InputView
+from monai_tta.pipeline.named_warnings import working_on
 from monai_tta.quality.corrections import Correction
 from monai_tta.quality.input_figures import answer_figures, geometry_figures, grey_figures
 from monai_tta.quality.input_finding import EQUALLY_GOOD, Finding, finding_of
@@ -72,6 +73,7 @@ def check_files(
 
 def try_to_check(view: InputView, reference: InputReference, image: Path, fix: bool = False) -> CheckedInput:
     """Check one image; see `check_files`. What is wrong with it is in what is returned."""
+    working_on(image)
     try:
         finding = check_file(view, reference, image)
     except Exception as error:  # whatever is wrong with one image must not end the checks of the others

@@ -25,7 +25,9 @@ def _words_of(error: BaseException) -> str:
     if _is_own(error):
         return " ".join(str(error).split())
     message = str(error)
-    if "suitable reader" in message:  # MONAI advises to install readers, which are installed
+    if "end-of-stream marker" in message:  # of gzip
+        return "the file ends early: it is damaged, or was copied in part"
+    if "suitable reader" in message or "create IO object" in message:  # MONAI advises to install readers, which are installed
         return "no reader of this bundle can read it: damaged, or not an image of a kind it knows"
     if "suitable writer" in message:
         inner = re.search(r"^[\w.]*(Error|Exception)\b.*$", message, re.M)  # in the tracebacks that MONAI makes part of it

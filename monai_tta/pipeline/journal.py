@@ -1,11 +1,13 @@
 """The files in which runs note what they have done: hidden files of the output folder, a line of JSON per event.
 
 The first line holds the settings. The journal of a run of all images is ``.monai_tta_run.jsonl``, that of a shard
-``.monai_tta_run.3-of-16.jsonl``. Only the process that holds the shard's lock writes into it; any may read it.
+``.monai_tta_run.3-of-16.jsonl``. Only the process that holds the shard's lock writes into it; any may read it. An empty
+``.monai_tta_run.over`` says that a run is over, whatever journals are still there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +20,7 @@ from monai_tta.pipeline.output_folder import write_atomically
 from monai_tta.pipeline.shards import Shard
 
 NAME = ".monai_tta_run.jsonl"
+OVER = ".monai_tta_run.over"
 _FILES = re.compile(r"\.monai_tta_run\.(?:(\d+)-of-(\d+)\.)?jsonl")
 ENDED = {"ended": True}  # the last line of a shard's journal, when all its images had their turn
 _LAST_LINE = (json.dumps(ENDED) + "\n").encode()
@@ -92,6 +95,52 @@ def journals(out: Path) -> list[Journal]:
     return [Journal(out, Shard(int(name[1] or 1), int(name[2] or 1))) for name in found if name is not None]
 
 
+def is_over(out: Path) -> bool:
+    """Whether the records and the report of all shards are there, and only journals are left to be removed."""
+    return (out / OVER).exists()
+
+
+def to_resume(own: Journal, *, restart: bool) -> list[Journal]:
+    """The journals that a process reads which begins.
+
+    Args:
+        own: that of this process.
+        restart: whether it begins with the first image.
+
+    Raises:
+        UnfinishedRun: for a shard, where a run came to its end.
+    """
+    if is_over(own.out):  # whoever ended it was killed while it removed the journals
+        remove_journals(own)
+    there = [] if restart else journals(own.out)
+    if not there and not own.shard.is_whole:
+        check_not_finished(own.out)
+    return there
+
+
+def remove_journals(own: Journal) -> None:
+    """Remove all journals of a folder, of whatever number of shards: their run is over.
+
+    A process may be killed between any two of these steps. What one process did, and what it took over from shards, stands in its
+    own journal, which is removed last, so that it resumes. What shards did stands in all their journals together: so a file says
+    first that the run is over, and whoever starts next removes the rest.
+
+    Args:
+        own: that of this process.
+
+    Raises:
+        OSError: where they cannot be removed.
+    """
+    if not own.shard.is_whole:
+        write_atomically(own.out / OVER, b"")
+    others = [journal for journal in journals(own.out) if journal != own]
+    for journal in [*others, own]:
+        journal.path.unlink(missing_ok=True)
+    for left_behind in own.out.glob("..monai_tta_run*.partial"):  # of a process that was killed while it began
+        left_behind.unlink(missing_ok=True)
+    (own.out / OVER).unlink(missing_ok=True)
+
+
 def how_to_start_again(shard: Shard) -> str:
     """What a person does to start from the first image."""
     if shard.is_whole:
@@ -122,3 +171,8 @@ def check_not_finished(out: Path) -> None:
             f"{out} holds a run that came to its end; a shard of a new one would replace its records: give another --out, or "
             "remove records.json there to segment all images again"
         )
+
+
+def path_hash(relative: Path | str) -> str:
+    """What stands for a name or a path in a journal."""
+    return hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]

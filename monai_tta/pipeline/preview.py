@@ -18,8 +18,9 @@ from monai_tta.pipeline.case_words import picture_words, picture_words_of_entry
 from monai_tta.pipeline.image_names import name_of
 from monai_tta.pipeline.mask_labels import LabelNames, UnknownLabels, amounts_in
 from monai_tta.pipeline.output_folder import clear
-from monai_tta.pipeline.picture_planes import Shown, load_shown, load_structures, planes
+from monai_tta.pipeline.picture_planes import Shown, load_shown, planes
 from monai_tta.pipeline.private_text import without_paths
+from monai_tta.pipeline.recorded_answer import RecordedAnswer, labels_of_both, structures_of
 from monai_tta.reporting.preview_picture import PreviewPanel, draw_preview
 
 NOTHING = "nothing found"
@@ -39,19 +40,6 @@ class PreviewText:
     names: LabelNames = LabelNames({})
     anonymous: bool = False
     ends: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class RecordedAnswer:
-    """An answer to a case, as records have it.
-
-    Args:
-        masks: its files.
-        labels: which value or channel of them is which structure, as in ``records.json``.
-    """
-
-    masks: Sequence[Path]
-    labels: Sequence[Mapping[str, Any]]
 
 
 def write_preview(
@@ -89,9 +77,9 @@ def write_preview(
     unadapted = None
     if case.adapted:
         with _masks_aside(folder, answer_unadapted) as masks_before:
-            labels = _of_both(labels, _labels_of(masks_before, image, text.names, case.head))
-            unadapted = _structures(masks_before, labels, shown)
-    answer = _structures(masks, labels, shown)
+            labels = labels_of_both(labels, _labels_of(masks_before, image, text.names, case.head))
+            unadapted = structures_of(masks_before, labels, shown)
+    answer = structures_of(masks, labels, shown)
     title = None if text.anonymous else name_of(masks[0]) if len(masks) == 1 else name
     reason = case.reason and without_paths(case.reason, image, [folder], anonymous=text.anonymous, name=name)
     words = picture_words(case, text.names, reason)
@@ -119,9 +107,9 @@ def picture_of_entry(
         ValueError: for what cannot be drawn.
     """
     shown = load_shown(image)
-    labels = entry["labels"] if unadapted is None else _of_both(entry["labels"], unadapted.labels)
-    answer = _structures(masks, labels, shown)
-    before = None if unadapted is None else _structures(unadapted.masks, labels, shown)
+    labels = entry["labels"] if unadapted is None else labels_of_both(entry["labels"], unadapted.labels)
+    answer = structures_of(masks, labels, shown)
+    before = None if unadapted is None else structures_of(unadapted.masks, labels, shown)
     is_adapted = entry["status"] == "adapted"
     words = picture_words_of_entry(entry)
     if is_adapted and unadapted is None:
@@ -172,23 +160,6 @@ def _masks_aside(folder: Path, answer_unadapted: Callable[[], None]) -> Iterator
         for entry in list(aside.iterdir()):
             entry.rename(folder / entry.name)
         aside.rmdir()
-
-
-def _structures(masks: Sequence[Path], labels: Sequence[Mapping[str, Any]], shown: Shown) -> Tensor:
-    """The structures of an answer; all of it as one where nobody knows which they are."""
-    found = load_structures(masks, labels, shown)
-    return found if labels else found.any(0, keepdim=True)
-
-
-def _of_both(labels: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The labels of two answers, each once."""
-    places = [_place(label) for label in labels]
-    return [*labels, *(label for label in others if _place(label) not in places)]
-
-
-def _place(label: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Where in a case's masks a label is."""
-    return tuple(label.get(key) for key in ("file", "channel", "value"))
 
 
 def _files_in(folder: Path) -> list[Path]:

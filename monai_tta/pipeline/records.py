@@ -65,11 +65,13 @@ class Records:
         out: the folder for masks, in which the files are written.
         facts: what stands on top.
         images: how many images the run has.
+        starts: when it was started and resumed, as `monai_tta.pipeline.run_starts` writes it.
     """
 
     out: Path
     facts: RunFacts
     images: int
+    starts: list[str] = field(default_factory=list)
     _entries: dict[int, dict[str, Any]] = field(default_factory=dict, init=False)
 
     def numbers(self) -> set[int]:
@@ -109,6 +111,7 @@ class Records:
             "settings": dict(self.facts.settings),
             "intensity_range": self.facts.intensity_range,
             "versions": versions(),
+            **({} if self.facts.anonymous else {"starts": self.starts}),
             "images": self.images,
             **counts,
             "finished": finished,

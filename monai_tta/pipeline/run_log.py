@@ -5,9 +5,7 @@ A hidden file of the output folder has one line of JSON per event. Images and ma
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,18 @@ from monai_tta.pipeline.beside_masks import BesideMasks
 from monai_tta.pipeline.content_hashes import content_id
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
 from monai_tta.pipeline.image_names import numbered
-from monai_tta.pipeline.journal import ENDED, Journal, UnfinishedRun, check_not_finished, how_to_start_again, journals
+from monai_tta.pipeline.journal import (
+    ENDED,
+    Journal,
+    UnfinishedRun,
+    how_to_start_again,
+    journals,
+    path_hash,
+    remove_journals,
+    to_resume,
+)
 from monai_tta.pipeline.journal import NAME as NAME  # what everything else calls it
+from monai_tta.pipeline.run_starts import local_time, note_of_starts, starts_in
 from monai_tta.pipeline.shards import WHOLE, Shard
 
 Line = dict[str, Any]
@@ -44,6 +52,7 @@ class RunLog:
         notes: what a person should know of how each finished image was read.
         begun: numbers of the images that were worked on, finished or not.
         of_earlier_run: numbers of the images that an earlier run finished.
+        starts: when this process started, and those whose work it resumes, as `local_time` writes it.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class RunLog:
         self.notes: dict[int, tuple[str, ...]] = {}
         self.begun: set[int] = set()
         self.of_earlier_run: frozenset[int] = frozenset()
+        self.starts = [local_time()]
         self.names = numbered([image.name for image in self.images] if names is None else names)
         self.share = [number for number, name in enumerate(self.names) if shard.holds(name)]
         self._ids = [path_hash(name) for name in self.names]
@@ -92,9 +102,7 @@ class RunLog:
         if not self.on_disk:
             return
         with hold(self.out / FOLDER_LOCK, wait=True):
-            there = [] if self.restart else journals(self.out)
-            if not there and not self.shard.is_whole:
-                check_not_finished(self.out)
+            there = to_resume(self.journal, restart=self.restart)
             existing = {path_hash(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()} if there else {}
             try:
                 kept = [line for journal in there for line in self._resume(journal, existing)]
@@ -102,7 +110,7 @@ class RunLog:
                 self.cases.clear()  # a run that is refused puts nothing on record
                 raise
             self.of_earlier_run = frozenset(self.cases)
-            self.journal.write([{"settings": self.settings}, *kept])
+            self.journal.write([{"settings": self.settings}, note_of_starts(self.starts), *kept])
             if self.restart:
                 for journal in journals(self.out):
                     if journal != self.journal:
@@ -169,10 +177,8 @@ class RunLog:
 
     def close(self) -> None:
         """End the run: there is nothing left to resume, of whatever number of shards."""
-        for journal in [self.journal, *(journals(self.out) if self.on_disk else [])]:
-            journal.path.unlink(missing_ok=True)
-        for left_behind in self.out.glob("..monai_tta_run*.partial"):  # of a process that was killed while it began
-            left_behind.unlink(missing_ok=True)
+        if self.on_disk:
+            remove_journals(self.journal)
 
     def check_settings(self, journal: Journal, first_line: Line) -> None:
         """Check that a journal is one of this run.
@@ -199,10 +205,9 @@ class RunLog:
                     f"{self.out} holds an unfinished continual run (reset never), and what it had learnt from image to image is "
                     "lost; --restart starts from the first image"
                 )
-        if is_beside:
-            return []
         try:
-            return self._take_over(lines[1:], existing, is_own=journal == self.journal)
+            self.starts += starts_in(lines, self.settings)
+            return [] if is_beside else self._take_over(lines[1:], existing, is_own=journal == self.journal)
         except (ValueError, KeyError, TypeError) as error:
             raise journal.damaged() from error
 
@@ -240,8 +245,3 @@ class RunLog:
     def _append(self, line: Line) -> None:
         if self.on_disk:
             self.journal.append(line)
-
-
-def path_hash(relative: Path | str) -> str:
-    """What stands for a name or a path in a journal."""
-    return hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]

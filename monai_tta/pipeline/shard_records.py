@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 
 from monai_tta.core.record import Case
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
-from monai_tta.pipeline.journal import Journal, records_are_finished
+from monai_tta.pipeline.journal import Journal, is_over, path_hash
 from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.records import Records
-from monai_tta.pipeline.run_log import RunLog, path_hash
+from monai_tta.pipeline.run_log import RunLog
+from monai_tta.pipeline.run_starts import in_order, starts_in
 from monai_tta.pipeline.shards import Shard
 
 _LOOK_S = 1.0  # how often a process that waits looks whether the others are at their end
@@ -34,6 +35,7 @@ class RunState:
         unfinished: the other shards that are not at their end.
         cases: the records of the images that other shards segmented, by number.
         clashes: images whose masks lie at one place, so that one replaced the other; they failed.
+        starts: when the other shards were started.
     """
 
     finished: bool
@@ -41,6 +43,7 @@ class RunState:
     unfinished: list[Shard] = field(default_factory=list)
     cases: dict[int, Case] = field(default_factory=dict)
     clashes: dict[int, Outcome] = field(default_factory=dict)
+    starts: list[str] = field(default_factory=list)
 
 
 def write_records(log: RunLog, records: Records, *, ended: bool, then: Callable[[], None] | None = None) -> RunState:
@@ -95,7 +98,7 @@ def wait_for_others(
         until = time.monotonic() + _WITHOUT_LOCKS_S
         while not is_locked and log.journal.path.exists() and time.monotonic() < until:
             time.sleep(_LOOK_S)
-        if _is_closing(log):
+        if is_over(log.out):  # whoever put all together died while it removed the journals
             log.close()
         if not log.journal.path.exists():
             return None
@@ -105,6 +108,7 @@ def wait_for_others(
 def _put_together(log: RunLog, records: Records, state: RunState, then: Callable[[], None] | None) -> RunState:
     """Write the records and what else belongs to a finished run, and only then close the log."""
     state.on_record = len(records.numbers())
+    records.starts = in_order([*log.starts, *state.starts])
     records.write(finished=state.finished)
     if state.finished:
         if then is not None:
@@ -115,18 +119,8 @@ def _put_together(log: RunLog, records: Records, state: RunState, then: Callable
 
 def _all_ended(log: RunLog) -> bool:
     """Whether every shard is at its end: each one's journal says so, or whoever ended last has removed them, or begun to."""
-    return (
-        not log.journal.path.exists() or all(Journal(log.out, shard).has_ended() for shard in log.shard.all()) or _is_closing(log)
-    )
-
-
-def _is_closing(log: RunLog) -> bool:
-    """Whether some journals of a finished run are removed and others not: somebody is at it, or died over it.
-
-    Asked by a process at its end. It has written the records itself, so they are those of this run.
-    """
-    are_there = [Journal(log.out, shard).path.exists() for shard in log.shard.all()]
-    return not all(are_there) and records_are_finished(log.out)
+    have_ended = all(Journal(log.out, shard).has_ended() for shard in log.shard.all())
+    return have_ended or is_over(log.out) or not log.journal.path.exists()
 
 
 def _add_other_shards(log: RunLog, records: Records, *, ended: bool) -> RunState:
@@ -150,6 +144,7 @@ def _add_other_shards(log: RunLog, records: Records, *, ended: bool) -> RunState
             state.unfinished.append(shard)
         if lines:
             log.check_settings(journal, lines[0])
+        state.starts += starts_in(lines, log.settings)
         for line in lines[1:]:
             number = number_of.get(str(line.get("done", line.get("recorded"))), -1)
             if number < 0 or number in own:

@@ -12,11 +12,13 @@ from monai_tta.pipeline.bundle_config import inference_digest
 from monai_tta.pipeline.bundle_predictor import CHANGED_CONFIG
 from monai_tta.pipeline.config_changes import ConfigChanges, parse_entries
 from monai_tta.pipeline.describe_error import describe_error
-from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, Note, collect_cases, note_how
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import Kept, Note, collect_cases, note_how
 from monai_tta.preparation.examples import GIVEN, CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
 from monai_tta.preparation.fit_quality import NEEDS_LABELS, fit_quality
 from monai_tta.preparation.labelled_images import check_enough_images, where_labels_come_from
+from monai_tta.preparation.source_figures import SourceFigures
 from monai_tta.preparation.source_images import open_source_images
 from monai_tta.preparation.trained_views import settings_for_source
 from monai_tta.preparation.trials import KeptTrials, identity_of
@@ -77,7 +79,7 @@ def calibrate(
     yield from collect_bundle_cases(calibration, root, dataset_dir, checkpoint, settings, **how)
     predictors: list[QualityPredictor | GainPredictor] = []
     if calibration.labels == GIVEN or settings.quality_only:
-        predictors.append(fit_quality(calibration, settings.views, settings.budget))
+        predictors.append(fit_quality(calibration, settings.budget))
     if not settings.quality_only:
         predictors.append(fit_predictor(calibration, settings.harm))
     if digest := inference_digest(root, ConfigChanges.of(config_files, keys)):
@@ -116,8 +118,9 @@ def collect_bundle_cases(
         if restart:
             kept.forget()
             kept.of_undistorted().forget()
-        if _take_kept(calibration, kept, settings.size):  # nothing is left to try: no image need be read
-            note_how(calibration, answering, settings)
+        figures = _take_kept(calibration, kept, settings.size)
+        if figures:  # nothing is left to try: no image need be read
+            note_how(calibration, answering, settings, figures)
             yield Kept(settings.size)
             return
         pairs: list[tuple[Tensor, Tensor | None]] = []
@@ -137,16 +140,18 @@ def collect_bundle_cases(
     yield from collect_cases(calibration, source.bundle.network, read, labels, **how, answering=answering)
 
 
-def _take_kept(calibration: CalibrationSet, kept: KeptTrials, size: int) -> bool:
-    """Take everything from an earlier calibration; False, and no case, where something is left to try."""
-    found = [kept.read(number) for number in range(size)] if len(kept.numbers()) >= size else []
-    calibration.look = kept.read_look()
-    calibration.undistorted = kept.of_undistorted().read_all() if calibration.labels == GIVEN else []
-    is_whole = bool(calibration.undistorted) or calibration.labels != GIVEN
-    if not (found and is_whole and calibration.look and all(is_there for is_there, _ in found)):
-        return False
-    calibration.cases += [case for _, case in found if case is not None]
-    return True
+def _take_kept(calibration: CalibrationSet, kept: KeptTrials, size: int) -> SourceFigures | None:
+    """Take everything from an earlier calibration; None, and no case, where something is left to try."""
+    figures = kept.read_source()
+    if figures is None:
+        return None
+    distorted = kept.read_first(size)
+    undistorted = kept.of_undistorted().read_first(figures.images if calibration.labels == GIVEN else 0)
+    if distorted is None or undistorted is None:
+        return None
+    calibration.cases += distorted
+    calibration.undistorted = undistorted
+    return figures
 
 
 def parse_keys(texts: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import check_scikit_learn, fit_predictor
 from monai_tta.preparation.fit_quality import NEEDS_LABELS, fit_quality
@@ -76,7 +77,7 @@ def calibrate_network(
             progress(done, settings.size)
     predictor = fit_predictor(calibration, settings.harm)
     if quality is not None:
-        fit_quality(calibration, settings.views, settings.budget).save(quality)
+        fit_quality(calibration, settings.budget).save(quality)
     if useless := predictor.useless_because():
         warnings.warn(f"this gain predictor is of no use: {useless}", stacklevel=2)
     return predictor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from monai_tta.core.network_copy import digest_of_all, in_eval_mode
 from monai_tta.core.normalization import has_running_stats
 from monai_tta.core.objectives import Head
-from monai_tta.core.views import Views
 from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.inference.network import unwrap
 from monai_tta.methods.careful import Careful
-from monai_tta.methods.careful_candidates import UNADAPTED
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.distortions import Distortion
 from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
-from monai_tta.preparation.fit import FOLDS, check_enough_cases
 from monai_tta.preparation.labelled_images import (
     HeadOrAuto,
     UsableImage,
@@ -28,67 +26,11 @@ from monai_tta.preparation.labelled_images import (
     plain_tensor,
     where_labels_come_from,
 )
+from monai_tta.preparation.source_figures import SourceFigures, measure_source
 from monai_tta.preparation.temperature import scores_by_temperature
 from monai_tta.preparation.trials import KeptTrials
-from monai_tta.preparation.window_pairs import look_of_images, paired_windows, preserved_by
+from monai_tta.preparation.window_pairs import paired_windows, preserved_by
 from monai_tta.quality.candidates import CandidatePool
-
-
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """How thoroughly a network is calibrated, and how much harm its gain predictor may do.
-
-    Args:
-        size: how many distorted images are made.
-        budget: how many adaptation windows each of them has at most.
-        harm: the largest share of distorted images that may lose more than a point of Dice. It is measured on images that were
-            held out of the fit.
-        seed: the same seed makes the same distorted images.
-        method: whose candidates and views are used.
-        quick: whether few candidates are tried in few views, then and whenever the gain predictor is used: a fifth of the time.
-            For networks with running statistics.
-        quality_only: whether nothing but the source is tried, for a quality predictor that says what its own answers are worth.
-            There is then no gain predictor.
-
-    Raises:
-        ValueError: for a share outside of (0, 1), or one so small that ``size`` images cannot show it; for fewer distorted images
-            than can be held out in turn, or a budget of less than one window; for ``quick`` and ``quality_only`` at once.
-    """
-
-    size: int = 160
-    budget: int = 4
-    harm: float = 0.03
-    seed: int = 0
-    method: Careful = Careful()
-    quick: bool = False
-    quality_only: bool = False
-
-    @property
-    def tried(self) -> Careful:
-        """The method whose candidates are tried."""
-        return self.source_alone if self.quality_only else self.method
-
-    @property
-    def source_alone(self) -> Careful:
-        """The same that tries nothing but the source, in the same views."""
-        return replace(self.method, candidates=(UNADAPTED,), views=self.views)
-
-    @property
-    def views(self) -> Views:
-        """The views in which candidates answer."""
-        return self.method.views_for(self.quick)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.harm < 1:
-            raise ValueError(f"harm is a share of cases, between 0 and 1, found {self.harm}")
-        if self.quick and self.quality_only:
-            raise ValueError("quick tries few candidates, and quality_only none; choose one of them")
-        if not self.quality_only:
-            check_enough_cases(self.size, self.harm)
-        if self.size < FOLDS:
-            raise ValueError(f"size is the number of distorted images, at least {FOLDS}, found {self.size}")
-        if self.budget < 1:
-            raise ValueError(f"budget is a number of windows, at least 1, found {self.budget}")
 
 
 class Kept(int):
@@ -123,7 +65,6 @@ def collect_cases(
     """
     first = in_eval_mode(unwrap(network))
     sources = [in_eval_mode(unwrap(one)) for one in answering] if answering else [first] * len(images)
-    note_how(calibration, sources, settings)
     if settings.quick and not all(map(has_running_stats, sources)):
         raise ValueError("the quick way tries blends of running statistics, and this network keeps none; leave it out")
     given = [
@@ -132,9 +73,11 @@ def collect_cases(
     ]
     calibration.labels = where_labels_come_from([label is not None for _, label in given])
     resolved_head, usable = check_fit(sources, inferer, head, given)
-    calibration.look = trials.read_look() or look_of_images(inferer, usable, resolved_head, settings.budget)
-    if calibration.look:
-        trials.write_look(calibration.look)
+    figures = trials.read_source() or measure_source(settings, usable, inferer, resolved_head)
+    if figures.look:
+        trials.write_source(figures)
+    note_how(calibration, sources, settings, figures)
+    settings = replace(settings, method=replace(settings.method, views=figures.views))
     distort = Distortion(preserve=preserved_by([one.image for one in usable]))
     for number in range(settings.size):
         is_there, kept = trials.read(number)
@@ -192,16 +135,20 @@ def undistorted_cases(
     return alone.cases
 
 
-def note_how(calibration: CalibrationSet, networks: Sequence[nn.Module], settings: CalibrationSettings) -> None:
+def note_how(
+    calibration: CalibrationSet, networks: Sequence[nn.Module], settings: CalibrationSettings, figures: SourceFigures
+) -> None:
     """Note in a calibration which networks answer, and how.
 
     Args:
         calibration: is changed.
         networks: that answer its images, in eval mode.
         settings: of the calibration.
+        figures: of the images.
     """
     calibration.network = digest_of_all(networks)
-    calibration.quick, calibration.views = settings.quick, settings.views
+    calibration.quick, calibration.look = settings.quick, figures.look
+    calibration.views, calibration.agreement = figures.views, figures.agreement
 
 
 def run_candidates(

@@ -76,6 +76,7 @@ class CalibrationSet:
         network: the network's digest; of several that answer together, theirs with spaces between.
         quick: whether few candidates were tried in few views.
         views: in which candidates answered.
+        agreement: in words, how far the views agree with the plain answer; empty where nobody measured it.
         undistorted: cases of the images as they are, on which nothing but the source was tried; for the quality predictor.
     """
 
@@ -86,6 +87,7 @@ class CalibrationSet:
     network: str = ""
     quick: bool = False
     views: Views | None = None
+    agreement: str = ""
     undistorted: list[CalibrationCase] = field(default_factory=list)
 
     @property

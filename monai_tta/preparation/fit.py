@@ -45,6 +45,8 @@ def fit_predictor(calibration: CalibrationSet, harm: float) -> GainPredictor:
     check_usable(n_images, n_images, calibration.labels)
     check_enough_cases(len(calibration.cases), harm)
     predictor = _fit([calibration], ways_to_hold_out([case.group for case in calibration.cases]), harm)
+    if calibration.agreement:
+        predictor.about["views"] = calibration.agreement
     return replace(predictor, look=calibration.look, quick=calibration.quick, views=calibration.views)
 
 

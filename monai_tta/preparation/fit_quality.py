@@ -68,12 +68,11 @@ class Point:
         return with_residual(self.curve(table), self.residual.each(table).mean(0), self.share)
 
 
-def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: float = RATE) -> QualityPredictor:
+def fit_quality(calibration: CalibrationSet, budget: int, rate: float = RATE) -> QualityPredictor:
     """Fit the quality predictor of one network.
 
     Args:
         calibration: the network's calibration cases, described by structure.
-        views: in which answers were compared.
         budget: how many windows of an image were looked at.
         rate: the share of cases whose true Dice is to lie in the interval.
 
@@ -107,7 +106,9 @@ def fit_quality(calibration: CalibrationSet, views: Views, budget: int, rate: fl
         "calibration error before": error_before,
         "calibration error after": error_after,
     }
-    how = (views, budget, rate, temperature, STRUCTURE_FEATURES, about, calibration.tried_others)
+    if calibration.agreement:
+        about["views"] = calibration.agreement
+    how = (calibration.views or Views(), budget, rate, temperature, STRUCTURE_FEATURES, about, calibration.tried_others)
     return QualityPredictor(tuple(models), calibration.network, *how)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from monai_tta.core.views import Views
 from monai_tta.evaluation.protocol import has_protocol, protocol_of
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 
 
 def settings_for_source(root: Path, settings: CalibrationSettings) -> CalibrationSettings:

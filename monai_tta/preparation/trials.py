@@ -20,16 +20,17 @@ import numpy as np
 
 from monai_tta._version import __version__
 from monai_tta.compute.number_files import load_numbers, save_numbers
-from monai_tta.core.source_look import SourceLook
 from monai_tta.pipeline.content_hashes import content_hash
 from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.pipeline.source_files import description_files, weights_files
 from monai_tta.preparation.examples import CalibrationCase
+from monai_tta.preparation.source_figures import SourceFigures
+from monai_tta.preparation.source_views import AGREEMENT
 
 if TYPE_CHECKING:
-    from monai_tta.preparation.collect_cases import CalibrationSettings
+    from monai_tta.preparation.calibration_settings import CalibrationSettings
 
-FORMAT = 3
+FORMAT = 4
 _ARRAYS = (
     "source_features",
     "features",
@@ -42,7 +43,7 @@ _ARRAYS = (
     "structure_nsd",
     "temperature_scores",
 )
-_LOOK = "source_look.npz"
+_SOURCE = "source.npz"
 _NAME = re.compile(r"trial_(\d{5})\.npz")
 
 
@@ -98,35 +99,41 @@ class KeptTrials:
             arrays = {name: np.asarray(getattr(case, name)) for name in _ARRAYS}
         save_numbers(self._file(number), plain, arrays)
 
-    def read_look(self) -> SourceLook | None:
-        """The look of the images that the trials are of; None where it is not there, or cannot be read."""
+    def read_source(self) -> SourceFigures | None:
+        """The figures of the images that the trials are of; None where they are not there, or cannot be read."""
         if self.folder is not None:
             with suppress(Exception):  # numpy, zip and JSON raise many kinds
-                said, _ = load_numbers(self.folder / _LOOK, FORMAT)
-                return SourceLook.from_dict(said["look"])
+                said, _ = load_numbers(self.folder / _SOURCE, FORMAT)
+                return SourceFigures.from_dict(said["source"])
         return None
 
-    def write_look(self, look: SourceLook) -> None:
-        """Keep the look of the images; raises as `write`."""
+    def write_source(self, figures: SourceFigures) -> None:
+        """Keep the figures of the images; raises as `write`."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_numbers(self.folder / _LOOK, {"format": FORMAT, "look": look.to_dict()}, {})
+            save_numbers(self.folder / _SOURCE, {"format": FORMAT, "source": figures.to_dict()}, {})
 
     def of_undistorted(self) -> KeptTrials:
         """Those of the same images as they are."""
         return self if self.folder is None else KeptTrials(self.folder.parent, f"{self.folder.name}-undistorted")
 
-    def read_all(self) -> list[CalibrationCase]:
-        """The cases that are there, in order."""
-        found = (self.read(number)[1] for number in sorted(self.numbers()))
-        return [case for case in found if case is not None]
+    def read_first(self, size: int) -> list[CalibrationCase] | None:
+        """The cases of the first trials, in order; None where one of these trials is not there, or cannot be read.
+
+        Args:
+            size: how many trials.
+        """
+        if len(self.numbers()) < size:
+            return None
+        found = [self.read(number) for number in range(size)]
+        return [case for _, case in found if case is not None] if all(is_there for is_there, _ in found) else None
 
     def forget(self) -> None:
         """Remove the trials of this calibration."""
         for number in self.numbers():
             self._file(number).unlink(missing_ok=True)
         if self.folder is not None:
-            (self.folder / _LOOK).unlink(missing_ok=True)
+            (self.folder / _SOURCE).unlink(missing_ok=True)
         with suppress(OSError):
             if self.folder is not None:
                 self.folder.rmdir()
@@ -175,6 +182,7 @@ def identity_of(
         "weights": "".join(content_hash(file) for file in weights_files(root, checkpoint)),
         "method": f"{settings.tried!r}, quick" if settings.quick else repr(settings.tried),
         "method files": [content_hash(file) for file in settings.tried.files],
+        "agreement": AGREEMENT,
         "budget": settings.budget,
         "seed": settings.seed,
         "keys": keys or {},

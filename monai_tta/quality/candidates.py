@@ -53,8 +53,9 @@ class CandidatePool(Shadow):
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One candidate tried: its shadow, its answer for the adaptation windows, and its name."""
+    """One candidate tried: the method, its shadow, its answer for the adaptation windows, and its name."""
 
+    candidate: AdaptationMethod
     shadow: Shadow
     answer: CandidateAnswer
     name: str
@@ -89,17 +90,26 @@ def try_candidate(
     Raises:
         FloatingPointError: when its answer is not finite.
     """
-    shadow = _adapted_shadow(candidate, pool, windows)
+    shadow = adapted_shadow(candidate, pool, windows)
     row = candidate_row(candidate.candidate_features)
     name = candidate.record_name
     unaugmented, averaged = candidate_answers(shadow, windows, views, row, by_structure)
     if not bool(each_finite(averaged.probabilities).all()):
         raise FloatingPointError(f"the answer of {name} is not finite, so it cannot be compared")
-    return [Trial(shadow, averaged, f"{name}, averaged over views"), Trial(shadow, unaugmented, name)]
+    return [
+        Trial(candidate, shadow, averaged, f"{name}, averaged over views"),
+        Trial(candidate, shadow, unaugmented, name),
+    ]
 
 
-def _adapted_shadow(candidate: AdaptationMethod, pool: CandidatePool, windows: Tensor) -> Shadow:
-    """A candidate's shadow after it has adapted to the windows."""
+def adapted_shadow(candidate: AdaptationMethod, pool: CandidatePool, windows: Tensor) -> Shadow:
+    """A candidate's shadow after it has adapted to the windows.
+
+    Args:
+        candidate: the method.
+        pool: the shadow that `Careful` began; its source is what adapts.
+        windows: ``(N, C, *spatial)``.
+    """
     shadow = candidate.begin(pool.source, pool.head)
     shadow.seed(pool.draw())
     shadow.run_like(pool)

@@ -103,7 +103,7 @@ class QualityPredictor:
             nsd, nsd_low, nsd_high, _ = (float(value[0]) for value in model.nsd.interval(row[None], adapted))
             of_dice = {"dice": dice, "low": low, "high": high, "spread": spread}
             of_surface = {"nsd": nsd, "nsd_low": nsd_low, "nsd_high": nsd_high}
-            ranking = rank_score(dice, row)
+            ranking = dice if self.views.is_plain else rank_score(dice, row)  # a view alone agrees with itself
             found.append(StructureQuality(structure=number + 1, **of_dice, **of_surface, ranking=ranking))
         return tuple(found)
 

@@ -1,9 +1,8 @@
-"""Draws cases: an example case with its label and answers side by side, and slices of an image with the outlines of its mask."""
+"""Draws an example case with its label and answers side by side, and what every picture of a case is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -16,62 +15,12 @@ Colour = tuple[int, int, int]
 LABEL = (240, 228, 66)  # these colours are told apart by colour-blind readers, too; tables.html names the same
 UNADAPTED = (255, 143, 208)
 ADAPTED = (61, 220, 151)
-STRUCTURES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167))  # Okabe and Ito 2008
 SIZE = 300  # pixels of a panel's longer side
 GAP = 6
 STRIP = 22  # pixels above the panels for their titles
 MARGIN = 0.25  # how much is shown around the structure, as a share of its longer side
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_LETTER_SIZE = 18
-
-
-@dataclass(frozen=True)
-class StructureMark:
-    """How a structure is drawn: its outline has a colour, and a letter stands beside it, for whom colours look alike.
-
-    Args:
-        letter: of the alphabet, in the order of the structures.
-        colour: of `STRUCTURES`.
-        name: what it is called.
-    """
-
-    letter: str
-    colour: Colour
-    name: str
-
-    @property
-    def css(self) -> str:
-        """The colour as a page writes it."""
-        return "#{:02x}{:02x}{:02x}".format(*self.colour)
-
-
-@dataclass(frozen=True)
-class CasePictures:
-    """The pictures of a case on a page.
-
-    Args:
-        slices: captions and PNGs.
-        marks: of the structures in them.
-        largest: the largest value, in nats, that the map of uncertainty in them can have; None where there is no map.
-        preview: the PNG that the run drew; None where it drew none.
-        notes: what is not in them and why, and how they are drawn.
-    """
-
-    slices: Sequence[tuple[str, bytes]]
-    marks: Sequence[StructureMark] = ()
-    largest: float | None = None
-    preview: bytes | None = None
-    notes: Sequence[str] = ()
-
-
-def structure_marks(names: Sequence[str]) -> list[StructureMark]:
-    """How structures are drawn, in their order; colours come from the first again after the last.
-
-    Args:
-        names: what they are called.
-    """
-    found = enumerate(names)
-    return [StructureMark(_LETTERS[n % len(_LETTERS)], STRUCTURES[n % len(STRUCTURES)], name) for n, name in found]
+FILL = 0.45  # how much of the colour there is in a filled place; the image shines through
+LETTER_SIZE = 18
 
 
 def draw_case(
@@ -99,40 +48,6 @@ def draw_case(
         ("label and unadapted", outlined(behind, [*truth, *((mask[box], UNADAPTED) for mask in unadapted)])),
         ("label and adapted", outlined(behind, [*truth, *((mask[box], ADAPTED) for mask in adapted)])),
     ]
-    return png_of(sheet(panels))
-
-
-def draw_slice(
-    image: NDArray[np.floating],
-    mask: NDArray[np.bool_],
-    pixel: tuple[float, float] = (1.0, 1.0),
-    uncertainty: NDArray[np.floating] | None = None,
-    *,
-    title: str = "mask",
-    left: str = "",
-    ends: tuple[float, float] | None = None,
-) -> bytes:
-    """A slice, and beside it the same with the outlines of its mask, cut to the mask, as a PNG's content.
-
-    Args:
-        image: ``(rows, columns)``, or ``(rows, columns, 3)`` for a photograph, as for `draw_case`.
-        mask: ``(structures, rows, columns)``, drawn as `structure_marks` says.
-        pixel: height and width of a pixel, in one unit.
-        uncertainty: ``(rows, columns)``, from 0, drawn black, to 1, drawn white; None for no third panel.
-        title: of the panel with the mask.
-        left: the side of the patient that is on the left; "" where nobody knows.
-        ends: the values that are drawn black and white; None for the percentiles of `draw_case`.
-    """
-    box = crop_box(np.asarray(mask.any(0)), pixel)
-    behind = background(image, box, pixel, ends=ends)
-    marks = structure_marks([""] * len(mask))
-    drawn = outlined(behind, [(one[box], mark.colour) for one, mark in zip(mask, marks, strict=True)])
-    for one, mark in zip(mask, marks, strict=True):
-        _write_letter(drawn, one[box], mark)
-    panels = [("image", with_side(behind, left)), (title, with_side(drawn, left))]
-    if uncertainty is not None:
-        grey = np.clip(255 * uncertainty[box], 0, 255).astype(np.uint8)
-        panels.append(("uncertainty", Image.fromarray(grey).resize(behind.size, Image.Resampling.BILINEAR).convert("RGB")))
     return png_of(sheet(panels))
 
 
@@ -212,22 +127,20 @@ def with_side(panel: Image.Image, left: str) -> Image.Image:
     """
     made = panel.copy()
     if left:
-        _write(made, (4, panel.height // 2), left, "white")
+        write_on(made, (4, max(0, (panel.height - LETTER_SIZE) // 2 - 2)), left, "white")  # whole in a low panel, too
     return made
 
 
-def _write_letter(panel: Image.Image, mask: NDArray[np.bool_], mark: StructureMark) -> None:
-    """Write a structure's letter beside its topmost point, where the plane holds any of it."""
-    if not mask.any():
-        return
-    row = int(np.flatnonzero(mask.any(1))[0])
-    column = int(np.flatnonzero(mask[row]).mean())
-    left, top = (column + 0.5) * panel.width / mask.shape[1], row * panel.height / mask.shape[0]
-    _write(panel, (min(left, panel.width - _LETTER_SIZE), max(0, top - _LETTER_SIZE - 4)), mark.letter, mark.colour)
+def write_on(panel: Image.Image, place: tuple[float, float], text: str, colour: str | Colour) -> None:
+    """Write on a panel, with an edge that stands out from any image.
 
-
-def _write(panel: Image.Image, place: tuple[float, float], text: str, colour: str | Colour) -> None:
-    font = ImageFont.load_default(_LETTER_SIZE)
+    Args:
+        panel: of a plane; it is changed.
+        place: of the text's upper left corner.
+        text: a few letters.
+        colour: of the text.
+    """
+    font = ImageFont.load_default(LETTER_SIZE)
     ImageDraw.Draw(panel).text(place, text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
 
 
@@ -244,3 +157,15 @@ def outlined(behind: Image.Image, masks: Sequence[tuple[NDArray[np.bool_], tuple
         large = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(behind.size, Image.Resampling.NEAREST)) > 0
         pixels[large & ~binary_erosion(large, iterations=wide)] = colour
     return Image.fromarray(pixels)
+
+
+def filled(behind: Image.Image, place: NDArray[np.bool_], colour: Colour) -> Image.Image:
+    """A copy with a place in a colour through which the image shines.
+
+    Args:
+        behind: what is filled.
+        place: ``(rows, columns)``.
+        colour: of the place.
+    """
+    large = Image.fromarray(place.astype(np.uint8) * round(255 * FILL)).resize(behind.size, Image.Resampling.NEAREST)
+    return Image.composite(Image.new("RGB", behind.size, colour), behind, large)

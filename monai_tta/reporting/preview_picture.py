@@ -18,6 +18,7 @@ from monai_tta.reporting.case_pictures import (
     UNADAPTED,
     background,
     crop_box,
+    filled,
     outlined,
     png_of,
     sheet,
@@ -28,7 +29,6 @@ PHOTOGRAPH_SIZE = 900  # pixels of its longer side; vessels are thin
 LEGEND_UNADAPTED = "unadapted"
 LEGEND_ADAPTED = "adapted"
 LEGEND_DIFFERENCE = "filled where they differ"
-_FILL = 0.45  # how much of the colour there is where the answers differ; the image shines through
 _FONT_SIZE = 15
 _LINE = 20  # pixels from one line of text to the next
 _MOST_LINES = 8
@@ -93,8 +93,8 @@ def _panel(one: PreviewPanel) -> Image.Image:
     behind = background(one.image, box, one.pixel, PHOTOGRAPH_SIZE if is_photograph else SIZE, one.ends)
     outlines = []
     if one.unadapted is not None and one.adapted is not None:
-        behind = _filled(behind, _alone(one.unadapted, one.adapted)[box], UNADAPTED)
-        behind = _filled(behind, _alone(one.adapted, one.unadapted)[box], ADAPTED)
+        behind = filled(behind, _alone(one.unadapted, one.adapted)[box], UNADAPTED)
+        behind = filled(behind, _alone(one.adapted, one.unadapted)[box], ADAPTED)
     for answer, colour in ((one.unadapted, UNADAPTED), (one.adapted, ADAPTED)):
         outlines += [(structure[box], colour) for structure in answer] if answer is not None else []
     return with_side(outlined(behind, outlines, 1 if is_photograph else 2), one.left)
@@ -103,12 +103,6 @@ def _panel(one: PreviewPanel) -> Image.Image:
 def _alone(answer: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where an answer holds a structure that the other one does not hold there."""
     return np.asarray((answer & ~other).any(0))
-
-
-def _filled(behind: Image.Image, place: NDArray[np.bool_], colour: tuple[int, int, int]) -> Image.Image:
-    """A copy with a place in a colour through which the image shines."""
-    large = Image.fromarray(place.astype(np.uint8) * round(255 * _FILL)).resize(behind.size, Image.Resampling.NEAREST)
-    return Image.composite(Image.new("RGB", behind.size, colour), behind, large)
 
 
 def _draw_legend(text: ImageDraw.ImageDraw, panels: Sequence[PreviewPanel], top: int) -> None:

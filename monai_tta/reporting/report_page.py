@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monai_tta.reporting.case_pictures import CasePictures
 from monai_tta.reporting.case_rows import expected_words, fact_rows, input_words, label_rows, quality_rows, structure_name
 from monai_tta.reporting.error_words import without_error_class
 from monai_tta.reporting.judged_case import FAILED, ORDER, UNSORTED, JudgedCase, judged_cases
 from monai_tta.reporting.masks_to_use import REFUSE, USE
 from monai_tta.reporting.number_format import four_digits, number_of, two_digits, wanted_dice
 from monai_tta.reporting.run_verdict import verdict
+from monai_tta.reporting.slice_pictures import UNADAPTED_TITLE, CasePictures
 from monai_tta.reporting.step_curves import UNITS, step_curves
 from monai_tta.reporting.templates import embedded, fill_template
 
@@ -32,7 +32,7 @@ def report_page(document: Mapping[str, Any], accept: float | None, pictures: Map
     return fill_template(
         "report.html",
         {"runs": {"command": run["command"]}, "versions": run["versions"]},
-        _head(run["settings"], len(cases)),
+        _head(run, len(cases)),
         heading="Which of these masks can be used?",
         holds_pixels=bool(pictures),
         verdict=verdict(cases, run, accept),
@@ -46,10 +46,19 @@ def report_page(document: Mapping[str, Any], accept: float | None, pictures: Map
     )
 
 
-def _head(settings: Mapping[str, Any], cases: int) -> dict[str, str]:
-    """What was run, in one line. Of a method the name alone; its settings stand with each case."""
+def _head(run: Mapping[str, Any], cases: int) -> dict[str, str]:
+    """What was run and when, in one line. Of a method the name alone; its settings stand with each case."""
+    settings = run["settings"]
     said = {name: str(settings[name]).partition("(")[0] for name in _HEAD if settings.get(name)}
-    return said | {"cases": number_of(cases, "images")}
+    return said | {"cases": number_of(cases, "images")} | _starts(run.get("starts") or ())
+
+
+def _starts(starts: Sequence[str]) -> dict[str, str]:
+    """When the run was started; anonymous records and those of earlier versions do not say it."""
+    words = [f"{start[:16].replace('T', ' ')} (UTC{start[19:]})" for start in starts]
+    if len(words) < 2:
+        return {"started": words[0]} if words else {}
+    return {"started": words[0], f"last of {len(words)} starts": words[-1]}
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -85,6 +94,13 @@ def _on_page(case: JudgedCase, pictures: CasePictures | None) -> dict[str, Any]:
         "facts": dict(fact_rows(entry)),
         "curves": step_curves(entry.get("steps") or ()),
         "pictures": pictures,
+        "panels": _panels(entry, pictures) if pictures else [],
         "slices": [{"caption": caption, "image": embedded(png)} for caption, png in (pictures.slices if pictures else ())],
         "preview": embedded(pictures.preview) if pictures and pictures.preview else "",
     }
+
+
+def _panels(entry: Mapping[str, Any], pictures: CasePictures) -> list[str]:
+    """What stands beside each other in the pictures of a case."""
+    masks = [UNADAPTED_TITLE] if pictures.has_unadapted else []
+    return ["image", *masks, f"{entry['status']} mask", *(["uncertainty"] if pictures.largest else [])]

@@ -166,6 +166,31 @@ def test_slicers_own_client_gets_mask_and_record_at_once(server, bundle_copy, st
 
 
 @has_monai_label
+def test_in_slicer_the_mask_lies_on_the_image_that_slicer_loaded_or_uploaded(server, studies, tmp_path):
+    """Slicer's own libraries do what its module for MONAI Label asks of them; nobody clicks."""
+    pytest.importorskip("slicer_core", reason="3D Slicer's libraries are not installed; `make programs` has them")
+    from monailabel.client.client import MONAILabelClient
+
+    from tests.apps.slicer_scene import SlicerScene, grid, voxels
+
+    scene = SlicerScene()
+    scan = scene.volume(studies / "scan.nii.gz")
+    scene.save(scan, tmp_path / "uploaded.nii.gz")
+    client = MONAILabelClient(server, tmpdir=str(tmp_path))
+    client.upload_image(str(tmp_path / "uploaded.nii.gz"), "uploaded")
+    for name in ("scan", "uploaded"):
+        file, record = client.infer("bundle", name, {"result_extension": ".nrrd"})
+        assert record["adapted"]
+        mask = scene.label_map(file)
+        np.testing.assert_allclose(grid(mask), grid(scan), atol=1e-5)
+        segmentation = scene.segmentation(mask)
+        assert segmentation.GetSegmentation().GetNumberOfSegments() == 2
+        found = voxels(scene.on_grid_of(scan, segmentation))
+        assert found.shape == voxels(scan).shape and set(np.unique(found)) == {0, 1, 2}
+        np.testing.assert_array_equal(found, sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
+
+
+@has_monai_label
 @pytest.mark.parametrize("key", ["scan", "image"])
 def test_a_task_of_monai_labels_own_kind_adapts_with_our_inferer(key, studies):
     """By the way round that docs/programs.md tells: under the key ``image`` its resampling still fails."""

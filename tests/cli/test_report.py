@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from monai_tta.cli.app import app
-from monai_tta.cli.report import read_records
+from monai_tta.cli.recorded_run import read_records
 from monai_tta.pipeline.records import SCHEMA_FILE
 from tests.reporting.example_records import document
 
@@ -24,7 +24,7 @@ def test_the_page_is_written_beside_the_records(tmp_path):
     assert result.exit_code == 0 and f"written: {tmp_path / 'report.html'}" in result.stdout.replace("\n", "")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "For a Dice of .80 or more" in page and str(tmp_path) not in page
-    assert report(tmp_path, "--accept", "0.95", "--file", tmp_path / "other.html").exit_code == 0
+    assert report(tmp_path, "--accept", "0.95", "--out", tmp_path / "other.html").exit_code == 0
     assert "For a Dice of .95 or more: 0 of 5 masks (0 %)" in (tmp_path / "other.html").read_text(encoding="utf-8")
 
 

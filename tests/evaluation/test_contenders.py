@@ -9,6 +9,7 @@ LABELS = [
     "Source",
     "Careful",
     "Careful, un-augmented",
+    "Careful, one network",
     "Careful, universal predictor",
     "View average",
     "Statistics, window, blend 0.1",

@@ -135,6 +135,22 @@ class TestCommand:
         assert (tmp_path / "o" / "streams.svg").is_file() and "Traceback" not in done.output
         assert not any(str(phantom_set) in json.dumps(line) for line in rows[0].to_json())
 
+    def test_it_goes_on_with_what_is_left_and_refuses_other_settings(self, phantom_set, tmp_path):
+        quick = ["--orders", 1, "--rounds", 1, "--workers", 1, "--domain", "source_val", "--domain", "target"]
+        assert self.run(phantom_set, tmp_path, *quick, "--limit", 1, "--only", "Statistics").exit_code == 0
+        file = tmp_path / "o" / "rows.jsonl"
+        first = file.read_text(encoding="utf-8").splitlines()
+        again = self.run(phantom_set, tmp_path, *quick, "--limit", 1, "--only", "Statistics")
+        assert again.exit_code == 0 and "2 of 2 contenders are done already" in again.output and "followed" not in again.output
+        more = self.run(phantom_set, tmp_path, *quick, "--limit", 1, "--only", "Tent")
+        assert "1 of 2 contenders are done already" in more.output and "1/1 Tent followed" in more.output
+        rows = file.read_text(encoding="utf-8").splitlines()
+        assert rows[: len(first)] == first and len(rows) == 4 * 3
+        assert "| Tent |" in (table := (tmp_path / "o" / "table.md").read_text(encoding="utf-8")) and "| Statistics |" in table
+        other = self.run(phantom_set, tmp_path, *quick, "--only", "Tent")
+        assert other.exit_code == 2 and "has rows of other settings: streams differ" in " ".join(other.output.split())
+        assert file.read_text(encoding="utf-8").splitlines() == rows
+
     def test_it_says_what_is_wrong(self, phantom_set, tmp_path):
         assert "no domain 'Mars'" in self.run(phantom_set, tmp_path, "--domain", "Mars").output
         assert "no contender 'Luck'" in self.run(phantom_set, tmp_path, "--only", "Luck").output

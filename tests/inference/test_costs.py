@@ -7,7 +7,8 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from monai_tta import AdaptiveInferer, Source
+from monai_tta import AdaptiveInferer, GraTa, Source, Tent
+from monai_tta.compute.count_passes import count_passes
 from monai_tta.core.shadow import Shadow
 from tests.compute.saved_bytes import SavedBytes, residual_network, saved_while_adapting
 from tests.small import DESCENTS, NEEDS_RUNNING_STATS, ROWS, TENT, around, image, network, run
@@ -23,6 +24,13 @@ def counted_network():
 
     batches, net = [], around(work)
     return net, batches
+
+
+class Sequential3d(nn.Sequential):
+    """A small network without running statistics."""
+
+    def __init__(self):
+        super().__init__(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4, affine=True), nn.ReLU(), nn.Conv3d(4, 3, 1))
 
 
 class TestForwardPassesOfTheSource:
@@ -63,6 +71,24 @@ class TestForwardPassesOfTheSource:
         answer, case = run(net, Source(), image(size=20))
         assert sum(batches) == 64 and case.reason == "the method is Source: nothing adapts" and not case.adapted
         assert torch.equal(answer, SlidingWindowInferer(8, 2, 0.5)(image(size=20), net))
+
+
+class TestPassesOfWindows:
+    @pytest.mark.parametrize(
+        ("method", "head", "passes"),
+        [
+            (Tent(), "softmax", (5, 1)),
+            (GraTa(), "softmax", (10, 2)),
+            (GraTa(), "auto", (11, 2)),
+        ],
+    )
+    def test_what_is_paid_besides_the_answer_to_27_windows_is_what_the_page_on_cost_says(self, method, head, passes):
+        net = Sequential3d()
+        made = AdaptiveInferer(method=method, inferer=SlidingWindowInferer((8, 8, 8), 1, 0.5), head=head)
+        with torch.no_grad(), count_passes(net) as counted:
+            made(torch.rand(1, 1, 16, 16, 16), net)
+        assert made.cases[-1].adapted
+        assert (counted.forwards - 27, counted.backwards) == passes
 
 
 class TestMemory:

@@ -73,13 +73,13 @@ def test_the_candidate_with_the_expected_gain_answers(size):
         assert not torch.allclose(answer, run(net, Statistics(blend=0.5, statistics="volume"), x, head="softmax")[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("thorough", [True, False])
+@pytest.mark.parametrize("rest", ["mixture", "un-augmented"])
 @pytest.mark.parametrize("size", [8, 12])
-def test_view_average_of_the_source_alone_is_view_average(size, thorough):
-    """Even with thorough=False: a predictor that expects a gain of averages alone gets averages."""
+def test_view_average_of_the_source_alone_is_view_average(size, rest):
+    """Even with rest="un-augmented": a predictor that expects a gain of averages alone gets averages."""
     net, x = network(dims=2), image(2, size=size)
     predictor = saved_stump("average", low=-5.0, high=0.1, feature="averaged over views", at=0.5)
-    alone = Careful(predictor=predictor, candidates=(Statistics(blend=0.0),), thorough=thorough)
+    alone = Careful(predictor=predictor, candidates=(Statistics(blend=0.0),), rest=rest)
     torch.testing.assert_close(
         run(net, alone, x, head="softmax")[0].softmax(1),
         run(net, ViewAverage(), x, head="softmax")[0].softmax(1),
@@ -160,9 +160,9 @@ def test_unaugmented_answers_of_an_image_of_several_windows_cost_one_pass_for_ea
     net, x, counted = network(dims=2), image(2, size=20), []
     net.register_forward_hook(lambda m, i, o: counted.append(len(i[0])))
     answers, costs = [], []
-    for thorough in (True, False):
+    for rest in ("mixture", "un-augmented"):
         counted.clear()
-        made = Careful(predictor=saved_stump("hopeful"), candidates=BLENDED, thorough=thorough)
+        made = Careful(predictor=saved_stump("hopeful"), candidates=BLENDED, rest=rest)
         answers.append(run(net, made, x, head="softmax", budget=1)[0])
         costs.append(sum(counted))
     windows, views = 16, len(Views().of((8, 8)))

@@ -12,7 +12,7 @@ from monai_tta.core.source_look import backgrounds_of, look_of, mean_look
 from monai_tta.methods.careful_candidates import usual_candidates
 from monai_tta.pipeline.shipped_bundles import BUNDLES
 from monai_tta.preparation.calibrate_network import calibrate_network
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.predictor_files import UNIVERSAL, load_predictor

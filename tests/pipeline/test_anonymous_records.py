@@ -20,6 +20,7 @@ def test_names_masks_and_hashes_are_left_out():
     text = json.dumps(anonymous_records(made)["cases"])
     assert not any(name in text for name in ("good", "doubtful", "mirrored_", "unread", "_seg", "0a1b"))
     assert anonymous_records(made)["run"]["anonymous"] and made["cases"][0]["name"] == "good", "the given ones stay"
+    assert made["run"]["starts"] and "starts" not in anonymous_records(made)["run"], "the day may be that of the images"
     assert anonymous_records(document(anonymous=True)) == document(anonymous=True)
 
 

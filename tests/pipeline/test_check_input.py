@@ -1,6 +1,7 @@
 """From files to findings to masks: small bundles with random weights, whose inputs still have sizes and brightness."""
 
 import json
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -239,3 +240,25 @@ def test_fix_without_a_reference_is_refused(bundle, tmp_path):
         assert done.exit_code == 2 and not (tmp_path / "out").exists()
     assert CliRunner().invoke(app, ["check", str(bundle), str(tmp_path / "a.nii.gz")]).exit_code == 2
     assert CliRunner().invoke(app, words).exit_code == 0
+
+
+def test_what_a_reader_warns_of_has_the_images_name_and_is_said_once(bundle, tmp_path):
+    file = tmp_path / "reference.json"
+    assert (
+        CliRunner()
+        .invoke(app, ["reference", str(bundle), *map(str, home_images(tmp_path / "home")), "--out", str(file)])
+        .exit_code
+        == 0
+    )
+    eye = tmp_path / "eye.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 22, 3), np.uint8)).save(eye)
+    with warnings.catch_warnings(record=True) as bare:
+        warnings.simplefilter("always")
+        words = [str(bundle), str(eye), "--reference", str(file)]
+        done = CliRunner().invoke(app, ["check", *words])
+        lines = [line for line in done.output.splitlines() if "axcodes" in line]
+        assert lines and all(line.startswith("eye.png: UserWarning: ") for line in lines)
+        done = CliRunner().invoke(app, ["run", *words, "--out", str(tmp_path / "masks"), "--method", "source"])
+        before, _, after = done.output.partition("segmenting 1 image")
+        assert "axcodes" not in before and "axcodes" in after
+    assert not [one for one in bare if "axcodes" in str(one.message)]

@@ -192,7 +192,7 @@ def test_report_draws_it(made, series, tmp_path):
     for kind in ("nifti", "seg"):
         page = tmp_path / f"{kind}.html"
         result = CliRunner().invoke(
-            app, ["report", str(made / kind), "--pictures", str(series), "--file", str(page)], catch_exceptions=False
+            app, ["report", str(made / kind), "--pictures", str(series), "--out", str(page)], catch_exceptions=False
         )
         assert result.exit_code == 0 and "no picture" not in result.output, result.output
         drawn.append([part.split('"')[0] for part in page.read_text(encoding="utf-8").split("data:image/png;base64,")[1:]])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +24,7 @@ from monai_tta.pipeline.run_log import RunLog
 from monai_tta.pipeline.shard_records import write_records
 from monai_tta.pipeline.shards import WHOLE, Shard, parse_shard, shard_of_torchrun
 from tests.attack.arena import save, small_bundle, volume
+from tests.attack.slurm import page_script
 from tests.attack.stops import figures, masks
 from tests.shard_folder import CASE, NAMES, ShardFolder
 
@@ -205,6 +207,22 @@ def test_what_cannot_be_shared_is_refused(words, said, tmp_path):
     (tmp_path / "a.nii").write_bytes(b"")
     done = CliRunner().invoke(app, ["run", "hippocampus_mri", str(tmp_path), "--out", str(tmp_path / "out"), *words])
     assert done.exit_code == 2 and said in " ".join(done.output.split()) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the page's script is for bash")
+def test_the_pages_array_job_starts_each_share_once(tmp_path):
+    """Without SLURM: what its tasks would start. `python -m tests.attack.slurm` runs it under SLURM."""
+    (tmp_path / "monai-tta").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    (tmp_path / "monai-tta").chmod(0o755)
+    script = page_script()
+    tasks = range(1, int(re.search(r"--array=1-(\d+)", script)[1]) + 1)
+    names = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "8"}
+    shards = []
+    for task in tasks:
+        own = {**os.environ, **names, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2"}
+        words = subprocess.run(["bash", "-c", script], env=own, capture_output=True, encoding="utf-8", check=True).stdout.split()
+        shards.append(parse_shard(words[words.index("--shard") + 1]))
+    assert shards == [Shard(task, len(tasks)) for task in tasks]
 
 
 def test_torchrun_and_shard_exclude_each_other(tmp_path, monkeypatch):

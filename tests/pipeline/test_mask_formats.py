@@ -108,7 +108,7 @@ def test_report_draws_them(bundle, scans, tmp_path):
     run(bundle, one, tmp_path / "nifti")
     pages = []
     for out in (tmp_path / "out", tmp_path / "nifti"):
-        words = ["report", out, "--pictures", one, "--file", tmp_path / "page.html"]
+        words = ["report", out, "--pictures", one, "--out", tmp_path / "page.html"]
         result = CliRunner().invoke(app, [str(word) for word in words])
         assert result.exit_code == 0 and "no picture" not in result.output, result.output
         page = (tmp_path / "page.html").read_text(encoding="utf-8")

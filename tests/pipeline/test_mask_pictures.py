@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from monai_tta.pipeline.mask_pictures import BELOW, NOT_KEPT, mask_pictures, pictures_of_entry
-from monai_tta.reporting import case_pictures
-from monai_tta.reporting.case_pictures import GAP, SIZE, STRIP, STRUCTURES, structure_marks
+from monai_tta.pipeline.recorded_answer import RecordedAnswer
+from monai_tta.reporting import slice_pictures
+from monai_tta.reporting.case_pictures import FILL, GAP, SIZE, STRIP, with_side
+from monai_tta.reporting.slice_pictures import PHOTOGRAPH_SIZE, STRUCTURES, structure_marks
 
 
 def volume():
@@ -94,9 +96,12 @@ def test_a_photograph_is_drawn_as_it_is_shown(tmp_path):
     exif[0x0112] = 6  # stored on its side
     Image.fromarray(np.rot90(shown)).save(tmp_path / "a.png", exif=exif)
     Image.fromarray((255 * (shown[..., 0] > 0)).astype(np.uint8)).save(tmp_path / "m.png")
-    ((caption, png),) = drawn_of(tmp_path / "a.png", [tmp_path / "m.png"])
-    left = pixels(png)[:, :SIZE]
-    assert caption == "photograph" and left.mean() > 60
+    made = mask_pictures(tmp_path / "a.png", [tmp_path / "m.png"])
+    ((caption, png),) = made.slices
+    left, right = panels(png, 2)
+    assert caption == "photograph" and left.mean() > 60 and max(left.shape[:2]) == PHOTOGRAPH_SIZE
+    outline = (right == made.marks[0].colour).all(-1)
+    assert outline.any() and made.marks[0].colour == STRUCTURES[1] and not (right == STRUCTURES[0]).all(-1).any(), "no orange"
 
 
 @pytest.mark.parametrize("lost", ["mask", "map"])
@@ -175,7 +180,7 @@ def test_the_side_of_the_patient_is_written(tmp_path, monkeypatch):
     image, mask = volume()
     file, found = write(tmp_path / "a", image, mask)
     with_marks = drawn_of(file, [found])
-    monkeypatch.setattr(case_pictures, "with_side", lambda panel, left: panel)
+    monkeypatch.setattr(slice_pictures, "with_side", lambda panel, left: panel)
     assert all(one != other for one, other in zip(with_marks, drawn_of(file, [found]), strict=True))
 
 
@@ -204,3 +209,72 @@ def test_where_the_unadapted_outline_is_is_said(tmp_path, status, preview):
     assert pictures.notes == ([] if status == "unadapted" else [BELOW if preview else NOT_KEPT])
     assert pictures.preview == (b"png" if preview else None) and pictures.largest is None
     assert pictures.slices == drawn_of(file, [found], title=f"{status} mask") != drawn_of(file, [found])
+
+
+def two_answers(tmp_path, ours, before):
+    """The file of an image and of an answer, and an unadapted answer to it."""
+    image, mask = volume()
+    file, found = write(tmp_path / "a", image, ours(mask).astype(np.uint8))
+    _, other = write(tmp_path / "b", image, before(mask).astype(np.uint8))
+    return file, [found], RecordedAnswer([other], [])
+
+
+LABELS = [{"name": "head", "value": 1}, {"name": "tail", "value": 2}]
+
+
+def panels(png, count):
+    whole = pixels(png)
+    wide = (whole.shape[1] + GAP) // count
+    return [whole[:, number * wide : (number + 1) * wide - GAP].astype(int) for number in range(count)]
+
+
+def test_the_unadapted_answer_has_a_panel_and_what_one_alone_holds_is_filled(tmp_path):
+    file, masks, unadapted = two_answers(tmp_path, lambda mask: mask * (mask == 1), lambda mask: mask)
+    made = mask_pictures(file, masks, LABELS, title="adapted mask", unadapted=unadapted)
+    assert made.has_unadapted and [mark.name for mark in made.marks] == ["head", "tail"]
+    plain, before, ours = panels(dict(made.slices)["axial"], 3)
+    head, tail = (lambda panel, colour=colour: (panel == colour).all(-1) for colour in STRUCTURES[:2])
+    assert head(before).any() and head(ours).any() and tail(before).any() and not tail(ours).any()
+    assert not head(plain).any() and not tail(plain).any()
+    changed = (before != ours).any(-1) & ~tail(before)
+    share = 1 - (before[changed] - ours[changed]) / np.where(ours[changed] == STRUCTURES[1], 1, STRUCTURES[1] - ours[changed])
+    assert changed.sum() > 2000 and abs(np.median(share) - (1 - FILL)) < 0.02, "the tail is filled, and the image shines through"
+    inside = (ours != plain).any(-1) & ~head(ours)
+    assert not inside[head(ours).argmax(0).max() + 4 :, :].all(), "the head is in both and is not filled"
+
+
+def test_two_answers_that_agree_are_not_filled(tmp_path):
+    file, masks, unadapted = two_answers(tmp_path, lambda mask: mask, lambda mask: mask)
+    for _, png in mask_pictures(file, masks, LABELS, unadapted=unadapted).slices:
+        _, before, ours = panels(png, 3)
+        assert (before == ours).all()
+
+
+def test_what_the_unadapted_answer_alone_found_is_shown(tmp_path):
+    file, masks, unadapted = two_answers(tmp_path, lambda mask: 0 * mask, lambda mask: mask)
+    made = mask_pictures(file, masks, LABELS, unadapted=unadapted)
+    for caption, png in made.slices:
+        _, before, ours = panels(png, 3)
+        assert any((before == colour).all(-1).any() for colour in STRUCTURES[:2]) and (before != ours).any(), caption
+
+
+def test_answers_whose_structures_nobody_knows_are_one_structure(tmp_path):
+    file, masks, unadapted = two_answers(tmp_path, lambda mask: mask * (mask == 1), lambda mask: mask)
+    made = mask_pictures(file, masks, unadapted=unadapted)
+    assert [mark.name for mark in made.marks] == ["what was found"]
+    assert (pixels(dict(made.slices)["axial"]) != STRUCTURES[1]).any(-1).all()
+
+
+def test_where_the_unadapted_answer_is_not_to_be_had_the_page_says_why(tmp_path):
+    image, mask = volume()
+    file, found = write(tmp_path / "a", image, mask)
+    entry = {"status": "adapted", "masks": [found.name], "labels": [], "preview": None}
+    made = pictures_of_entry(file, entry, found.parent, unadapted="It is lost.")
+    assert made.notes == ["It is lost."] and not made.has_unadapted
+    assert pictures_of_entry(file, entry, found.parent, unadapted=RecordedAnswer([found], [])).notes == []
+
+
+def test_the_side_is_written_whole_on_a_panel_that_is_as_low_as_a_letter():
+    low, high = (np.asarray(with_side(Image.new("RGB", (300, height), "grey"), "R")) for height in (24, 300))
+    ink = [(panel == 255).all(-1) for panel in (low, high)]
+    assert ink[0].sum() == ink[1].sum() > 20 and abs(np.flatnonzero(ink[1].any(1)).mean() - 150) < 4

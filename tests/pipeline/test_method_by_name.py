@@ -61,13 +61,13 @@ def test_a_near_miss_is_suggested():
         ("grata", ["trust=RandomSign", "trust.inner=LinearTrust"], GraTa(trust=RandomSign(inner=LinearTrust()))),
         ("tent", ["select=Biases"], Tent(select=Biases())),
         ("tent", ["select=Matching", "select.pattern=norm"], Tent(select=Matching("norm"))),
-        ("careful", ["predictor=0.npz", "thorough=no"], None),
-        ("careful", ["predictor=0.npz", "thorough=False"], Careful(predictor="0.npz", thorough=False)),
+        ("grata", ["pseudo=EntropyTask", "pseudo.half=no"], None),
+        ("careful", ["predictor=0.npz", "rest=one network"], Careful(predictor="0.npz", rest="one network")),
     ],
 )
 def test_choices_reach_the_values_inside_a_method(name, choices, expected):
     if expected is None:
-        with pytest.raises(ValueError, match="careful.thorough takes True or False, found 'no'"):
+        with pytest.raises(ValueError, match="grata.pseudo.half takes True or False, found 'no'"):
             named_method(name, choices)
     else:
         assert named_method(name, choices) == expected

@@ -1,6 +1,8 @@
 """Previews of nnU-Net model folders: the anatomy as it lies in the patient, both answers on it; skipped without nnunetv2."""
 
 import json
+import re
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from monai_tta.cli.app import app
 from monai_tta.pipeline import preview
 from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.check_input import CheckedInput
+from monai_tta.pipeline.mask_pictures import mask_pictures
 from monai_tta.pipeline.nnunet_cases import case_files
 from monai_tta.pipeline.preview import PreviewText
+from monai_tta.pipeline.recorded_answer import RecordedAnswer
 from monai_tta.pipeline.segment import segment
 from monai_tta.quality.corrections import Reorder, ScaledSpacing
 from tests.attack.arena import small_bundle
@@ -178,3 +182,20 @@ def test_show_and_replay_answer_again(kind, tmp_path):
     said = tta("show", out, "case", "--image", files[0], "--out", picture)
     assert picture.read_bytes() != (out / "case_seg_preview.png").read_bytes()
     assert "is it the case's own" not in said and "no unadapted outline" in said
+
+
+@pytest.mark.parametrize("kind", VOLUMES)
+def test_the_page_of_a_run_shows_both_answers(kind, tmp_path):
+    folder, files = made(tmp_path, KINDS[kind])
+    tta("run", folder, tmp_path / "in", "--out", tmp_path / "plain", "--method", "source")
+    tta("run", folder, tmp_path / "in", "--out", tmp_path / "out", *FAST)
+    tta("report", tmp_path / "out", "--pictures", tmp_path / "in", "--bundle", folder)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    found = re.findall(r'<img alt="case: ([^"]*)" src="data:image/png;base64,([^"]*)"', page)
+    ours, plain = (entry_of(tmp_path / out) for out in ("out", "plain"))
+    masks, before = ([tmp_path / out / mask for mask in entry["masks"]] for out, entry in (("out", ours), ("plain", plain)))
+    unadapted = RecordedAnswer(before, plain["labels"])
+    expected = mask_pictures(files[0], masks, ours["labels"], title="adapted mask", unadapted=unadapted).slices
+    assert [(alt, b64decode(png)) for alt, png in found] == [
+        (f"{caption}: image, unadapted mask, adapted mask", png) for caption, png in expected
+    ]

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import warnings
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import nibabel as nib
@@ -135,6 +136,7 @@ class TestDocument:
         )
         found = checked(records.document(finished=True))
         assert all("name" not in case and "masks" not in case for case in found["cases"])
+        assert "starts" not in found["run"], "the day of the run may be that of the images"
         assert found["cases"][1]["error"] == "ValueError: the image and the image: the image is damaged, says 'PATH'"
         records.write(finished=True)
         for name in ("records.json", "records.csv"):
@@ -265,9 +267,16 @@ class Run:
         words = ["run", self.root / "bundle", self.root / "in", "--out", out or self.out, "--method", "tent", *more]
         return CliRunner().invoke(app, list(map(str, words)))
 
+    def document(self, out):
+        return checked(json.loads((out / "records.json").read_text(encoding="utf-8")))
+
+    def starts(self, out):
+        return [datetime.fromisoformat(start) for start in self.document(out)["run"]["starts"]]
+
     def figures(self, out):
         """The records without what differs from run to run."""
-        document = checked(json.loads((out / "records.json").read_text(encoding="utf-8")))
+        document = self.document(out)
+        del document["run"]["starts"]
         for case in document["cases"]:
             for name in ("seconds", "seconds_unadapted", "peak_memory"):
                 case.pop(name, None)
@@ -276,6 +285,8 @@ class Run:
 
 def test_a_resumed_run_has_the_records_of_an_undisturbed_one(tmp_path, monkeypatch):
     run = Run(tmp_path)
+    times = iter(f"2026-11-30T14:00:0{number}+01:00" for number in range(10))
+    monkeypatch.setattr("monai_tta.pipeline.run_log.local_time", lambda: next(times))
     assert run(out=tmp_path / "whole").exit_code == 3
     answered, real = [], AdaptiveInferer.__call__
 
@@ -294,8 +305,20 @@ def test_a_resumed_run_has_the_records_of_an_undisturbed_one(tmp_path, monkeypat
     assert " ".join(done.output.split()).count("failed: c.nii.gz:") == 1, "why it failed is said although the run was stopped"
     assert run("--restart", out=tmp_path / "again").exit_code == 3
     assert run().exit_code == 3
+    assert [[start.second for start in run.starts(out)] for out in (tmp_path / "whole", run.out)] == [[0], [1, 3]]
     whole = run.figures(tmp_path / "whole")
     assert run.figures(run.out) == whole == run.figures(tmp_path / "again") and whole["run"]["finished"]
     tables = [(folder / "records.csv").read_text(encoding="utf-8") for folder in (run.out, tmp_path / "whole")]
     assert [re.sub(r",[\d.e-]+,", ",", table.replace(",,", ", ,")) for table in tables][0].count("\n") == 5
     assert str(tmp_path) not in json.dumps(whole) and str(tmp_path) not in "".join(tables)
+
+
+def test_a_run_says_when_it_was_started_in_local_time(tmp_path):
+    run = Run(tmp_path)
+    before = datetime.now().astimezone()
+    assert run().exit_code == 3
+    (start,) = run.starts(run.out)
+    assert before - timedelta(seconds=1) < start < datetime.now().astimezone()
+    assert start.utcoffset() == before.utcoffset() is not None
+    assert run("--anonymous", out=tmp_path / "other").exit_code == 3
+    assert "starts" not in run.document(tmp_path / "other")["run"]

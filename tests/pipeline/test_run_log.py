@@ -3,12 +3,16 @@
 import os
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from monai_tta.core.record import Case
 from monai_tta.pipeline.content_hashes import content_id
+from monai_tta.pipeline.journal import UnfinishedRun
 from monai_tta.pipeline.run_log import RunLog
+from monai_tta.pipeline.run_starts import in_order
 from tests.attack.arena import save
+from tests.shard_folder import ShardFolder
 
 CASE = Case(number=0, network="", method="", head="", learn="", reset="", seed=0, shape=())
 
@@ -94,3 +98,42 @@ def test_images_of_one_file_name_and_content_are_told_apart_by_their_names(tmp_p
     again = RunLog(tmp_path, images[::-1], {}, names=["p2_ct", "p1_ct"])
     again.open()
     assert again.cases == {0: CASE}
+
+
+def starts(monkeypatch, *times):
+    left = iter(times)
+    monkeypatch.setattr("monai_tta.pipeline.run_log.local_time", lambda: next(left))
+
+
+SUMMER, WINTER, LATER = "2026-10-25T02:50:00+02:00", "2026-10-25T02:10:00+01:00", "2026-10-25T02:30:00+01:00"
+
+
+def test_a_resumed_run_knows_all_its_starts_in_their_order(tmp_path, monkeypatch):
+    starts(monkeypatch, SUMMER, WINTER, LATER, LATER)
+    image = save(tmp_path / "a.nii", np.zeros((8, 8, 8), np.float32))
+    for expected in ([SUMMER], [SUMMER, WINTER], [SUMMER, WINTER, LATER]):
+        log = RunLog(tmp_path, [image], {"seed": 0})
+        log.open()
+        assert in_order(log.starts) == expected, "the clock was set back between the first two"
+    other = RunLog(tmp_path, [image], {"seed": 1})  # nothing was done yet, so another run may take the folder
+    other.open()
+    assert other.starts == [LATER]
+
+
+def test_shards_put_their_starts_together(tmp_path, monkeypatch):
+    starts(monkeypatch, WINTER, SUMMER, LATER)
+    folder = ShardFolder(tmp_path)
+    shards = [folder.log(1, 2), folder.log(2, 2)]
+    folder.do(shards[1], shards[1].order()[:2])
+    folder.finish(shards[0])
+    folder.finish(folder.log(2, 2))
+    assert folder.document()["run"]["starts"] == [SUMMER, WINTER, LATER]
+
+
+@pytest.mark.parametrize("wrong", [["yesterday"], 3])
+def test_a_journal_with_a_start_that_is_no_time_is_damaged(tmp_path, monkeypatch, wrong):
+    log = RunLog(tmp_path, [], {})
+    log.open()
+    log.journal.append({"starts": wrong})
+    with pytest.raises(UnfinishedRun, match="damaged"):
+        RunLog(tmp_path, [], {}).open()

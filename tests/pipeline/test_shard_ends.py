@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from monai_tta.cli.app import app
 from monai_tta.pipeline import folder_locks, shard_records
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK
+from monai_tta.pipeline.journal import OVER
 from monai_tta.pipeline.shard_records import wait_for_others, write_records
 from monai_tta.pipeline.shards import Shard
 from tests.attack.arena import save, small_bundle, volume
@@ -93,6 +94,7 @@ def test_it_leaves_what_is_complete_where_the_last_one_died_over_removing_the_jo
     shards.end_last(0.0)
     records = (shards.out / "records.json").read_bytes()
     shards.first.journal.write([{"settings": shards.first.settings}, {"ended": True}])
+    (shards.out / OVER).touch()
     assert shards.wait() is None
     assert shards.is_complete() and (shards.out / "records.json").read_bytes() == records
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from monai_tta.cli.run_report import NOT_RELIABLE, report_quality
 from monai_tta.core.record import SURFACE_TOLERANCE, Case, StructureQuality
 from monai_tta.pipeline.mask_labels import LabelNames
+from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.quality_words import describe_quality, quality_columns, quality_in_words, quality_on_record
 from monai_tta.pipeline.records import SCHEMA_FILE
 from monai_tta.pipeline.triage import LOOK, REFUSE, UNKNOWN, UNUSUAL, USE, triage, words_on_accepted
@@ -102,3 +104,15 @@ class TestWords:
         found = {"anterior (expected Dice)": 0.5, "anterior (Dice from)": 0.4, "anterior (Dice to)": 0.6}
         found |= {"anterior (expected NSD)": 0.9, "anterior (NSD from)": 0.8, "anterior (NSD to)": 1.0}
         assert quality_columns(entry) == found and quality_columns({}) == {}
+
+
+@pytest.mark.parametrize(("check", "is_said"), [("not corrected: turned", True), ("corrected: turned", False), (None, False)])
+def test_the_worth_of_a_mask_of_an_unusual_image_is_not_said_without_doubt(check, is_said, capsys):
+    case = case_of((0.9, 0.85, 0.95), input_check=check)
+    report_quality(
+        [Outcome(Path("a.nii.gz"), case=case), Outcome(Path("b.nii.gz"), case=case_of(quality_note="so", input_check=check))],
+        None,
+    )
+    first, second = " ".join(capsys.readouterr().err.split()).split("b.nii.gz: ")
+    assert first.startswith(f"a.nii.gz: {NOT_RELIABLE if is_said else ''}expected Dice")
+    assert second == "what the mask is worth is not known: so"

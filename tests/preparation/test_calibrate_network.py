@@ -16,7 +16,8 @@ from monai_tta.core.network_copy import network_digest
 from monai_tta.evaluation.label_masks import label_structures
 from monai_tta.methods.careful_candidates import QUICK_VIEWS
 from monai_tta.preparation import collect_cases as module
-from monai_tta.preparation.calibrate_network import CalibrationSettings, calibrate_network
+from monai_tta.preparation.calibrate_network import calibrate_network
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.window_pairs import paired_windows, preserved_by
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.quality_predictor import QualityPredictor

@@ -7,12 +7,13 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 
-from monai_tta import Careful, Statistics, Views
+from monai_tta import Careful, Statistics
 from monai_tta.compute.count_passes import count_passes
 from monai_tta.evaluation.surface_dice import structure_nsd
 from monai_tta.preparation import fit_quality as fitting
 from monai_tta.preparation.calibrate_network import calibrate_network
-from monai_tta.preparation.collect_cases import CalibrationSettings, collect_cases
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import collect_cases
 from monai_tta.preparation.examples import CalibrationSet, structure_dice
 from monai_tta.preparation.fit_quality import Rows, fit_point, fit_quality
 from monai_tta.preparation.temperature import TEMPERATURES, best_temperature, scores_by_temperature
@@ -123,7 +124,7 @@ class TestCases:
             settings = CalibrationSettings(size=10, harm=0.1, budget=1, method=QUICK)
             how = {"head": "softmax", "inferer": SlidingWindowInferer(8), "settings": settings}
             list(collect_cases(calibration, network(dims=2), images, labels, trials=KeptTrials(tmp_path, "x"), **how))
-            made.append(fit_quality(calibration, Views(), 1))
+            made.append(fit_quality(calibration, 1))
         first, again = made
         assert first.about == again.about and first.network == again.network and first.budget == 1
         table = calibration.cases[0].structure_features[1]
@@ -168,10 +169,10 @@ class TestCases:
         for one, other in zip(first.undistorted, again.undistorted, strict=True):
             assert np.array_equal(one.structure_dice, other.structure_dice)
         monkeypatch.undo()
-        about = fit_quality(first, Views(), 4).about
+        about = fit_quality(first, 4).about
         assert about["cases"] == 10 and about["undistorted images"] == 6
         without = replace(first, undistorted=[])
-        assert fit_quality(without, Views(), 4).about["structures"] != about["structures"]
+        assert fit_quality(without, 4).about["structures"] != about["structures"]
         own = CalibrationSet("a")
         list(collect_cases(own, net, images, None, **how))
         assert own.undistorted == [], "an own answer is always right about the image that it is of"
@@ -192,7 +193,7 @@ class TestCases:
         calibration = made["alone"]
         assert costs["alone"] < 0.4 * costs["usual"]  # the images as they are cost both the same
         assert {len(case.gains) for case in calibration.cases} == {2}
-        fitted = fit_quality(calibration, settings.views, 1)
+        fitted = fit_quality(calibration, 1)
         fitted.save(tmp_path / "quality.npz")
         table = calibration.cases[0].structure_features[1]
         for predictor in (fitted, QualityPredictor.load(tmp_path / "quality.npz")):
@@ -206,4 +207,4 @@ class TestCases:
 
     def test_cases_that_say_nothing_of_structures_are_refused(self):
         with pytest.raises(ValueError, match="say nothing of single structures"):
-            fit_quality(calibration_set(n=40), Views(), 4)
+            fit_quality(calibration_set(n=40), 4)

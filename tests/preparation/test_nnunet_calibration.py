@@ -18,7 +18,8 @@ from monai_tta.pipeline.bundle import load_bundle
 from monai_tta.pipeline.bundle_config import NO_CHANGES
 from monai_tta.pipeline.nnunet_inferer import _quality_of_all
 from monai_tta.preparation import calibrate as calibrate_module
-from monai_tta.preparation.collect_cases import CalibrationSettings, Note
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import Note
 from monai_tta.preparation.nnunet_images import labelled_nnunet_images
 from monai_tta.preparation.source_images import open_source_images
 from monai_tta.preparation.trained_views import settings_for_source

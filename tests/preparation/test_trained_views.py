@@ -9,7 +9,7 @@ from monai_tta.core.views import Views
 from monai_tta.methods.careful import Careful
 from monai_tta.pipeline.bundle_config import BundleError
 from monai_tta.preparation.calibrate import calibrate
-from monai_tta.preparation.collect_cases import CalibrationSettings
+from monai_tta.preparation.calibration_settings import CalibrationSettings
 from monai_tta.preparation.trained_views import settings_for_source
 from monai_tta.quality.quality_predictor import QualityPredictor
 

@@ -18,12 +18,14 @@ from monai_tta.evaluation.labelled_data import LabelledDomain
 from monai_tta.pipeline.bundle_predictor import safe_method
 from monai_tta.preparation.calibrate import calibrate
 from monai_tta.preparation.calibrate_network import calibrate_network
-from monai_tta.preparation.collect_cases import CalibrationSettings, Kept, collect_cases
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import Kept, collect_cases
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import fit_predictor
 from monai_tta.preparation.trials import KeptTrials, identity_of, trials_folder
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.predictor_files import predictor_file
+from monai_tta.quality.quality_predictor import QualityPredictor
 from tests.preparation.calibration_cases import calibration_set
 from tests.small import image, network, stump
 
@@ -172,6 +174,16 @@ class TestBundle:
         content = b"".join(path.read_bytes() for path in (tmp_path / "t").rglob("*.npz"))
         assert "c0" not in names.replace(str(tmp_path), "") and b".nii" not in content and b"phantoms" not in content
 
+    def test_images_as_they_are_that_a_kill_left_out_are_answered_when_it_goes_on(self, bundle_copy, source_set, tmp_path):
+        for _ in range(2):
+            done = calibrate(bundle_copy, source_set, "model.pt", SETTINGS, self.KEYS, trials=tmp_path / "t")
+            (quality,) = [one for one in done if isinstance(one, QualityPredictor)]
+            assert quality.about["undistorted images"] == 6
+            kept = sorted((tmp_path / "t").glob("*-undistorted/trial_*.npz"))
+            assert len(kept) == 6
+            for file in kept[2:]:
+                file.unlink()
+
     def test_a_quick_calibration_stays_quick_when_its_trials_are_kept(self, bundle_copy, source_set, tmp_path):
         changes = {"quick": True, "method": Careful()}
         found = [self.predictor(bundle_copy, source_set, tmp_path / "t", **changes, harm=harm) for harm in (0.1, 0.2)]
@@ -210,7 +222,7 @@ class TestBundle:
     def test_the_command_goes_on_after_a_stop_and_calls_a_useless_predictor_so(
         self, bundle_copy, source_set, tmp_path, monkeypatch
     ):
-        from monai_tta.preparation import collect_cases as module
+        from monai_tta.preparation import calibration_settings as module
 
         monkeypatch.setattr(module, "CalibrationSettings", lambda **given: CalibrationSettings(**given, method=QUICK))
         words = ["calibrate", bundle_copy, "--dataset-dir", source_set, "--set", "split=source_val", "--budget", 1]

@@ -15,7 +15,8 @@ from monai_tta.cli.app import app
 from monai_tta.preparation import collect_cases as module
 from monai_tta.preparation.calibrate import calibrate
 from monai_tta.preparation.calibrate_network import calibrate_network
-from monai_tta.preparation.collect_cases import CalibrationSettings, Kept
+from monai_tta.preparation.calibration_settings import CalibrationSettings
+from monai_tta.preparation.collect_cases import Kept
 from monai_tta.preparation.examples import OWN_ANSWERS
 from monai_tta.preparation.labelled_images import check_fit, own_answer
 from monai_tta.quality.quality_predictor import QualityPredictor

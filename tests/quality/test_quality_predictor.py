@@ -140,6 +140,15 @@ def test_masks_are_ranked_by_the_expected_dice_and_by_what_views_agree_on():
     assert [one.ranking for one in made.predict(table, False)] == [one.dice for one in made.predict(table, False)]
 
 
+@pytest.mark.parametrize(
+    ("views", "is_alone"), [(Views(axes=(), turns=False), True), (Views(axes=(0,)), False), (Views(), False)]
+)
+def test_a_view_alone_agrees_with_itself_without_a_reason(views, is_alone):
+    made = replace(quality_stub(network(dims=2)), views=views)
+    said = made.predict(np.ones((2, len(STRUCTURE_FEATURES))), False)
+    assert [one.ranking == one.dice for one in said] == [is_alone] * 2
+
+
 def one_hot(*rows):
     """Probabilities ``(1, 3, 1, n)`` of class numbers."""
     return [torch.nn.functional.one_hot(torch.tensor(row), 3).T[None, :, None].float() for row in rows]

@@ -14,9 +14,10 @@ from PIL import Image
 
 from monai_tta.evaluation.trust_figures import trust_tables
 from monai_tta.reporting import plots
-from monai_tta.reporting.case_pictures import CasePictures, png_of, structure_marks
+from monai_tta.reporting.case_pictures import png_of
 from monai_tta.reporting.page import Plot, page
 from monai_tta.reporting.report_page import report_page
+from monai_tta.reporting.slice_pictures import CasePictures, structure_marks
 from monai_tta.reporting.summary import tables_of
 from monai_tta.reporting.trust_page import trust_page
 from tests.reporting.browser import CHROMIUM, browser_page
@@ -73,6 +74,18 @@ def with_pictures():
     png = png_of(Image.new("RGB", (912, 300), "grey"))
     drawn = CasePictures([(plane, png) for plane in PLANES], structure_marks(["anterior", "posterior"]), 1.1, png, ["A note."])
     return report_page(document(), 0.8, {case["number"]: drawn for case in document()["cases"] if case["masks"]})
+
+
+def with_both_answers():
+    """Four panels beside each other of the first case, three of the others."""
+    png = png_of(Image.new("RGB", (1218, 322), "grey"))
+    slices = [(plane, png) for plane in PLANES]
+    made = {
+        case["number"]: CasePictures(slices, structure_marks(["anterior", "posterior"]), largest, has_unadapted=True)
+        for case, largest in zip(document()["cases"], (1.1, *[None] * 9), strict=False)
+        if case["masks"]
+    }
+    return report_page(document(), 0.8, made)
 
 
 @pytest.fixture
@@ -145,7 +158,7 @@ def test_a_case_is_opened_and_closed_by_keys(shown):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("make", [long_names, report, with_pictures, comparison, trust])
+@pytest.mark.parametrize("make", [long_names, report, with_pictures, with_both_answers, comparison, trust])
 def test_no_text_leaves_its_cell_and_the_page_is_no_wider_than_the_window(shown, make, width):
     browser = shown(make())
     browser.resize(width)
@@ -153,7 +166,17 @@ def test_no_text_leaves_its_cell_and_the_page_is_no_wider_than_the_window(shown,
     assert browser.run(OVERFLOW) == {"beyond": [], "wider": 0}
 
 
-@pytest.mark.parametrize(("make", "most"), [(long_names, 4), (report, 4), (with_pictures, 6)])
+def test_three_panels_and_more_get_the_width_of_the_page_and_on_a_small_screen_they_are_scrolled(shown):
+    browser = shown(with_both_answers())
+    browser.run(OPEN_ALL)
+    wide = '[...document.querySelectorAll(".row img, .roomy img")].map(image => image.getBoundingClientRect().width)'
+    browser.resize(1280)
+    assert len(browser.run(wide)) == 15 and min(browser.run(wide)) > 1000, "five cases of three planes"
+    browser.resize(390)
+    assert min(browser.run(wide)) > 600, "each panel is seen"
+
+
+@pytest.mark.parametrize(("make", "most"), [(long_names, 4), (report, 4), (with_pictures, 6), (with_both_answers, 6)])
 def test_on_paper_no_column_is_cut_off_and_cases_share_pages(shown, make, most):
     browser = shown(make())
     browser.prefer(printed=True, dark=True)
@@ -166,7 +189,7 @@ def test_on_paper_no_column_is_cut_off_and_cases_share_pages(shown, make, most):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("make", [comparison, trust, report, with_pictures])
+@pytest.mark.parametrize("make", [comparison, trust, report, with_pictures, with_both_answers])
 def test_axe_finds_no_violation(shown, make, dark):
     if "AXE_CORE" not in os.environ:
         pytest.skip("AXE_CORE does not say where axe.min.js of axe-core is")

@@ -1,17 +1,18 @@
 """The page of a run: verdict first, what needs a person before what does not, nothing from elsewhere, texts escaped."""
 
+import html
 import re
 from html.parser import HTMLParser
 
 import pytest
 
-from monai_tta.reporting.case_pictures import CasePictures, structure_marks
 from monai_tta.reporting.judged_case import judged_cases
 from monai_tta.reporting.masks_to_use import LOOK, REFUSE, UNKNOWN, UNUSUAL, USE, judge
 from monai_tta.reporting.report_page import report_page
 from monai_tta.reporting.run_verdict import verdict
+from monai_tta.reporting.slice_pictures import CasePictures, structure_marks
 from monai_tta.reporting.step_curves import HEIGHT, Curve, step_curves
-from tests.reporting.example_records import document, entry, quality
+from tests.reporting.example_records import STARTS, document, entry, quality
 
 BETWEEN = {"td", "th", "p", "summary", "dd", "dt", "option", "h2"}
 
@@ -79,6 +80,29 @@ def test_pictures_make_a_page_with_pixels():
     assert "holds pixels of patients" in page and page.count("data:image/png;base64,cG5n") == 1
     assert page.count("data:image/png;base64,c2Vlbg==") == 1 and "No column." in page and "1.1 nats, white" in page
     assert 'style="background: #e69f00"></span>a: anterior' in page and "b: &lt;b&gt;" in page
+
+
+def test_pictures_say_what_stands_beside_each_other_and_what_filled_means():
+    drawn = CasePictures([("axial", b"png")], structure_marks(["head"]), 1.1, has_unadapted=True)
+    worst = next(case for case in document()["cases"] if "<" in case["name"])
+    page = report_page(document(), 0.8, {worst["number"]: drawn})
+    both = f"image, unadapted mask, {worst['status']} mask, uncertainty"
+    assert f'alt="{html.escape(worst["name"])}: axial: {both}"' in page and "only this one of the two answers holds" in page
+    assert 'class="plot row"' in page
+    alone = report_page(document(), 0.8, {worst["number"]: CasePictures([("axial", b"png")])})
+    assert (
+        "the two answers holds" not in alone and f': axial: image, {worst["status"]} mask"' in alone and "plot row" not in alone
+    )
+
+
+def test_the_head_says_when_the_run_was_started():
+    made = document()
+    page = report_page(made, 0.8)
+    assert "started: 2026-11-30 23:58 (UTC+01:00) · last of 2 starts: 2026-12-01 00:10 (UTC+01:00)" in page
+    made["run"]["starts"] = STARTS[:1]
+    assert "started: 2026-11-30 23:58 (UTC+01:00)</p>" in report_page(made, 0.8)
+    del made["run"]["starts"]  # records of before it was noted
+    assert "started" not in report_page(made, 0.8) and "2026" not in report_page(document(anonymous=True), 0.8)
 
 
 def test_an_anonymous_page_names_no_case():
