@@ -63,6 +63,7 @@ NOT_EXECUTED = {
         "monai-tta profile",
     ): "it takes minutes; tests/evaluation/test_costs.py times a small image",
     ("docs/quality.md", "monai-tta calibrate"): MINUTES,
+    ("docs/quality.md", "monai-tta trust"): DATA,
     ("docs/rehearsal.md", "monai-tta stream"): DATA,
     ("docs/streams.md", "monai-tta"): DATA,
     ("docs/trust.md", "monai-tta"): DATA,
