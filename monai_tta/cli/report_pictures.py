@@ -84,7 +84,7 @@ def draw_pictures(document: Mapping[str, Any], masks: Path, asked: PagePictures)
     with tempfile.TemporaryDirectory(prefix="monai_tta-") as folder:
         left_out = LeftOut(asked.bundle, asked.images, Path(folder), asked.files, asked.entries, asked.device)
         with run_again(document, left_out, masks) as run:
-            return _drawn(document, masks, _by_name(run.found), _unadapted(run))
+            return _drawn(document, masks, _by_name(run.found), _unadapted(run), are_as_in_the_run=True)
 
 
 def _by_name(found: FoundImages) -> dict[str, Path]:
@@ -111,9 +111,17 @@ def _unadapted(run: RecordedRun) -> dict[int, RecordedAnswer | str]:
 
 
 def _drawn(
-    document: Mapping[str, Any], masks: Path, place: Mapping[str, Path], unadapted: Mapping[int, RecordedAnswer | str]
+    document: Mapping[str, Any],
+    masks: Path,
+    place: Mapping[str, Path],
+    unadapted: Mapping[int, RecordedAnswer | str],
+    are_as_in_the_run: bool = False,
 ) -> PicturesDrawn:
-    """The pictures, from the place of each image by its name."""
+    """The pictures, from the place of each image by its name.
+
+    Where images are grouped as in the run, one with other contents than its record says is not drawn: the mask is not its own.
+    """
+    from monai_tta.pipeline.content_hashes import content_id
     from monai_tta.pipeline.describe_error import describe_error
     from monai_tta.pipeline.mask_pictures import pictures_of_entry
     from monai_tta.pipeline.picture_planes import intensity_ends
@@ -128,6 +136,8 @@ def _drawn(
             try:
                 if name not in place:
                     raise ValueError("no image of this name was given")
+                if are_as_in_the_run and case.get("image_hash") not in (None, content_id(place[name])):
+                    raise ValueError("the image of this name is not that of the run")
                 drawn.pictures[case["number"]] = pictures_of_entry(place[name], case, masks, ends, before)
             except Exception as error:  # whatever is wrong with one picture, the page is there
                 drawn.missing += not isinstance(before, str)

@@ -328,6 +328,7 @@ MUTANTS = {
     "the worth of an unusual image's mask said without doubt": ("cli/run_report.py", "NOT_RELIABLE if outcome", '"" if outcome'),
     "an unadapted column of another image": ("cli/answer_again.py", "            return error\n", "            return anew\n"),
     "both columns of the same answer": ("pipeline/mask_pictures.py", "structures_of(unadapted.masks", "structures_of(masks"),
+    "a mask drawn over another image": ("cli/report_pictures.py", "if are_as_in_the_run and", "if False and"),
     "a missing unadapted column that ends with code 0": ("cli/report.py", "if drawn.missing:", "if False:"),
     "another network's unadapted answer drawn": ("cli/answer_again.py", "    if facts:\n", "    if False:\n"),
     "the adapted answer drawn as the unadapted one": ("cli/answer_again.py", '        method="source",\n        choices=[],\n', ""),
