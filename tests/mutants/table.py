@@ -476,6 +476,7 @@ OWN = {
     "cli/console.py": ["pipeline/test_reliability"],
     "cli/answer_again.py": ["cli/test_show_unadapted", "cli/test_report_unadapted"],
     "cli/report.py": ["cli/test_report_unadapted"],
+    "cli/report_pictures.py": ["cli/test_report_unadapted"],
     "cli/run_report.py": ["pipeline/test_triage"],
     "quality/gain_predictor.py": ["quality/test_gain_predictor", "methods/test_toward_source", "methods/test_careful"],
     "preparation/trained_views.py": ["preparation/test_trained_views"],
