@@ -106,7 +106,7 @@ def _unadapted(run: RecordedRun) -> dict[int, RecordedAnswer | str]:
             say(f"{case['name']}: {answer}", "red")
             found[case["number"]] = _NOT_HAD
         else:
-            found[case["number"]] = RecordedAnswer([run.request.out / mask for mask in answer["masks"]], answer["labels"])
+            found[case["number"]] = RecordedAnswer.of_entry(answer, run.request.out)
     return found
 
 

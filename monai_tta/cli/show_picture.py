@@ -116,8 +116,7 @@ def _unadapted(again: RecordedCase) -> RecordedAnswer:
     """The unadapted answer to a case, computed again."""
     from monai_tta.pipeline.recorded_answer import RecordedAnswer
 
-    found = again.answer_unadapted()
-    return RecordedAnswer([again.folder / mask for mask in found["masks"]], found["labels"])
+    return RecordedAnswer.of_entry(again.answer_unadapted(), again.folder)
 
 
 def _write(

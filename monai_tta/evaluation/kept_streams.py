@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,12 @@ def opened(out: Path, settings: dict[str, Any]) -> Iterator[KeptStreams]:
         ValueError: as `KeptStreams`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with hold(out / LOCK, wait=False):
-            yield KeptStreams(out, settings)
-    except BlockingIOError as error:
-        raise BlockingIOError(f"another `monai-tta stream` writes into {out}: wait for it, or give another --out") from error
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(hold(out / LOCK, wait=False))
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another `monai-tta stream` writes into {out}: wait for it, or give another --out") from error
+        yield KeptStreams(out, settings)
 
 
 class KeptStreams:

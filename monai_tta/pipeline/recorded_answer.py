@@ -24,6 +24,16 @@ class RecordedAnswer:
     masks: Sequence[Path]
     labels: Sequence[Mapping[str, Any]]
 
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any], folder: Path) -> RecordedAnswer:
+        """The answer that an entry of ``records.json`` describes.
+
+        Args:
+            entry: of the case.
+            folder: of the masks.
+        """
+        return cls([folder / mask for mask in entry["masks"]], entry["labels"])
+
 
 def labels_of_both(labels: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The labels of two answers, each once.

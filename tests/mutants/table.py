@@ -217,7 +217,7 @@ MUTANTS = {
     "windows of their own taken for the volume's": ("methods/careful_rest.py", ' or candidate.statistics == "window":', ":"),
     "a contender followed again": ("evaluation/streams.py", " if contender.label not in done]", "]"),
     "streams of other settings in one table": ("evaluation/kept_streams.py", "        if old != new:", "        if False:"),
-    "two processes that follow streams into one folder": ("evaluation/kept_streams.py", "        with hold(out / LOCK, wait=False):\n", "        if True:\n"),
+    "two processes that follow streams into one folder": ("evaluation/kept_streams.py", "lock.enter_context(hold(out / LOCK, wait=False))", "pass"),
     "another contender of the same name": ("evaluation/kept_streams.py", "if old[label] != new[label]]", "if False]"),
     "given candidates in quick views": ("methods/careful.py", "if quick and not self.candidates else", "if quick else"),
     "a file forgets that it is quick": ("quality/gain_predictor.py", 'bool(said.get("quick", False))', "False"),
