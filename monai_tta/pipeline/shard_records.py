@@ -17,7 +17,7 @@ from monai_tta.pipeline.folder_locks import FOLDER_LOCK, hold
 from monai_tta.pipeline.journal import Journal, is_over, path_hash
 from monai_tta.pipeline.outcome import Outcome
 from monai_tta.pipeline.records import Records
-from monai_tta.pipeline.run_log import RunLog
+from monai_tta.pipeline.run_log import Line, RunLog
 from monai_tta.pipeline.run_starts import in_order, starts_in
 from monai_tta.pipeline.shards import Shard
 
@@ -129,8 +129,6 @@ def _add_other_shards(log: RunLog, records: Records, *, ended: bool) -> RunState
     ``ended``: whether this shard is at its end.
     """
     state = RunState(False)
-    number_of = log.number_of
-    own = set(log.share)
     places: dict[str, set[int]] = defaultdict(set)
     for number, masks in log.masks.items():
         for mask in masks:
@@ -144,20 +142,34 @@ def _add_other_shards(log: RunLog, records: Records, *, ended: bool) -> RunState
             state.unfinished.append(shard)
         if lines:
             log.check_settings(journal, lines[0])
-        state.starts += starts_in(lines, log.settings)
-        for line in lines[1:]:
-            number = number_of.get(str(line.get("done", line.get("recorded"))), -1)
-            if number < 0 or number in own:
-                continue
-            if "done" in line:
-                state.cases[number] = replace(Case.from_json(json.dumps(line["case"])), number=number)
-                for name in line["masks"]:
-                    places[name].add(number)
-            else:
-                records.put(number, line["entry"])
+        try:
+            _add_lines(log, records, state, places, lines)
+        except (ValueError, KeyError, TypeError) as error:
+            raise journal.damaged() from error
     _fail_clashes(log, records, state, places)
     state.finished = ended and not state.unfinished and len(records.numbers()) == len(log.images)
     return state
+
+
+def _add_lines(log: RunLog, records: Records, state: RunState, places: dict[str, set[int]], lines: list[Line]) -> None:
+    """Put what one other shard did on record, by the lines of its journal.
+
+    Raises:
+        ValueError, KeyError or TypeError: for lines that are damaged.
+    """
+    number_of = log.number_of
+    own = set(log.share)
+    state.starts += starts_in(lines, log.settings)
+    for line in lines[1:]:
+        number = number_of.get(str(line.get("done", line.get("recorded"))), -1)
+        if number < 0 or number in own:
+            continue
+        if "done" in line:
+            state.cases[number] = replace(Case.from_json(json.dumps(line["case"])), number=number)
+            for name in line["masks"]:
+                places[name].add(number)
+        else:
+            records.put(number, line["entry"])
 
 
 def _fail_clashes(log: RunLog, records: Records, state: RunState, places: dict[str, set[int]]) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from monai_tta.cli.app import app
 from monai_tta.pipeline import folder_locks, shard_records
 from monai_tta.pipeline.folder_locks import FOLDER_LOCK
-from monai_tta.pipeline.journal import OVER
+from monai_tta.pipeline.journal import OVER, UnfinishedRun
 from monai_tta.pipeline.shard_records import wait_for_others, write_records
 from monai_tta.pipeline.shards import Shard
 from tests.attack.arena import save, small_bundle, volume
@@ -150,6 +150,27 @@ def test_a_report_that_cannot_be_written_leaves_a_run_that_resumes(count, tmp_pa
         write_records(last, folder.do(last, last.order()), ended=True, then=full)
     again = folder.log(count, count)
     assert not again.order() and folder.finish(again).finished and not folder.left()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"starts": ["yesterday"]},
+        {"starts": 7},
+        {"done": 0, "case": {}, "masks": []},
+        {"done": 0, "masks": []},
+        {"recorded": 0},
+    ],
+)
+def test_a_line_of_another_shard_that_is_damaged_is_refused_in_words(line, tmp_path):
+    folder = ShardFolder(tmp_path)
+    first, last = (folder.log(index, 2) for index in (1, 2))
+    folder.do(first, first.order())
+    of_first = next(key for key, number in last.number_of.items() if number not in last.share)
+    first.journal.append({key: of_first if value == 0 else value for key, value in line.items()})
+    records = folder.do(last, last.order())
+    with pytest.raises(UnfinishedRun, match=r"1-of-2\.jsonl is damaged; "):
+        write_records(last, records, ended=True)
 
 
 def scene(root, names):
