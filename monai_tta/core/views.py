@@ -79,15 +79,6 @@ class Views:
             raise ValueError(f"axes names an axis twice: {self.axes}")
 
     @classmethod
-    def of_training(cls, mirrors: tuple[int, ...]) -> Views:
-        """The poses that a network was trained on.
-
-        Args:
-            mirrors: the axes along which its training images were mirrored. Where there are none, turns are the usual ones.
-        """
-        return cls(axes=mirrors, turns=False if mirrors else None)
-
-    @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Views:
         """Views as a file keeps them, by `dataclasses.asdict`.
 

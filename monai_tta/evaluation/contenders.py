@@ -165,7 +165,7 @@ def _trained_mirrors(protocol: Protocol) -> list[Contender]:
     """Views that the source was trained on, where the protocol says which: mirrored along these axes and never turned."""
     if protocol.mirrors is None:
         return []
-    views = Views.of_training(protocol.mirrors)
+    views = Views(axes=protocol.mirrors, turns=False)
     task = ConsistencyTask(restyling=Restyling(protocol.style), views=views)
     faster = GraTa(pseudo=task, optimizer=Adam(lr=10 * PAPER_LR), steps=4)
     return [

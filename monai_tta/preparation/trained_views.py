@@ -12,7 +12,7 @@ from monai_tta.preparation.calibration_settings import CalibrationSettings
 
 def settings_for_source(root: Path, settings: CalibrationSettings) -> CalibrationSettings:
     """Settings whose views mirror along the axes that training mirrored along: as a bundle's ``configs/compare.yaml`` or an
-    nnU-Net's plans say.
+    nnU-Net's plans say. Of turns they say nothing, so these are measured.
 
     A network answers poses that it never saw badly, whatever the image: there, views that differ say nothing of the answer.
 
@@ -29,4 +29,4 @@ def settings_for_source(root: Path, settings: CalibrationSettings) -> Calibratio
     mirrors = protocol_of(root).mirrors
     if mirrors is None:
         return settings
-    return replace(settings, method=replace(settings.method, views=Views.of_training(mirrors)))
+    return replace(settings, method=replace(settings.method, views=Views(axes=mirrors)))

@@ -138,7 +138,7 @@ def test_regions_become_channels_and_labels_that_leave_voxels_open_are_refused(t
 
 def test_views_mirror_as_training_did(tmp_path):
     folder = model_folder(tmp_path / "model", mirrors=(0, 2))
-    assert settings_for_source(folder, SMALL).views == Views(axes=(0, 2), turns=False)
+    assert settings_for_source(folder, SMALL).views == Views(axes=(0, 2))
     assert settings_for_source(tmp_path, SMALL) is SMALL
     own = CalibrationSettings(size=10, harm=0.2, method=Careful(views=Views(axes=(1,))))
     assert settings_for_source(folder, own) is own
@@ -154,7 +154,7 @@ def test_calibrate_makes_both_predictors_and_run_uses_them(kind, tmp_path):
     assert ("labelled image 6 of 6 is left out" in done.output) == (kind == "regions")
     gain = GainPredictor.load(folder / "fold_0" / "gain_predictor_checkpoint_final.npz")
     quality = QualityPredictor.load(folder / "fold_0" / "quality_predictor_checkpoint_final.npz")
-    assert gain.views == quality.views == Views(axes=(0, 1), turns=False) and gain.about["labels"] == "given"
+    assert gain.views == quality.views == Views(axes=(0, 1)) and gain.about["labels"] == "given"
     source = load_bundle(folder)
     assert all(map(quality.fits, source.networks)) and len(quality.network.split()) == 2
     assert network_digest(source.networks[0]) != network_digest(source.networks[1])

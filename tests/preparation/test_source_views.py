@@ -86,12 +86,39 @@ def test_the_quick_way_keeps_one_mirror_at_most():
         assert words.count("(left out)") == 5 - len(kept), "of two mirrors and three turns"
 
 
-def test_views_that_are_named_are_not_measured_and_an_empty_answer_tells_nothing():
-    named = replace(SETTINGS, method=replace(TWO, views=Views(axes=(0,))))
-    assert measured_views(named, [], SlidingWindowInferer(8), "sigmoid") == (Views(axes=(0,)), "")
+def named(views, **more):
+    return replace(SETTINGS, method=replace(TWO, views=views), **more)
+
+
+@pytest.mark.parametrize("views", [Views(axes=(0,), turns=False), Views(axes=(), turns=True), Views(mirrors="all")])
+def test_views_that_are_named_are_not_measured(views):
+    assert measured_views(named(views), usable(KnowsPlaces((0,), 2)), SlidingWindowInferer(8), "sigmoid") == (views, "")
+
+
+def test_an_empty_answer_tells_nothing():
     finds_nothing = KnowsPlaces((), 2)
     finds_nothing.norm.bias.data -= 100
     assert measured_views(SETTINGS, usable(finds_nothing), SlidingWindowInferer(8), "sigmoid") == (Views(), "")
+
+
+@pytest.mark.parametrize(("knows_one_pose", "turns", "quick"), [((), True, False), ((0,), False, False), ((), False, True)])
+@pytest.mark.parametrize("axes", [(), (0,)])
+def test_turns_are_measured_where_the_mirrors_alone_are_named(axes, knows_one_pose, turns, quick):
+    images = usable(KnowsPlaces(knows_one_pose, 2))
+    found, words = measured_views(named(Views(axes=axes), quick=quick), images, SlidingWindowInferer(8), "sigmoid")
+    assert found == Views(axes=axes, turns=turns)
+    assert "mirrored" not in words and words.count("turned") == 3
+
+
+def test_mirrors_are_measured_where_turns_alone_are_named():
+    found, words = measured_views(named(Views(turns=True)), usable(KnowsPlaces((0,), 2)), SlidingWindowInferer(8), "sigmoid")
+    assert found == Views(axes=(1,), turns=True)
+    assert words.count("mirrored") == 2 and "turned" not in words
+
+
+def test_volumes_whose_mirrors_are_named_have_nothing_to_measure():
+    views = Views(axes=(0, 2))
+    assert measured_views(named(views), usable(KnowsPlaces((), 3), 3), SlidingWindowInferer(8), "sigmoid") == (views, "")
 
 
 def labelled(n=6):

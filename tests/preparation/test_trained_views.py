@@ -28,7 +28,7 @@ def bundle_that_says(folder, line):
 @pytest.mark.parametrize(
     ("line", "views"),
     [
-        ("mirrors: [0, 2]", Views(axes=(0, 2), turns=False)),
+        ("mirrors: [0, 2]", Views(axes=(0, 2))),
         ("mirrors: []", Views(axes=())),
         ("", Views()),
     ],
@@ -57,4 +57,4 @@ def test_a_calibrated_bundle_keeps_its_views(phantom_set, bundle_copy):
         size=10, budget=1, harm=0.2, quality_only=True
     )  # the gain predictor's views are from there, too
     *_, quality = calibrate(bundle_copy, phantom_set, settings=settings, keys={"split": "source_val"})
-    assert isinstance(quality, QualityPredictor) and quality.views == Views(axes=(0,), turns=False)
+    assert isinstance(quality, QualityPredictor) and quality.views == Views(axes=(0,))
