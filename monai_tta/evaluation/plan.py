@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from monai_tta._version import __version__
 from monai_tta.compute.precision import Precision
+from monai_tta.core.fisher_file import fisher_file
 from monai_tta.core.learned_optimizer_file import optimizer_file
 from monai_tta.core.stored_features import features_file
 from monai_tta.evaluation.contenders import Contender, chosen_contenders
@@ -142,7 +143,8 @@ class ComparisonPlan:
         configs = self._configs()
         files = [file for name in self.checkpoints for file in weights_files(self.root, name)]
         first = [weights_file(self.root, name) for name in self.checkpoints]
-        places = (predictor_file, optimizer_file, features_file, *((reference_file, quality_file) if self.signals else ()))
+        of_methods = (predictor_file, optimizer_file, features_file, fisher_file)
+        places = (*of_methods, *((reference_file, quality_file) if self.signals else ()))
         files += [beside(file) for file in first for beside in places]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
