@@ -18,9 +18,9 @@ import numpy as np
 
 from monai_tta.preparation import fit
 from monai_tta.preparation.fit import LEAF_SIZE, REPEATS, fit_forest, predict_held_out, stack_rows, ways_to_hold_out
-from monai_tta.preparation.margin import GRAVE_LOSS, LOSS_LIMIT, MARGINS, TEMPERATURE, choose_margin
+from monai_tta.preparation.margin import GRAVE_LOSS, LOSS_LIMIT, MARGINS, SURE_SPREADS, TEMPERATURE, choose_margin
 from monai_tta.preparation.trials import KeptTrials
-from monai_tta.quality.gain_predictor import candidate_weights, exceeds_margin, exceeds_min_gain, is_gamble
+from monai_tta.quality.mixture_weights import candidate_weights, exceeds_margin, is_gamble, is_worth_it
 from monai_tta.reporting.significance import HARM
 
 NOW = "now"
@@ -46,8 +46,12 @@ def gains_with(margin, limit, cases, forest):
         of_each_tree = forest.each(case.features)
         gain, spread = of_each_tree.mean(0), of_each_tree.std(0)
         weights = candidate_weights(gain, spread, TEMPERATURE)
-        is_adapted = exceeds_margin(gain, spread, margin) and exceeds_min_gain(weights, gain)
-        is_adapted = is_adapted and not (limit is not None and is_gamble(weights, gain, spread, limit))
+        is_adapted = exceeds_margin(gain, spread, margin)
+        if limit is None:
+            is_adapted = is_adapted and is_worth_it(weights, gain, spread, sure_spreads=None)
+        else:
+            is_adapted = is_adapted and is_worth_it(weights, gain, spread, SURE_SPREADS)
+            is_adapted = is_adapted and not is_gamble(weights, gain, spread, limit)
         gains.append(case.gain_of(weights) if is_adapted else 0.0)
     return gains
 

@@ -31,7 +31,8 @@ from monai_tta.quality.features import (
     structure_tables,
     unaugmented_answer,
 )
-from monai_tta.quality.gain_predictor import MIN_GAIN, GainPredictor
+from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.mixture_weights import MIN_GAIN
 from monai_tta.quality.predictor_files import UNIVERSAL, load_predictor, predictor_file, read_predictor
 
 MIN_WEIGHT = 0.02  # a candidate with less weight in the answer is not worth its forward passes
@@ -62,7 +63,8 @@ class Careful(AdaptationMethod):
             "un-augmented": by those that are not averaged over views, where there are such: a seventh of the cost in 2D, and a
             little less gain. "one network": by one whose blend is the mean of theirs, at the cost of the source;
             un-augmented where an answer is of no blend of the volume's statistics.
-        min_gain: the gain in Dice that the mixture must be expected to exceed. Less is not worth the risk.
+        min_gain: the gain in Dice that the mixture must be expected to exceed. Less is not worth the risk, unless the gain
+            predictor is sure of it: unless its gain, should it fall two spreads short, is still a gain.
 
     Raises:
         NotImplementedError: for a candidate that says nothing of itself.

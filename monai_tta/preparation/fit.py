@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from monai_tta._version import __version__
 from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
-from monai_tta.preparation.margin import LOSS_LIMIT, TEMPERATURE, GainAndSpread, choose_margin
+from monai_tta.preparation.margin import LOSS_LIMIT, SURE_SPREADS, TEMPERATURE, GainAndSpread, choose_margin
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Floats, Forest, GainPredictor
 from monai_tta.reporting.significance import HARM
@@ -140,7 +140,7 @@ def _fit(networks: Sequence[CalibrationSet], ways: Sequence[Sequence[int]], harm
         "left unadapted by the prefilter": stopped,
     }
     forest = fit_forest(*stack_rows(cases), LEAF_SIZE)
-    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about, LOSS_LIMIT)
+    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about, LOSS_LIMIT, SURE_SPREADS)
 
 
 def predict_held_out(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> list[GainAndSpread]:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from monai_tta.preparation.examples import CalibrationCase
-from monai_tta.quality.gain_predictor import Floats, candidate_weights, exceeds_margin, exceeds_min_gain, is_gamble
+from monai_tta.quality.gain_predictor import Floats
+from monai_tta.quality.mixture_weights import RISK_AVERSION, candidate_weights, exceeds_margin, is_gamble, is_worth_it
 from monai_tta.reporting.significance import HARM
 
 GRAVE_LOSS = 0.05
 MARGINS = tuple(1 + k / 4 for k in range(25))
 TEMPERATURE = 0.03
 LOSS_LIMIT = GRAVE_LOSS  # a mixture whose gain falls two spreads short must not lose gravely
+SURE_SPREADS = RISK_AVERSION  # a mixture whose gain falls two spreads short, and is still a gain, is taken however small it is
 
 GainAndSpread = tuple[Floats, Floats]  # one number each for every answer of a case
 
@@ -59,10 +61,13 @@ def choose_margin(
         if (harmed + 1) / (n + 1) <= harm and grave <= harm / 4:
             break
     # Small expected gains count while the margin is chosen: without them it would be less cautious with the cases that remain.
-    is_worth_it = np.array(
-        [[exceeds_min_gain(w, gain) for w, (gain, _) in zip(*way, strict=True)] for way in zip(weights, predictions, strict=True)]
+    is_enough = np.array(
+        [
+            [is_worth_it(w, gain, spread, SURE_SPREADS) for w, (gain, spread) in zip(*way, strict=True)]
+            for way in zip(weights, predictions, strict=True)
+        ]
     )
-    return margin, np.where(is_worth_it, kept, 0.0)
+    return margin, np.where(is_enough, kept, 0.0)
 
 
 def chances_of_grave_loss(true_gains: Floats, expected: Floats, spreads: Floats) -> Floats:

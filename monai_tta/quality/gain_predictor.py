@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.source_look import SourceLook
 from monai_tta.core.views import Views
+from monai_tta.quality.mixture_weights import MIN_GAIN, candidate_weights, exceeds_margin, is_gamble, is_worth_it
 
 Floats = NDArray[np.float64]
 FORMAT = 3
-RISK_AVERSION = 2.0  # standard deviations that are taken off a gain before gains are compared
-MIN_GAIN = 0.02  # Dice that a mixture must be expected to gain: twice what counts as harm
 
 
 class PredictorError(ValueError):
@@ -72,6 +71,8 @@ class GainPredictor:
         about: how the predictor was made, in words and figures, with the harm rate measured on held-out distortions.
         loss_limit: in Dice: a mixture is a gamble where its gain, should it fall `RISK_AVERSION` spreads short, is a loss of more
             than this. Gambles are not taken. None, as in files of before there was one: no limit.
+        sure_spreads: a mixture whose gain, should it fall this many spreads short, is still a gain is sure, and worth it however
+            small it is. None, as in files of before there was one: none is sure.
         look: of the source's images, for candidates that move an image towards it; None where it was not taken.
         quick: whether it was fitted to few candidates in few views, which are then all that is tried.
         views: in which candidates answered; None, as in files of before it was kept: the default ones.
@@ -85,6 +86,7 @@ class GainPredictor:
     temperature: float = 0.03
     about: dict[str, Any] = field(default_factory=dict)
     loss_limit: float | None = None
+    sure_spreads: float | None = None
     look: SourceLook | None = None
     quick: bool = False
     views: Views | None = None
@@ -113,11 +115,11 @@ class GainPredictor:
     def mixture_weights(self, gain: Floats, spread: Floats, min_gain: float = MIN_GAIN) -> Floats:
         """Weights of the candidates in the answer, summing to 1; all zero for the unadapted answer.
 
-        They are zero where no candidate exceeds the margin, where the mixture is not expected to gain more than ``min_gain`` in
-        Dice, and where it is a gamble.
+        They are zero where no candidate exceeds the margin, where the mixture is a gamble, and where it is not worth it: see
+        `is_worth_it`.
         """
         weights = candidate_weights(gain, spread, self.temperature)
-        is_adapted = exceeds_margin(gain, spread, self.margin) and exceeds_min_gain(weights, gain, min_gain)
+        is_adapted = exceeds_margin(gain, spread, self.margin) and is_worth_it(weights, gain, spread, self.sure_spreads, min_gain)
         if self.loss_limit is not None:
             is_adapted = is_adapted and not is_gamble(weights, gain, spread, self.loss_limit)
         return weights if is_adapted else np.zeros_like(gain)
@@ -154,6 +156,7 @@ class GainPredictor:
             "temperature": self.temperature,
             "about": self.about,
             "loss_limit": self.loss_limit,
+            "sure_spreads": self.sure_spreads,
             "look": None if self.look is None else self.look.to_dict(),
             "quick": self.quick,
             "views": None if self.views is None else asdict(self.views),
@@ -181,12 +184,11 @@ class GainPredictor:
             check_forest(forest, len(features))
             check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
-            limit = said.get("loss_limit")
-            limit = None if limit is None else float(limit)
+            limit, sure = (None if said.get(name) is None else float(said[name]) for name in ("loss_limit", "sure_spreads"))
             look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
             known = (forest, features, margin, prefilter, threshold, temperature)
             views = None if said.get("views") is None else Views.from_dict(said["views"])
-            return cls(*known, said["about"], limit, look, bool(said.get("quick", False)), views)
+            return cls(*known, said["about"], limit, sure, look, bool(said.get("quick", False)), views)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
 
@@ -195,35 +197,6 @@ def _on_columns(forest: Forest, columns: NDArray[np.int64]) -> Forest:
     """A forest that finds its feature k in column ``columns[k]`` of a table."""
     feature = np.where(forest.feature < 0, -1, columns[np.maximum(forest.feature, 0)])
     return replace(forest, feature=feature.astype(np.int16))
-
-
-def candidate_weights(gain: Floats, spread: Floats, temperature: float) -> Floats:
-    """Weights of the candidates whose gain is larger than its spread, in proportion to ``exp((gain - 2 spread) / temperature)``.
-
-    Returns:
-        weights that sum to 1; all zero where no gain is larger than its spread.
-    """
-    sure = gain > spread
-    if not sure.any():
-        return np.zeros_like(gain)
-    cautious = gain - RISK_AVERSION * spread
-    raised = np.where(sure, np.exp((cautious - cautious[sure].max()) / temperature), 0.0)
-    return raised / raised.sum()
-
-
-def exceeds_margin(gain: Floats, spread: Floats, margin: float) -> bool:
-    """Whether the gain of at least one candidate is larger than ``margin`` spreads."""
-    return bool(np.any(gain - margin * spread > 0))
-
-
-def exceeds_min_gain(weights: Floats, gain: Floats, min_gain: float = MIN_GAIN) -> bool:
-    """Whether a mixture is expected to gain more than ``min_gain``, in Dice."""
-    return bool(weights @ gain > min_gain)
-
-
-def is_gamble(weights: Floats, gain: Floats, spread: Floats, loss_limit: float) -> bool:
-    """Whether a mixture loses more than ``loss_limit`` in Dice where its gain is `RISK_AVERSION` spreads less than expected."""
-    return bool(weights @ (gain - RISK_AVERSION * spread) < -loss_limit)
 
 
 def check_forest(forest: Forest, features: int) -> None:

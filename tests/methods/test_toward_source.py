@@ -123,6 +123,7 @@ class TestOlderFiles:
         np.testing.assert_array_equal(old.predict_gains(own), new.predict_gains(table))
         assert old.prefilter_gain(own) == new.prefilter_gain(table) and new.features == FEATURES
         assert (old.look is None) == (old.loss_limit is None) == (file in OLDER)
+        assert old.sure_spreads is None, "they are older than that a small sure gain is taken"
 
     def test_one_of_today_keeps_the_look_of_the_source(self):
         file = BUNDLES / "hippocampus_mri/models/gain_predictor.npz"

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_tta.preparation.fit import fit_predictor
-from monai_tta.quality.gain_predictor import GainPredictor, PredictorError, candidate_weights, exceeds_margin, is_gamble
+from monai_tta.quality.gain_predictor import GainPredictor, PredictorError
+from monai_tta.quality.mixture_weights import candidate_weights, exceeds_margin, is_gamble, is_worth_it
 from tests.preparation.calibration_cases import calibration_set
 from tests.small import stump
 
@@ -22,6 +23,7 @@ def test_a_file_gives_the_same_predictor_back(tmp_path):
     np.testing.assert_array_equal(again.weights(table), predictor.weights(table))
     assert (again.margin, again.features, again.about) == (predictor.margin, predictor.features, predictor.about)
     assert again.loss_limit == predictor.loss_limit == 0.05
+    assert again.sure_spreads == predictor.sure_spreads == 2
     assert not list(tmp_path.glob(".*"))
 
 
@@ -104,11 +106,24 @@ def test_a_gamble_is_not_taken_by_a_predictor_that_has_a_limit():
 
 
 def test_a_mixture_with_a_small_expected_gain_is_left_out():
-    """Certain, but little: the mixture is expected to gain two points, and must be expected to gain more than the least."""
+    """Not sure, and little: the mixture is expected to gain two points, and must be expected to gain more than the least."""
     predictor = fit_predictor(calibration_set(n=80), 0.05)
-    gain, spread = np.array([0.03, 0.011]), np.array([0.001, 0.001])
+    gain, spread = np.array([0.03, 0.011]), np.array([0.0155, 0.0102])
+    predictor = replace(predictor, margin=1.0)
     expected = float(candidate_weights(gain, spread, predictor.temperature) @ gain)
     assert predictor.mixture_weights(gain, spread, expected - 1e-6).sum() == pytest.approx(1)
     assert not predictor.mixture_weights(gain, spread, expected + 1e-6).any()
     assert predictor.mixture_weights(gain, spread).any(), "0.02 unless told otherwise"
-    assert not predictor.mixture_weights(gain * 0.8, spread).any()
+    assert not predictor.mixture_weights(gain * 0.85, spread * 0.85).any()
+
+
+@pytest.mark.parametrize(("sure_spreads", "spread", "is_taken"), [(2.0, 0.0049, True), (2.0, 0.0051, False), (None, 0.0, False)])
+def test_a_small_gain_is_taken_where_it_is_still_one_two_spreads_below_what_is_expected(sure_spreads, spread, is_taken):
+    gain, spreads = np.array([0.01, -0.2]), np.array([spread, 0.0])
+    assert is_worth_it(np.array([1.0, 0.0]), gain, spreads, sure_spreads) == is_taken
+    predictor = replace(stump(), margin=1.0, sure_spreads=sure_spreads)
+    assert predictor.mixture_weights(gain, spreads).any() == is_taken
+
+
+def test_no_mixture_is_never_worth_it():
+    assert not is_worth_it(np.zeros(2), np.array([0.1, -0.1]), np.array([0.2, 0.0]), 2.0)
