@@ -26,21 +26,23 @@ from monai_tta.preparation.fit import fit_universal_predictor
 console = Console()
 
 
-def sources(folders: dict[str, Path | None], size: int, with_bundles: bool) -> list[Callable[[], Sets]]:
-    """What takes part: functions that make the cases of one network, first of the small networks, then of the shipped bundles."""
-    small = [partial(cases_of_small_network, name, kind, size, folders) for name in centres(**folders) for kind in KINDS[name]]
-    shipped: list[Callable[[], Sets]] = []
+def sources(folders: dict[str, Path | None], size: int, with_bundles: bool) -> dict[str, Callable[[], Sets]]:
+    """What takes part, by name: functions that make the cases of one network, first the small networks, then the bundles."""
+    small = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
+    found: dict[str, Callable[[], Sets]] = {
+        f"{name}-{kind}": partial(cases_of_small_network, name, kind, size, folders) for name, kind in small
+    }
     if not with_bundles:
-        return [*small]
+        return found
     if data := folders["hippocampus"]:
         for checkpoint in ("model.pt", "model_instance.pt"):
             keys = {"split": "source_val"}
-            shipped.append(partial(cases_of_bundle, "hippocampus", "hippocampus_mri", data, checkpoint, keys, size // 2, 3))
+            how = ("hippocampus", "hippocampus_mri", data, checkpoint, keys, size // 2, 3)
+            found[f"hippocampus_mri-{checkpoint}"] = partial(cases_of_bundle, *how)
     if data := folders["vessels"]:
-        shipped.append(
-            partial(cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2, 2)
-        )
-    return [*small, *shipped]
+        bundle = partial(cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2, 2)
+        found["vessel_fundus-model.pt"] = bundle
+    return found
 
 
 def parse_command_line(program: str) -> tuple[argparse.Namespace, dict[str, Path | None]]:
@@ -54,7 +56,9 @@ def parse_command_line(program: str) -> tuple[argparse.Namespace, dict[str, Path
     parser.add_argument("--harm", type=float, default=CalibrationSettings().harm)
     parser.add_argument("--no-bundles", action="store_true", help="without the shipped bundles")
     parser.add_argument("--others", action="store_true", help="for pairs: a gain predictor of other tasks, too")
-    parser.add_argument("--only", action="append", help="for pairs: a network, e.g. 'chase_db1 batch'")
+    parser.add_argument(
+        "--only", action="append", help="for pairs: a network, e.g. 'hrf instance'; also of those that are not in KINDS"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     return options, {name: getattr(options, name) for name in names}
@@ -64,9 +68,9 @@ def main() -> None:
     """See the top of this file."""
     options, folders = parse_command_line("docs.universal")
     todo = sources(folders, options.size, not options.no_bundles)
-    files = [options.out / f"{number:02d}.pickle" for number in range(len(todo))]
+    files = [options.out / f"{name}.pickle" for name in todo]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for name in pool.map(write_cases, todo, files):
+        for name in pool.map(write_cases, todo.values(), files):
             console.print(name)
     networks = [pickle.loads(file.read_bytes())[USUAL] for file in files]
     predictor = fit_universal_predictor(networks, options.harm)

@@ -14,6 +14,7 @@ from monai_tta.quality.gain_predictor import Floats, GainPredictor
 GainsOfCases = Callable[[Sequence[CalibrationCase]], list[float]]
 OWN = "own gain predictor"
 WITHOUT_LABELS = "own gain predictor, without labels"
+NOTHING_SMALL = {OWN: "own gain predictor, no small gains", WITHOUT_LABELS: "own gain predictor, without labels, no small gains"}
 BOTH = "own gain predictor, both kinds of labels"
 NOT_TOWARDS_SOURCE = "own gain predictor, nothing moved to the source"
 FOLDER = "own gain predictor, shrunk to the folder's mean"
@@ -107,12 +108,14 @@ def own_choices(kind: str, sets: Sets, harm: float) -> dict[str, tuple[str, Gain
     always = "a step of consistency" if kind == "instance" else "present statistics"
     usual, without = sets[USUAL], sets[OWN_ANSWERS]
     both = replace(usual, cases=[*usual.cases, *without.cases])
-    predictor = fit_predictor(usual, harm)
+    predictor, predictor_without = fit_predictor(usual, harm), fit_predictor(without, harm)
     choices: dict[str, tuple[str, GainsOfCases]] = {
         always: (USUAL, of_candidate(1.0, averaged=False)),
         f"{always}, views averaged": (USUAL, of_candidate(1.0, averaged=True)),
         OWN: (USUAL, of_predictor(predictor)),
-        WITHOUT_LABELS: (USUAL, of_predictor(fit_predictor(without, harm))),
+        WITHOUT_LABELS: (USUAL, of_predictor(predictor_without)),
+        NOTHING_SMALL[OWN]: (USUAL, of_predictor(replace(predictor, sure_spreads=None))),
+        NOTHING_SMALL[WITHOUT_LABELS]: (USUAL, of_predictor(replace(predictor_without, sure_spreads=None))),
         BOTH: (USUAL, of_predictor(fit_predictor(both, harm))),
         FOLDER: (USUAL, of_folder(predictor)),
         BEST: (USUAL, best_gains),

@@ -9,16 +9,27 @@ prints tables of it.
 import json
 import pickle
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
-from docs.universal.__main__ import console, parse_command_line
+from docs.universal.__main__ import console, parse_command_line, sources
 from docs.universal.choices import gains_at_targets, of_predictor, own_choices
-from docs.universal.networks import KINDS, USUAL, Sets, add_image, empty_sets, look_of_centre, train
-from docs.universal.sources import centres, targets
+from docs.universal.networks import (
+    KINDS,
+    NORMS,
+    USUAL,
+    Sets,
+    add_image,
+    cases_of_small_network,
+    empty_sets,
+    look_of_centre,
+    train,
+    write_cases,
+)
+from docs.universal.sources import Centre, centres, targets
 from monai_tta.preparation.examples import GIVEN
 from monai_tta.preparation.fit import fit_universal_predictor
 from monai_tta.quality.gain_predictor import GainPredictor
@@ -52,9 +63,12 @@ def rows_of_network(name: str, kind: str, own: Path, at_targets: Path, harm: flo
     return [{"network": f"{name} {kind}", **row} for row in rows]
 
 
-def rows_of_other_tasks(todo: list[tuple[str, str, str]], files: list[Path], out: Path, harm: float) -> list[Row]:
-    """What a gain predictor of all other tasks gains at each target of each network (task, name, kind)."""
-    networks: list[Sets] = [pickle.loads(file.read_bytes()) for file in sorted(out.glob("[0-9][0-9].pickle"))]
+def rows_of_other_tasks(todo: list[tuple[str, str, str]], files: list[Path], every: list[Path], harm: float) -> list[Row]:
+    """What a gain predictor of all other tasks gains at each target of each network (task, name, kind).
+
+    ``every``: the files that docs.universal made, of all networks.
+    """
+    networks: list[Sets] = [pickle.loads(file.read_bytes()) for file in every]
 
     @cache
     def of_other_tasks(task: str) -> GainPredictor:
@@ -70,25 +84,39 @@ def rows_of_other_tasks(todo: list[tuple[str, str, str]], files: list[Path], out
     return rows
 
 
+def chosen_networks(only: list[str] | None, all_centres: dict[str, Centre]) -> list[tuple[str, str]]:
+    """Names and kinds: those of KINDS, or those that are named, which may be of any kind.
+
+    Raises:
+        SystemExit: for a name that no network has.
+    """
+    if not only:
+        return [(name, kind) for name in all_centres for kind in KINDS[name]]
+    known = {f"{name} {kind}": (name, kind) for name in all_centres for kind in NORMS}
+    if unknown := set(only) - set(known):
+        raise SystemExit(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return [pair for word, pair in known.items() if word in only]
+
+
 def main() -> None:
     """See the top of this file."""
     options, folders = parse_command_line("docs.universal.pairs")
-    everyone = [(name, kind) for name in centres(**folders) for kind in KINDS[name]]
-    owns = [options.out / f"{number:02d}.pickle" for number in range(len(everyone))]  # as docs.universal numbers them
-    chosen = [
-        (*pair, own) for pair, own in zip(everyone, owns, strict=True) if not options.only or " ".join(pair) in options.only
-    ]
-    names, kinds, own_files = zip(*chosen, strict=True)
-    files = [options.out / f"pairs-{name}-{kind}.pickle" for name, kind, _ in chosen]
+    chosen = chosen_networks(options.only, centres(**folders))
+    names, kinds = zip(*chosen, strict=True)
+    owns = [options.out / f"{name}-{kind}.pickle" for name, kind in chosen]  # as docs.universal calls them
+    files = [options.out / f"pairs-{name}-{kind}.pickle" for name, kind in chosen]
+    make = [partial(cases_of_small_network, name, kind, options.size, folders) for name, kind in chosen]
     rows: list[Row] = []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        list(pool.map(write_cases, make, owns))
         list(pool.map(cases_at_targets, names, kinds, [folders] * len(chosen), files))
-        for found in pool.map(rows_of_network, names, kinds, own_files, files, [options.harm] * len(chosen)):
+        for found in pool.map(rows_of_network, names, kinds, owns, files, [options.harm] * len(chosen)):
             rows += found
             console.print(f"{found[0]['network']}: done")
     if options.others:
-        tasks = [(centres(**folders)[name].task, name, kind) for name, kind, _ in chosen]
-        rows += rows_of_other_tasks(tasks, files, options.out, options.harm)
+        tasks = [(centres(**folders)[name].task, name, kind) for name, kind in chosen]
+        every = [options.out / f"{name}.pickle" for name in sources(folders, options.size, not options.no_bundles)]
+        rows += rows_of_other_tasks(tasks, files, every, options.harm)
     (options.out / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
     console.print(f"written: {options.out / 'pairs.json'}; python -m docs.universal.tables {options.out} prints its tables")
 
