@@ -17,10 +17,10 @@ from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSe
 from monai_tta.preparation.margin import LOSS_LIMIT, SURE_SPREADS, TEMPERATURE, GainAndSpread, choose_margin
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Floats, Forest, GainPredictor
+from monai_tta.quality.mixture_weights import NEGLIGIBLE_GAIN
 from monai_tta.reporting.significance import HARM
 
 MAX_MISSED = 0.02  # of the cases with something to gain, the share that the prefilter may stop
-NEGLIGIBLE_GAIN = 0.002  # a gain in Dice that is not worth the forward passes
 FOLDS = 5
 REPEATS = 5  # ways to hold images out in turn; with one, the margin depends on which images are held out together
 TREES = 100

@@ -71,8 +71,8 @@ class GainPredictor:
         about: how the predictor was made, in words and figures, with the harm rate measured on held-out distortions.
         loss_limit: in Dice: a mixture is a gamble where its gain, should it fall `RISK_AVERSION` spreads short, is a loss of more
             than this. Gambles are not taken. None, as in files of before there was one: no limit.
-        sure_spreads: a mixture whose gain, should it fall this many spreads short, is still a gain is sure, and worth it however
-            small it is. None, as in files of before there was one: none is sure.
+        sure_spreads: a mixture whose gain, should it fall this many spreads short, is still a gain is sure, and worth it though
+            it may be small, see `is_worth_it`. None, as in files of before there was one: none is sure.
         look: of the source's images, for candidates that move an image towards it; None where it was not taken.
         quick: whether it was fitted to few candidates in few views, which are then all that is tried.
         views: in which candidates answered; None, as in files of before it was kept: the default ones.

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 RISK_AVERSION = 2.0  # standard deviations that are taken off a gain before gains are compared
+NEGLIGIBLE_GAIN = 0.002  # a gain in Dice that is not worth the forward passes, however sure it is
 MIN_GAIN = 0.02  # Dice that a mixture must be expected to gain: twice what counts as harm
 
 
@@ -30,7 +31,7 @@ def exceeds_margin(gain: Floats, spread: Floats, margin: float) -> bool:
 
 
 def is_worth_it(weights: Floats, gain: Floats, spread: Floats, sure_spreads: float | None, min_gain: float = MIN_GAIN) -> bool:
-    """Whether a mixture is expected to gain more than ``min_gain`` in Dice, or is sure to gain something.
+    """Whether a mixture is expected to gain more than ``min_gain`` in Dice, or is sure to gain something that is not negligible.
 
     Args:
         weights: of the candidates in the mixture; they sum to 1, or are all zero where there is none.
@@ -39,8 +40,9 @@ def is_worth_it(weights: Floats, gain: Floats, spread: Floats, sure_spreads: flo
         sure_spreads: how many spreads short the mixture may fall and must still gain, to be sure; None: nothing is sure.
         min_gain: in Dice.
     """
+    expected = float(weights @ gain)
     is_sure = sure_spreads is not None and bool(weights @ (gain - sure_spreads * spread) > 0)
-    return is_sure or bool(weights @ gain > min_gain)
+    return expected > (min(NEGLIGIBLE_GAIN, min_gain) if is_sure else min_gain)
 
 
 def is_gamble(weights: Floats, gain: Floats, spread: Floats, loss_limit: float) -> bool:

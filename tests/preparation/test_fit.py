@@ -7,7 +7,6 @@ import torch
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.preparation.fit import (
     FOLDS,
-    NEGLIGIBLE_GAIN,
     REPEATS,
     fit_predictor,
     fit_prefilter,
@@ -17,6 +16,7 @@ from monai_tta.preparation.fit import (
 )
 from monai_tta.preparation.margin import MARGINS, chances_of_grave_loss, choose_margin
 from monai_tta.quality.features import FEATURES
+from monai_tta.quality.mixture_weights import NEGLIGIBLE_GAIN
 from tests.preparation.calibration_cases import calibration_set
 
 

@@ -125,5 +125,10 @@ def test_a_small_gain_is_taken_where_it_is_still_one_two_spreads_below_what_is_e
     assert predictor.mixture_weights(gain, spreads).any() == is_taken
 
 
+@pytest.mark.parametrize(("gain", "least", "is_taken"), [(0.0021, 0.02, True), (0.0019, 0.02, False), (0.0019, 0.001, True)])
+def test_a_gain_of_a_fifth_of_a_point_is_not_worth_the_passes_however_sure(gain, least, is_taken):
+    assert is_worth_it(np.array([1.0]), np.array([gain]), np.array([0.0]), 2.0, least) == is_taken
+
+
 def test_no_mixture_is_never_worth_it():
     assert not is_worth_it(np.zeros(2), np.array([0.1, -0.1]), np.array([0.2, 0.0]), 2.0)
