@@ -154,7 +154,8 @@ def test_calibrate_makes_both_predictors_and_run_uses_them(kind, tmp_path):
     assert ("labelled image 6 of 6 is left out" in done.output) == (kind == "regions")
     gain = GainPredictor.load(folder / "fold_0" / "gain_predictor_checkpoint_final.npz")
     quality = QualityPredictor.load(folder / "fold_0" / "quality_predictor_checkpoint_final.npz")
-    assert gain.views == quality.views == Views(axes=(0, 1)) and gain.about["labels"] == "given"
+    assert gain.views == quality.views and gain.views.axes == (0, 1) and gain.about["labels"] == "given"
+    assert (gain.views.turns is not None) == ("turned" in str(gain.about.get("views"))) == (kind == "2d"), "turns are measured"
     source = load_bundle(folder)
     assert all(map(quality.fits, source.networks)) and len(quality.network.split()) == 2
     assert network_digest(source.networks[0]) != network_digest(source.networks[1])
