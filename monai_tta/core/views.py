@@ -88,6 +88,21 @@ class Views:
         axes = said["axes"]
         return cls(**{**said, "axes": None if axes is None else tuple(axes)})
 
+    def or_else(self, others: Views) -> Views:
+        """These views, and what they leave open as it is in others.
+
+        Args:
+            others: e.g. those that were measured.
+
+        >>> Views(axes=(0,)).or_else(Views(axes=(1,), turns=False))
+        Views(mirrors='axes', turns=False, axes=(0,))
+        """
+        if self == Views():
+            return others
+        axes = others.axes if self.axes is None else self.axes
+        turns = others.turns if self.turns is None else self.turns
+        return self if self.mirrors == "all" else Views(axes=axes, turns=turns)
+
     @property
     def is_plain(self) -> bool:
         """Whether the identity is the only pose, of windows of any shape."""

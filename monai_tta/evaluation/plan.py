@@ -142,10 +142,9 @@ class ComparisonPlan:
         protocol = protocol_of(self.root)
         configs = self._configs()
         files = [file for name in self.checkpoints for file in weights_files(self.root, name)]
-        first = [weights_file(self.root, name) for name in self.checkpoints]
-        of_methods = (predictor_file, optimizer_file, features_file, fisher_file)
-        places = (*of_methods, *((reference_file, quality_file) if self.signals else ()))
-        files += [beside(file) for file in first for beside in places]
+        places = [predictor_file, optimizer_file, features_file, fisher_file]
+        places += [reference_file, quality_file] if self.signals else []
+        files += [beside(weights_file(self.root, name)) for name in self.checkpoints for beside in places]
         known = [*chosen_contenders(protocol, ablations=True), *self.contenders()]
         return {
             "bundle": self.root.resolve().name,

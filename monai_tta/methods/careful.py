@@ -157,10 +157,11 @@ class Careful(AdaptationMethod):
 
         Args:
             quick: whether the gain predictor is, or is to be, one for few candidates and views.
-            of_predictor: those that the gain predictor was fitted with, where its file says so.
+            of_predictor: those that the gain predictor was fitted with, where its file says so. They decide what the method's own
+                leave open.
         """
         usual = QUICK_VIEWS if quick and not self.candidates else self.views
-        return self.views if self.views != Views() else of_predictor or usual
+        return self.views.or_else(of_predictor or usual)
 
     def run_candidates(
         self,

@@ -15,7 +15,7 @@ GRAVE_LOSS = 0.05
 MARGINS = tuple(1 + k / 4 for k in range(25))
 TEMPERATURE = 0.03
 LOSS_LIMIT = GRAVE_LOSS  # a mixture whose gain falls two spreads short must not lose gravely
-SURE_SPREADS = RISK_AVERSION  # a mixture whose gain falls two spreads short, and is still a gain, is taken however small it is
+SURE_SPREADS = RISK_AVERSION  # a mixture whose gain falls two spreads short, and is still a gain, may be small
 
 GainAndSpread = tuple[Floats, Floats]  # one number each for every answer of a case
 

@@ -156,3 +156,18 @@ def test_a_calibration_that_goes_on_measures_nothing_again(tmp_path, monkeypatch
 def test_the_universal_predictor_is_made_in_the_views_in_which_it_answers(shape):
     named = ALL_VIEWS[len(shape)]
     assert named != Views() and named.of(shape) == Views().of(shape), "named views are not measured"
+
+
+@pytest.mark.parametrize(
+    ("named", "of_predictor", "found"),
+    [
+        (Views(), Views(axes=(1,), turns=False), Views(axes=(1,), turns=False)),
+        (Views(axes=(0,)), Views(axes=(0,), turns=False), Views(axes=(0,), turns=False)),
+        (Views(turns=True), Views(axes=(1,), turns=False), Views(axes=(1,), turns=True)),
+        (Views(axes=(), turns=True), Views(axes=(1,), turns=False), Views(axes=(), turns=True)),
+        (Views(mirrors="all"), Views(axes=(1,), turns=False), Views(mirrors="all")),
+        (Views(axes=(0,)), None, Views(axes=(0,))),
+    ],
+)
+def test_candidates_answer_in_the_measured_views_where_the_method_names_none(named, of_predictor, found):
+    assert Careful(views=named).views_for(False, of_predictor) == found
