@@ -183,7 +183,7 @@ MUTANTS = {
     "a shadow is a second network": ("core/network_copy.py", "nn.Parameter(parameter.detach(), requires_grad=False)", "nn.Parameter(parameter.detach().clone(), requires_grad=False)"),
     "nothing is computed again": ("compute/checkpointing.py", "if not torch.is_grad_enabled():", "if True:"),
     "labels shown to the adapter": ("evaluation/answer_cases.py", 'torch.as_tensor(data["image"].as_tensor() if isinstance(data["image"], MetaTensor) else data["image"])[None]', '(torch.as_tensor(data["image"]) + 1e-3 * torch.as_tensor(data["label"]))[None]'),
-    "another Fisher file passes for the same": ("evaluation/plan.py", "features_file, fisher_file)", "features_file)"),
+    "another Fisher file passes for the same": ("evaluation/plan.py", "features_file, fisher_file]", "features_file]"),
     "a stream gone on with in its middle": ("evaluation/plan.py", "yield replace(everything, contenders=(stream,))", "yield replace(everything, contenders=(stream,), numbers=tuple(n for n in numbers if everything.key(stream, n) not in done))"),
     "p values not corrected": ("reporting/significance.py", "(len(known) - rank) * p", "p"),
     "seeds counted as cases": ("reporting/summary.py", "changes = [after - before for before, after in pairs.values()]", "changes = [after - before for _, before, after in both]"),
