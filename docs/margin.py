@@ -20,7 +20,9 @@ from monai_tta.preparation import fit
 from monai_tta.preparation.fit import LEAF_SIZE, REPEATS, fit_forest, predict_held_out, stack_rows, ways_to_hold_out
 from monai_tta.preparation.margin import GRAVE_LOSS, LOSS_LIMIT, MARGINS, SURE_SPREADS, TEMPERATURE, choose_margin
 from monai_tta.preparation.trials import KeptTrials
-from monai_tta.quality.mixture_weights import candidate_weights, exceeds_margin, is_gamble, is_worth_it
+from monai_tta.quality.features import FEATURES
+from monai_tta.quality.gain_predictor import GainPredictor
+from monai_tta.quality.mixture_weights import candidate_weights, exceeds_margin
 from monai_tta.reporting.significance import HARM
 
 NOW = "now"
@@ -39,21 +41,9 @@ def margin_before(cases, predictions, harm):
     return margin
 
 
-def gains_with(margin, limit, cases, forest):
-    """The true gain of each case that a forest decides about; 0 where it is left unadapted."""
-    gains = []
-    for case in cases:
-        of_each_tree = forest.each(case.features)
-        gain, spread = of_each_tree.mean(0), of_each_tree.std(0)
-        weights = candidate_weights(gain, spread, TEMPERATURE)
-        is_adapted = exceeds_margin(gain, spread, margin)
-        if limit is None:
-            is_adapted = is_adapted and is_worth_it(weights, gain, spread, sure_spreads=None)
-        else:
-            is_adapted = is_adapted and is_worth_it(weights, gain, spread, SURE_SPREADS)
-            is_adapted = is_adapted and not is_gamble(weights, gain, spread, limit)
-        gains.append(case.gain_of(weights) if is_adapted else 0.0)
-    return gains
+def gains_with(predictor, cases):
+    """The true gain of each case that a gain predictor decides about; 0 where it is left unadapted."""
+    return [case.gain_of(predictor.weights(case.features)) for case in cases]
 
 
 def read_cases(folder):
@@ -146,8 +136,9 @@ def main():
         forest = fit_forest(*stack_rows(inside), LEAF_SIZE)
         margins[BEFORE].append(margin_before(inside, predictions[0], given.harm))
         margins[NOW].append(choose_margin(inside, predictions, given.harm)[0])
-        for way, limit in ((BEFORE, None), (NOW, LOSS_LIMIT)):
-            gains[way] += gains_with(margins[way][-1], limit, outside, forest)
+        for way, limits in ((BEFORE, {}), (NOW, {"loss_limit": LOSS_LIMIT, "sure_spreads": SURE_SPREADS})):
+            predictor = GainPredictor(forest, FEATURES, margins[way][-1], forest, -1.0, TEMPERATURE, **limits)
+            gains[way] += gains_with(predictor, outside)
         most += [max(case.gains.max(), 0) for case in outside]
         say(f"{draw}: {', '.join(f'{way} {margins[way][-1]:g}' for way in margins)}")
     say(f"{len(cases)} cases of {len(images)} images, {given.draws} draws; to be had: {100 * np.mean(most):.2f} points")

@@ -36,12 +36,13 @@ def sources(folders: dict[str, Path | None], size: int, with_bundles: bool) -> d
         return found
     if data := folders["hippocampus"]:
         for checkpoint in ("model.pt", "model_instance.pt"):
-            keys = {"split": "source_val"}
-            how = ("hippocampus", "hippocampus_mri", data, checkpoint, keys, size // 2, 3)
-            found[f"hippocampus_mri-{checkpoint}"] = partial(cases_of_bundle, *how)
+            found[f"hippocampus_mri-{checkpoint}"] = partial(
+                cases_of_bundle, "hippocampus", "hippocampus_mri", data, checkpoint, {"split": "source_val"}, size // 2, 3
+            )
     if data := folders["vessels"]:
-        bundle = partial(cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2, 2)
-        found["vessel_fundus-model.pt"] = bundle
+        found["vessel_fundus-model.pt"] = partial(
+            cases_of_bundle, "vessels", "vessel_fundus", data / "chase_db1", "model.pt", {"skip": 20}, size // 2, 2
+        )
     return found
 
 

@@ -108,14 +108,15 @@ def own_choices(kind: str, sets: Sets, harm: float) -> dict[str, tuple[str, Gain
     always = "a step of consistency" if kind == "instance" else "present statistics"
     usual, without = sets[USUAL], sets[OWN_ANSWERS]
     both = replace(usual, cases=[*usual.cases, *without.cases])
-    predictor, predictor_without = fit_predictor(usual, harm), fit_predictor(without, harm)
+    predictor = fit_predictor(usual, harm)
+    without_labels = fit_predictor(without, harm)
     choices: dict[str, tuple[str, GainsOfCases]] = {
         always: (USUAL, of_candidate(1.0, averaged=False)),
         f"{always}, views averaged": (USUAL, of_candidate(1.0, averaged=True)),
         OWN: (USUAL, of_predictor(predictor)),
-        WITHOUT_LABELS: (USUAL, of_predictor(predictor_without)),
+        WITHOUT_LABELS: (USUAL, of_predictor(without_labels)),
         NOTHING_SMALL[OWN]: (USUAL, of_predictor(replace(predictor, sure_spreads=None))),
-        NOTHING_SMALL[WITHOUT_LABELS]: (USUAL, of_predictor(replace(predictor_without, sure_spreads=None))),
+        NOTHING_SMALL[WITHOUT_LABELS]: (USUAL, of_predictor(replace(without_labels, sure_spreads=None))),
         BOTH: (USUAL, of_predictor(fit_predictor(both, harm))),
         FOLDER: (USUAL, of_folder(predictor)),
         BEST: (USUAL, best_gains),

@@ -99,9 +99,11 @@ class Views:
         """
         if self == Views():
             return others
+        if self.mirrors == "all":
+            return self
         axes = others.axes if self.axes is None else self.axes
         turns = others.turns if self.turns is None else self.turns
-        return self if self.mirrors == "all" else Views(axes=axes, turns=turns)
+        return Views(axes=axes, turns=turns)
 
     @property
     def is_plain(self) -> bool:

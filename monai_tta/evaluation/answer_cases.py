@@ -20,8 +20,8 @@ from monai_tta.core.objectives import Head
 from monai_tta.core.record import Case, reasons_on_record_alone
 from monai_tta.evaluation.case_signals import SignalMeasure
 from monai_tta.evaluation.contenders import Contender
+from monai_tta.evaluation.jobs import ComparisonJob
 from monai_tta.evaluation.labelled_data import LabelledDomain, labelled_cases
-from monai_tta.evaluation.plan import ComparisonJob
 from monai_tta.evaluation.protocol import Domain, protocol_of
 from monai_tta.inference.network import unwrap
 from monai_tta.pipeline.bundle import SourceBundle, describe_error, load_bundle

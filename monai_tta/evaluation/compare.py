@@ -11,8 +11,9 @@ from pathlib import Path
 from monai_tta.evaluation.answer_cases import Answer, labelled_domain, use_answers
 from monai_tta.evaluation.example_pictures import draw, keep_only_examples, picture_jobs
 from monai_tta.evaluation.job_pool import in_processes
+from monai_tta.evaluation.jobs import ComparisonJob, jobs_of
 from monai_tta.evaluation.labelled_data import labelled_cases
-from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan, jobs_of
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.scoring import scores_of
 from monai_tta.pipeline.describe_error import describe_error
 from monai_tta.reporting.render import PICTURES

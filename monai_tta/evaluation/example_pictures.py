@@ -16,7 +16,8 @@ from torch import Tensor
 
 from monai_tta.core.geometry import slice_as_looked_at, voxel_spacing
 from monai_tta.evaluation.answer_cases import Answer, labelled_domain, use_answers
-from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan
+from monai_tta.evaluation.jobs import ComparisonJob
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.scoring import is_one_hot, scores_of
 from monai_tta.reporting.case_pictures import draw_case
 from monai_tta.reporting.example_cases import ExampleCase, chosen_contenders, example_cases

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ from monai_tta.pipeline.nnunet_files import is_nnunet_folder
 from monai_tta.pipeline.source_files import description_files, weights_file, weights_files
 from monai_tta.quality.predictor_files import predictor_file, quality_file
 from monai_tta.quality.signals import SIGNALS
-from monai_tta.reporting.rows import METRICS, Key
+from monai_tta.reporting.rows import METRICS
 
 SET_ASIDE = 3  # one of so many cases
 
@@ -198,52 +197,6 @@ class ComparisonPlan:
         words += [f"--{flag}" for flag in ("ablations", "pictures") if getattr(self, flag)]
         words += [] if self.part == "all" else ["--choose-rates"]
         return shlex.join(words)
-
-
-@dataclass(frozen=True)
-class ComparisonJob:
-    """What one process does in one go: contenders on cases of one domain, in order."""
-
-    plan: ComparisonPlan
-    checkpoint: str
-    domain: Domain
-    numbers: tuple[int, ...]
-    contenders: tuple[Contender, ...]
-    budget: int
-    seed: int
-
-    def key(self, contender: Contender, number: int) -> Key:
-        """The key of the row of one answer."""
-        return Key(self.checkpoint, self.domain.label, contender.label, self.budget, self.seed, number)
-
-    def __str__(self) -> str:
-        return f"{self.checkpoint}, {self.domain.label}"
-
-
-def jobs_of(plan: ComparisonPlan, done: set[Key], sizes: dict[str, int]) -> Iterator[ComparisonJob]:
-    """What is not done yet: a job per case for all episodic contenders, and a job per domain for each continual contender.
-
-    A continual contender that lacks a case answers the domain again from the first case on: each answer depends on the cases
-    before it.
-
-    Args:
-        plan: what to compare.
-        done: the keys of the rows that are done.
-        sizes: how many cases each domain has, by its label; a domain that is not in it is left out.
-    """
-    places = [d for d in plan.places() if d.label in sizes]
-    for checkpoint, domain in ((c, d) for c in plan.checkpoints for d in places):
-        for budget, seed in ((b, s) for b in plan.budgets for s in plan.seeds):
-            numbers = plan.numbers(domain, sizes[domain.label])
-            everything = ComparisonJob(plan, checkpoint, domain, numbers, tuple(plan.contenders()), budget, seed)
-            streams = [c for c in everything.contenders if c.choices.get("reset") == "never"]
-            for stream in streams:
-                if any(everything.key(stream, n) not in done for n in numbers):
-                    yield replace(everything, contenders=(stream,))
-            for n in numbers:
-                missing = tuple(c for c in everything.contenders if c not in streams and everything.key(c, n) not in done)
-                if missing:
-                    yield replace(everything, numbers=(n,), contenders=missing)
 
 
 def _digest(path: Path) -> str:

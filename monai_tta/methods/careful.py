@@ -23,14 +23,7 @@ from monai_tta.core.views import Views
 from monai_tta.methods.careful_candidates import QUICK_VIEWS, quick_candidates, usual_candidates
 from monai_tta.methods.careful_rest import WAYS, Rest, contributions
 from monai_tta.quality.candidates import CandidatePool, TrialResults, try_candidate
-from monai_tta.quality.features import (
-    as_logits,
-    candidate_row,
-    feature_table,
-    mixture,
-    structure_tables,
-    unaugmented_answer,
-)
+from monai_tta.quality.features import as_logits, candidate_row, feature_table, mixture, structure_tables, unaugmented_answer
 from monai_tta.quality.gain_predictor import GainPredictor
 from monai_tta.quality.mixture_weights import MIN_GAIN
 from monai_tta.quality.predictor_files import UNIVERSAL, load_predictor, predictor_file, read_predictor

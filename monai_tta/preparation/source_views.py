@@ -50,16 +50,13 @@ def measured_views(
     if not of_poses:
         return settings.views, ""
     found = {pose: median(of_pose) for pose, of_pose in of_poses.items()}
-    axes, turns = asked.axes, asked.turns
-    if axes is None:
-        axes = tuple(pose.mirrors[0] for pose, agreement in found.items() if pose.mirrors and agreement >= AGREEMENT)
-        axes = axes[:1] if settings.quick else axes
-    if turns is None:
-        of_turns = [agreement for pose, agreement in found.items() if pose.turns]
-        turns = bool(of_turns) and min(of_turns) >= AGREEMENT and not settings.quick
+    axes = tuple(pose.mirrors[0] for pose, agreement in found.items() if pose.mirrors and agreement >= AGREEMENT)
+    axes = axes[:1] if settings.quick else axes
+    of_turns = [agreement for pose, agreement in found.items() if pose.turns]
+    turns = bool(of_turns) and min(of_turns) >= AGREEMENT and not settings.quick
     kept = {pose: turns if pose.turns else pose.mirrors[0] in axes for pose in found}
     said = [f"{_in_words(pose)} {dice:.2f}{'' if kept[pose] else ' (left out)'}" for pose, dice in found.items()]
-    return Views(axes=axes, turns=turns), "; ".join(said)
+    return asked.or_else(Views(axes=axes, turns=turns)), "; ".join(said)
 
 
 def _agreements(

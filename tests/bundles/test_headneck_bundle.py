@@ -19,8 +19,9 @@ from monai_tta import AdaptiveInferer
 from monai_tta.cli.app import app
 from monai_tta.cli.demo import BUNDLE as HIPPOCAMPUS
 from monai_tta.evaluation.compare import work
+from monai_tta.evaluation.jobs import jobs_of
 from monai_tta.evaluation.labelled_data import LabelledDomain
-from monai_tta.evaluation.plan import ComparisonPlan, jobs_of
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.protocol import protocol_of
 from monai_tta.evaluation.structure_scores import dice_and_nsd
 from monai_tta.transforms.headneck import ORGANS, STRUCTURES, TOLERANCES, pack_maps, unpack_structures

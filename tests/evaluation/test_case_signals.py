@@ -17,7 +17,8 @@ from monai_tta.core.views import View
 from monai_tta.evaluation import case_signals
 from monai_tta.evaluation.case_signals import answer_signals, dice_of_views, volumes_against
 from monai_tta.evaluation.compare import work
-from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan
+from monai_tta.evaluation.jobs import ComparisonJob
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.protocol import protocol_of
 from monai_tta.evaluation.trust_plan import TrustPlan, chosen_methods
 from monai_tta.quality.candidates import CandidatePool, Contribution

@@ -14,7 +14,8 @@ from monai_tta.cli.demo import BUNDLE
 from monai_tta.evaluation.choose_rates import FACTORS, TriedRate, grid_of, rate_trial, results_of, trial_folder, with_best_rates
 from monai_tta.evaluation.compare import compare
 from monai_tta.evaluation.contenders import Contender, chosen_contenders, contenders
-from monai_tta.evaluation.plan import ComparisonPlan, jobs_of
+from monai_tta.evaluation.jobs import jobs_of
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.protocol import Domain, protocol_of
 from monai_tta.pipeline.bundle import BundleError
 from monai_tta.reporting.rows import Key, Row, RowFile, RowsError, Score

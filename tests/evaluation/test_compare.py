@@ -24,8 +24,9 @@ from monai_tta.cli.demo import BUNDLE
 from monai_tta.core.trust import RandomSign, SquaredTrust
 from monai_tta.evaluation.compare import compare, work
 from monai_tta.evaluation.contenders import ABLATIONS, chosen_contenders, contenders
+from monai_tta.evaluation.jobs import ComparisonJob, jobs_of
 from monai_tta.evaluation.labelled_data import LabelledDomain
-from monai_tta.evaluation.plan import ComparisonJob, ComparisonPlan, jobs_of
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.evaluation.protocol import Domain, at_severity, chosen_domains, protocol_of
 from monai_tta.methods import __all__ as exported
 from monai_tta.pipeline.bundle import BundleError

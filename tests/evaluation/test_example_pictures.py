@@ -11,7 +11,8 @@ from PIL import Image
 from monai_tta.cli.demo import BUNDLE
 from monai_tta.evaluation.compare import compare, work
 from monai_tta.evaluation.example_pictures import case_slice, draw, picture_jobs
-from monai_tta.evaluation.plan import ComparisonPlan, jobs_of
+from monai_tta.evaluation.jobs import jobs_of
+from monai_tta.evaluation.plan import ComparisonPlan
 from monai_tta.reporting.render import render_comparison
 from monai_tta.reporting.rows import Score
 
