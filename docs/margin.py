@@ -18,11 +18,11 @@ import numpy as np
 
 from monai_tta.preparation import fit
 from monai_tta.preparation.fit import LEAF_SIZE, REPEATS, fit_forest, predict_held_out, stack_rows, ways_to_hold_out
-from monai_tta.preparation.margin import GRAVE_LOSS, LOSS_LIMIT, MARGINS, SURE_SPREADS, TEMPERATURE, choose_margin
+from monai_tta.preparation.margin import DISCOUNT, GRAVE_LOSS, LOSS_LIMIT, MARGINS, SURE_SPREADS, TEMPERATURE, choose_margin
 from monai_tta.preparation.trials import KeptTrials
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import GainPredictor
-from monai_tta.quality.mixture_weights import candidate_weights, exceeds_margin
+from monai_tta.quality.mixture_weights import RISK_AVERSION, PredictedGains, candidate_weights, exceeds_margin
 from monai_tta.reporting.significance import HARM
 
 NOW = "now"
@@ -32,9 +32,10 @@ BEFORE = "before"
 def margin_before(cases, predictions, harm):
     """The least margin that keeps the share of harmed cases, and the count of grave losses, below the wanted rate."""
     n = len(cases)
-    true_gains = [case.gain_of(candidate_weights(*pair, TEMPERATURE)) for case, pair in zip(cases, predictions, strict=True)]
+    discounted = [predicted._replace(discount=RISK_AVERSION * predicted.spread) for predicted in predictions]
+    true_gains = [case.gain_of(candidate_weights(gains, TEMPERATURE)) for case, gains in zip(cases, discounted, strict=True)]
     for margin in MARGINS:
-        is_adapted = [exceeds_margin(gain, spread, margin) for gain, spread in predictions]
+        is_adapted = [exceeds_margin(predicted, margin) for predicted in predictions]
         kept = np.where(is_adapted, true_gains, 0)
         if ((kept < -HARM).sum() + 1) / (n + 1) <= harm and (kept < -GRAVE_LOSS).mean() <= harm / 4:
             break
@@ -91,7 +92,7 @@ def simulate(draws, harm, n=160):
         for draw in range(draws):
             gains, spreads, truth = make_up(n, np.random.default_rng(draw), errors, REPEATS)
             cases = [MadeUpCase(value) for value in truth]
-            ways = [[(g[[k]], s[[k]]) for k in range(n)] for g, s in zip(gains, spreads, strict=True)]
+            ways = [[PredictedGains(g[[k]], s[[k]], s[[k]]) for k in range(n)] for g, s in zip(gains, spreads, strict=True)]
             margins[BEFORE].append(margin_before(cases, ways[0], harm))
             margins[NOW].append(choose_margin(cases, ways, harm)[0])
         for way, chosen in margins.items():
@@ -136,7 +137,7 @@ def main():
         forest = fit_forest(*stack_rows(inside), LEAF_SIZE)
         margins[BEFORE].append(margin_before(inside, predictions[0], given.harm))
         margins[NOW].append(choose_margin(inside, predictions, given.harm)[0])
-        for way, limits in ((BEFORE, {}), (NOW, {"loss_limit": LOSS_LIMIT, "sure_spreads": SURE_SPREADS})):
+        for way, limits in ((BEFORE, {}), (NOW, {"loss_limit": LOSS_LIMIT, "sure_spreads": SURE_SPREADS, "discount": DISCOUNT})):
             predictor = GainPredictor(forest, FEATURES, margins[way][-1], forest, -1.0, TEMPERATURE, **limits)
             gains[way] += gains_with(predictor, outside)
         most += [max(case.gains.max(), 0) for case in outside]

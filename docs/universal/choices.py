@@ -15,6 +15,7 @@ GainsOfCases = Callable[[Sequence[CalibrationCase]], list[float]]
 OWN = "own gain predictor"
 WITHOUT_LABELS = "own gain predictor, without labels"
 NOTHING_SMALL = {OWN: "own gain predictor, no small gains", WITHOUT_LABELS: "own gain predictor, without labels, no small gains"}
+TWO_SPREADS = {OWN: "own gain predictor, two spreads off", WITHOUT_LABELS: "own gain predictor, without labels, two spreads off"}
 BOTH = "own gain predictor, both kinds of labels"
 NOT_TOWARDS_SOURCE = "own gain predictor, nothing moved to the source"
 FOLDER = "own gain predictor, shrunk to the folder's mean"
@@ -64,15 +65,16 @@ def of_folder(predictor: GainPredictor) -> GainsOfCases:
         predicted = [predictor.predict_gains(case.features) for case in cases]
         of_candidates: dict[tuple[float, ...], list[float]] = {}
         keys = [[candidate_of(row) for row in case.features] for case in cases]
-        for case_keys, (gain, _) in zip(keys, predicted, strict=True):
-            for key, value in zip(case_keys, gain, strict=True):
+        for case_keys, gains_of_case in zip(keys, predicted, strict=True):
+            for key, value in zip(case_keys, gains_of_case.gain, strict=True):
                 of_candidates.setdefault(key, []).append(float(value))
         found = []
-        for case, case_keys, (gain, spread) in zip(cases, keys, predicted, strict=True):
+        for case, case_keys, gains_of_case in zip(cases, keys, predicted, strict=True):
             mean = np.array([np.mean(of_candidates[key]) for key in case_keys])
             variance = np.array([np.var(of_candidates[key]) for key in case_keys])
+            gain, spread = gains_of_case.gain, gains_of_case.spread
             shrinkage = spread**2 / np.maximum(spread**2 + variance, 1e-12)
-            weights = predictor.mixture_weights(gain + shrinkage * (mean - gain), spread)
+            weights = predictor.mixture_weights(gains_of_case._replace(gain=gain + shrinkage * (mean - gain)))
             found.append(case.gain_of(weights) if passes_prefilter(predictor, case) else 0.0)
         return found
 
@@ -117,6 +119,8 @@ def own_choices(kind: str, sets: Sets, harm: float) -> dict[str, tuple[str, Gain
         WITHOUT_LABELS: (USUAL, of_predictor(without_labels)),
         NOTHING_SMALL[OWN]: (USUAL, of_predictor(replace(predictor, sure_spreads=None))),
         NOTHING_SMALL[WITHOUT_LABELS]: (USUAL, of_predictor(replace(without_labels, sure_spreads=None))),
+        TWO_SPREADS[OWN]: (USUAL, of_predictor(replace(predictor, discount="two spreads"))),
+        TWO_SPREADS[WITHOUT_LABELS]: (USUAL, of_predictor(replace(without_labels, discount="two spreads"))),
         BOTH: (USUAL, of_predictor(fit_predictor(both, harm))),
         FOLDER: (USUAL, of_folder(predictor)),
         BEST: (USUAL, best_gains),

@@ -131,9 +131,9 @@ class Careful(AdaptationMethod):
         pool.answered_windows = None
         pool.views = self.views_for(predictor.quick, predictor.views)
         results = self.run_candidates(pool, windows, predictor)
-        gain, spread = predictor.predict_gains(results.features.numpy())
-        weights = predictor.mixture_weights(gain, spread, self.min_gain)
-        best = float(gain.max())
+        predicted = predictor.predict_gains(results.features.numpy())
+        weights = predictor.mixture_weights(predicted, self.min_gain)
+        best = float(predicted.gain.max())
         if not weights.any():
             wanted = f"more than {100 * self.min_gain:g} points of Dice"
             raise CannotAdapt(f"the gain predictor expects no gain of {wanted} that it is sure of (at best {100 * best:+.1f})")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from monai_tta._version import __version__
 from monai_tta.preparation.examples import GIVEN, CalibrationCase, CalibrationSet
-from monai_tta.preparation.margin import LOSS_LIMIT, SURE_SPREADS, TEMPERATURE, GainAndSpread, choose_margin
+from monai_tta.preparation.margin import DISCOUNT, LOSS_LIMIT, SURE_SPREADS, TEMPERATURE, choose_margin
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.gain_predictor import Floats, Forest, GainPredictor
-from monai_tta.quality.mixture_weights import NEGLIGIBLE_GAIN
+from monai_tta.quality.mixture_weights import NEGLIGIBLE_GAIN, PredictedGains
 from monai_tta.reporting.significance import HARM
 
 MAX_MISSED = 0.02  # of the cases with something to gain, the share that the prefilter may stop
@@ -140,19 +140,18 @@ def _fit(networks: Sequence[CalibrationSet], ways: Sequence[Sequence[int]], harm
         "left unadapted by the prefilter": stopped,
     }
     forest = fit_forest(*stack_rows(cases), LEAF_SIZE)
-    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about, LOSS_LIMIT, SURE_SPREADS)
+    return GainPredictor(forest, FEATURES, margin, prefilter, threshold, TEMPERATURE, about, LOSS_LIMIT, SURE_SPREADS, DISCOUNT)
 
 
-def predict_held_out(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> list[GainAndSpread]:
-    """The gains and spreads that a forest predicts for each case's answers when it has not seen any case of that fold."""
-    predictions: dict[int, GainAndSpread] = {}
+def predict_held_out(cases: Sequence[CalibrationCase], folds: Sequence[int]) -> list[PredictedGains]:
+    """What a forest predicts for each case's answers when it has not seen any case of that fold."""
+    predictions: dict[int, PredictedGains] = {}
     for held_out in sorted(set(folds)):
         others = [case for case, fold in zip(cases, folds, strict=True) if fold != held_out]
         forest = fit_forest(*stack_rows(others), LEAF_SIZE)
         for number, (case, fold) in enumerate(zip(cases, folds, strict=True)):
             if fold == held_out:
-                of_each_tree = forest.each(case.features)
-                predictions[number] = (of_each_tree.mean(0), of_each_tree.std(0))
+                predictions[number] = PredictedGains.of_trees(forest.each(case.features), DISCOUNT)
     return [predictions[number] for number in range(len(cases))]
 
 

@@ -8,7 +8,15 @@ import numpy as np
 
 from monai_tta.preparation.examples import CalibrationCase
 from monai_tta.quality.gain_predictor import Floats
-from monai_tta.quality.mixture_weights import RISK_AVERSION, candidate_weights, exceeds_margin, is_gamble, is_worth_it
+from monai_tta.quality.mixture_weights import (
+    RISK_AVERSION,
+    Discount,
+    PredictedGains,
+    candidate_weights,
+    exceeds_margin,
+    is_gamble,
+    is_worth_it,
+)
 from monai_tta.reporting.significance import HARM
 
 GRAVE_LOSS = 0.05
@@ -16,12 +24,11 @@ MARGINS = tuple(1 + k / 4 for k in range(25))
 TEMPERATURE = 0.03
 LOSS_LIMIT = GRAVE_LOSS  # a mixture whose gain falls two spreads short must not lose gravely
 SURE_SPREADS = RISK_AVERSION  # a mixture whose gain falls two spreads short, and is still a gain, may be small
-
-GainAndSpread = tuple[Floats, Floats]  # one number each for every answer of a case
+DISCOUNT: Discount = "relative spread"
 
 
 def choose_margin(
-    cases: Sequence[CalibrationCase], predictions: Sequence[Sequence[GainAndSpread]], harm: float
+    cases: Sequence[CalibrationCase], predictions: Sequence[Sequence[PredictedGains]], harm: float
 ) -> tuple[float, Floats]:
     """Choose the least of `MARGINS` that keeps harm and grave losses rare; where none does, the largest.
 
@@ -42,18 +49,18 @@ def choose_margin(
         because its margin or its expected gain is too small, or because it is a gamble.
     """
     n = len(cases)
-    weights = [[candidate_weights(gain, spread, TEMPERATURE) for gain, spread in way] for way in predictions]
+    weights = [[candidate_weights(predicted, TEMPERATURE) for predicted in way] for way in predictions]
     true_gains = np.array([[case.gain_of(w) for case, w in zip(cases, way, strict=True)] for way in weights])
     expected, spreads = _of_mixtures(weights, predictions)
     chances = chances_of_grave_loss(true_gains, expected, spreads)
     is_allowed = ~np.array(
         [
-            [is_gamble(w, gain, spread, LOSS_LIMIT) for w, (gain, spread) in zip(*way, strict=True)]
+            [is_gamble(w, predicted, LOSS_LIMIT) for w, predicted in zip(*way, strict=True)]
             for way in zip(weights, predictions, strict=True)
         ]
     )
     for margin in MARGINS:
-        is_sure = np.array([[exceeds_margin(gain, spread, margin) for gain, spread in way] for way in predictions])
+        is_sure = np.array([[exceeds_margin(predicted, margin) for predicted in way] for way in predictions])
         is_adapted = is_sure & is_allowed
         kept = np.where(is_adapted, true_gains, 0.0)
         harmed = n * np.mean(kept < -HARM)
@@ -63,7 +70,7 @@ def choose_margin(
     # Small expected gains count while the margin is chosen: without them it would be less cautious with the cases that remain.
     is_enough = np.array(
         [
-            [is_worth_it(w, gain, spread, SURE_SPREADS) for w, (gain, spread) in zip(*way, strict=True)]
+            [is_worth_it(w, predicted, SURE_SPREADS) for w, predicted in zip(*way, strict=True)]
             for way in zip(weights, predictions, strict=True)
         ]
     )
@@ -93,10 +100,10 @@ def chances_of_grave_loss(true_gains: Floats, expected: Floats, spreads: Floats)
     return chances
 
 
-def _of_mixtures(weights: Sequence[Sequence[Floats]], predictions: Sequence[Sequence[GainAndSpread]]) -> tuple[Floats, Floats]:
+def _of_mixtures(weights: Sequence[Sequence[Floats]], predictions: Sequence[Sequence[PredictedGains]]) -> tuple[Floats, Floats]:
     """Expected gains and spreads of mixtures ``(ways, cases)``; both 0 for a case without a mixture."""
     pairs = [
-        [(w @ gain, w @ np.maximum(spread, 1e-9)) for w, (gain, spread) in zip(*way, strict=True)]
+        [(w @ predicted.gain, w @ np.maximum(predicted.spread, 1e-9)) for w, predicted in zip(*way, strict=True)]
         for way in zip(weights, predictions, strict=True)
     ]
     both = np.array(pairs, dtype=np.float64)

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.source_look import SourceLook
 from monai_tta.core.views import Views
-from monai_tta.quality.mixture_weights import MIN_GAIN, candidate_weights, exceeds_margin, is_gamble, is_worth_it
+from monai_tta.quality.mixture_weights import (
+    DISCOUNTS,
+    MIN_GAIN,
+    Discount,
+    PredictedGains,
+    candidate_weights,
+    exceeds_margin,
+    is_gamble,
+    is_worth_it,
+)
 
 Floats = NDArray[np.float64]
 FORMAT = 3
@@ -73,6 +82,8 @@ class GainPredictor:
             than this. Gambles are not taken. None, as in files of before there was one: no limit.
         sure_spreads: a mixture whose gain, should it fall this many spreads short, is still a gain is sure, and worth it though
             it may be small, see `is_worth_it`. None, as in files of before there was one: none is sure.
+        discount: what is taken off gains before candidates are compared, see `PredictedGains`; files of before it was kept have
+            "two spreads".
         look: of the source's images, for candidates that move an image towards it; None where it was not taken.
         quick: whether it was fitted to few candidates in few views, which are then all that is tried.
         views: in which candidates answered; None, as in files of before it was kept: the default ones.
@@ -87,6 +98,7 @@ class GainPredictor:
     about: dict[str, Any] = field(default_factory=dict)
     loss_limit: float | None = None
     sure_spreads: float | None = None
+    discount: Discount = "two spreads"
     look: SourceLook | None = None
     quick: bool = False
     views: Views | None = None
@@ -103,26 +115,25 @@ class GainPredictor:
             return f"it harms {harm:.1%} of the held-out cases, more than the wanted {wanted:.1%}"
         return None
 
-    def predict_gains(self, table: Floats) -> tuple[Floats, Floats]:
-        """Expected gain in Dice over the unadapted answer for each row ``(rows, features)``, and its spread."""
-        of_each_tree = self.forest.each(table)
-        return of_each_tree.mean(0), of_each_tree.std(0)
+    def predict_gains(self, table: Floats) -> PredictedGains:
+        """Expected gain in Dice over the unadapted answer for each row ``(rows, features)``, with its spread."""
+        return PredictedGains.of_trees(self.forest.each(table), self.discount)
 
     def weights(self, table: Floats) -> Floats:
         """Weights of the candidates in the answer, see `mixture_weights`, from their features ``(rows, features)``."""
-        return self.mixture_weights(*self.predict_gains(table))
+        return self.mixture_weights(self.predict_gains(table))
 
-    def mixture_weights(self, gain: Floats, spread: Floats, min_gain: float = MIN_GAIN) -> Floats:
+    def mixture_weights(self, predicted: PredictedGains, min_gain: float = MIN_GAIN) -> Floats:
         """Weights of the candidates in the answer, summing to 1; all zero for the unadapted answer.
 
         They are zero where no candidate exceeds the margin, where the mixture is a gamble, and where it is not worth it: see
         `is_worth_it`.
         """
-        weights = candidate_weights(gain, spread, self.temperature)
-        is_adapted = exceeds_margin(gain, spread, self.margin) and is_worth_it(weights, gain, spread, self.sure_spreads, min_gain)
+        weights = candidate_weights(predicted, self.temperature)
+        is_adapted = exceeds_margin(predicted, self.margin) and is_worth_it(weights, predicted, self.sure_spreads, min_gain)
         if self.loss_limit is not None:
-            is_adapted = is_adapted and not is_gamble(weights, gain, spread, self.loss_limit)
-        return weights if is_adapted else np.zeros_like(gain)
+            is_adapted = is_adapted and not is_gamble(weights, predicted, self.loss_limit)
+        return weights if is_adapted else np.zeros_like(weights)
 
     def prefilter_gain(self, source_features: Floats) -> float:
         """The gain in Dice that the prefilter predicts from the source's own answers ``(2, features)``: averaged over views, and
@@ -157,6 +168,7 @@ class GainPredictor:
             "about": self.about,
             "loss_limit": self.loss_limit,
             "sure_spreads": self.sure_spreads,
+            "discount": self.discount,
             "look": None if self.look is None else self.look.to_dict(),
             "quick": self.quick,
             "views": None if self.views is None else asdict(self.views),
@@ -185,10 +197,11 @@ class GainPredictor:
             check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
             limit, sure = (None if said.get(name) is None else float(said[name]) for name in ("loss_limit", "sure_spreads"))
+            discount = DISCOUNTS[DISCOUNTS.index(said.get("discount", "two spreads"))]
             look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
             known = (forest, features, margin, prefilter, threshold, temperature)
             views = None if said.get("views") is None else Views.from_dict(said["views"])
-            return cls(*known, said["about"], limit, sure, look, bool(said.get("quick", False)), views)
+            return cls(*known, said["about"], limit, sure, discount, look, bool(said.get("quick", False)), views)
         except Exception as error:  # numpy, zip and JSON raise many kinds; all of them mean: not a predictor's file
             raise PredictorError(f"{path} cannot be read as a gain predictor: {type(error).__name__}: {error}") from error
 

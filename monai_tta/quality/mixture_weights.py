@@ -2,49 +2,84 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-RISK_AVERSION = 2.0  # standard deviations that are taken off a gain before gains are compared
+Discount = Literal["two spreads", "relative spread"]
+DISCOUNTS: tuple[Discount, ...] = ("two spreads", "relative spread")
+RISK_AVERSION = 2.0  # standard deviations that a mixture's gain may fall short
 NEGLIGIBLE_GAIN = 0.002  # a gain in Dice that is not worth the forward passes, however sure it is
 MIN_GAIN = 0.02  # Dice that a mixture must be expected to gain: twice what counts as harm
 
 
-def candidate_weights(gain: Floats, spread: Floats, temperature: float) -> Floats:
-    """Weights of the candidates whose gain is larger than its spread, in proportion to ``exp((gain - 2 spread) / temperature)``.
+class PredictedGains(NamedTuple):
+    """What is predicted of the candidates of one case, in Dice, one number for each.
+
+    Args:
+        gain: expected gain over the unadapted answer.
+        spread: how far off that may be: the standard deviation over the trees.
+        discount: what is taken off each gain before the candidates are compared with each other.
+    """
+
+    gain: Floats
+    spread: Floats
+    discount: Floats
+
+    @classmethod
+    def of_trees(cls, of_each_tree: Floats, discount: Discount) -> PredictedGains:
+        """From what each tree predicts.
+
+        Trees that differ on whether a case can gain at all say the same of all its candidates. That doubt belongs to the decision
+        whether to adapt, and not to the choice among the candidates. So the *relative spread* of a candidate is the standard
+        deviation, over the trees, of its gain less the mean gain of all that count in a mixture.
+
+        Args:
+            of_each_tree: gains ``(trees, candidates)``.
+            discount: twice the spread, or the relative spread.
+        """
+        gain, spread = of_each_tree.mean(0), of_each_tree.std(0)
+        counts = gain > spread
+        if discount == "two spreads" or not counts.any():
+            return cls(gain, spread, RISK_AVERSION * spread)
+        return cls(gain, spread, (of_each_tree - of_each_tree[:, counts].mean(1, keepdims=True)).std(0))
+
+
+def candidate_weights(predicted: PredictedGains, temperature: float) -> Floats:
+    """Weights of the candidates whose gain is larger than its spread, in proportion to ``exp((gain - discount) / temperature)``.
 
     Returns:
         weights that sum to 1; all zero where no gain is larger than its spread.
     """
-    sure = gain > spread
-    if not sure.any():
-        return np.zeros_like(gain)
-    cautious = gain - RISK_AVERSION * spread
-    raised = np.where(sure, np.exp((cautious - cautious[sure].max()) / temperature), 0.0)
+    counts = predicted.gain > predicted.spread
+    if not counts.any():
+        return np.zeros_like(predicted.gain)
+    cautious = predicted.gain - predicted.discount
+    raised = np.where(counts, np.exp((cautious - cautious[counts].max()) / temperature), 0.0)
     return raised / raised.sum()
 
 
-def exceeds_margin(gain: Floats, spread: Floats, margin: float) -> bool:
+def exceeds_margin(predicted: PredictedGains, margin: float) -> bool:
     """Whether the gain of at least one candidate is larger than ``margin`` spreads."""
-    return bool(np.any(gain - margin * spread > 0))
+    return bool(np.any(predicted.gain - margin * predicted.spread > 0))
 
 
-def is_worth_it(weights: Floats, gain: Floats, spread: Floats, sure_spreads: float | None, min_gain: float = MIN_GAIN) -> bool:
+def is_worth_it(weights: Floats, predicted: PredictedGains, sure_spreads: float | None, min_gain: float = MIN_GAIN) -> bool:
     """Whether a mixture is expected to gain more than ``min_gain`` in Dice, or is sure to gain something that is not negligible.
 
     Args:
         weights: of the candidates in the mixture; they sum to 1, or are all zero where there is none.
-        gain: expected, of each candidate.
-        spread: of each gain.
+        predicted: of each candidate.
         sure_spreads: how many spreads short the mixture may fall and must still gain, to be sure; None: nothing is sure.
         min_gain: in Dice.
     """
-    expected = float(weights @ gain)
-    is_sure = sure_spreads is not None and bool(weights @ (gain - sure_spreads * spread) > 0)
+    expected = float(weights @ predicted.gain)
+    is_sure = sure_spreads is not None and bool(weights @ (predicted.gain - sure_spreads * predicted.spread) > 0)
     return expected > (min(NEGLIGIBLE_GAIN, min_gain) if is_sure else min_gain)
 
 
-def is_gamble(weights: Floats, gain: Floats, spread: Floats, loss_limit: float) -> bool:
+def is_gamble(weights: Floats, predicted: PredictedGains, loss_limit: float) -> bool:
     """Whether a mixture loses more than ``loss_limit`` in Dice where its gain is `RISK_AVERSION` spreads less than expected."""
-    return bool(weights @ (gain - RISK_AVERSION * spread) < -loss_limit)
+    return bool(weights @ (predicted.gain - RISK_AVERSION * predicted.spread) < -loss_limit)

@@ -121,6 +121,7 @@ class TestOlderFiles:
         table = np.random.default_rng(0).uniform(-1, 2, (2, len(FEATURES)))
         own = table[:, [FEATURES.index(name) for name in old.features]]
         np.testing.assert_array_equal(old.predict_gains(own), new.predict_gains(table))
+        assert old.discount == new.discount
         assert old.prefilter_gain(own) == new.prefilter_gain(table) and new.features == FEATURES
         assert (old.look is None) == (old.loss_limit is None) == (file in OLDER)
         assert old.sure_spreads is None, "they are older than that a small sure gain is taken"

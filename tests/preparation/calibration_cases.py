@@ -5,6 +5,7 @@ import torch
 
 from monai_tta.preparation.examples import CalibrationSet
 from monai_tta.quality.features import FEATURES
+from monai_tta.quality.mixture_weights import PredictedGains
 
 
 def calibration_set(name="a/b", n=60, seed=0, harm=0.0):
@@ -30,3 +31,9 @@ def calibration_set(name="a/b", n=60, seed=0, harm=0.0):
         features[:, FEATURES.index("blend")] = torch.tensor([0.0, 1.0])
         made.add(k % 12, features, features, torch.stack([unadapted, better]), unadapted, label, "sigmoid")
     return made
+
+
+def predicted(gain, spread):
+    """Gains and spreads of which two spreads are taken off."""
+    gain, spread = np.array(gain), np.array(spread)
+    return PredictedGains(gain, spread, 2 * spread)

@@ -17,7 +17,7 @@ from monai_tta.preparation.fit import (
 from monai_tta.preparation.margin import MARGINS, chances_of_grave_loss, choose_margin
 from monai_tta.quality.features import FEATURES
 from monai_tta.quality.mixture_weights import NEGLIGIBLE_GAIN
-from tests.preparation.calibration_cases import calibration_set
+from tests.preparation.calibration_cases import calibration_set, predicted
 
 
 def folds_of(cases):
@@ -83,7 +83,7 @@ class TestMargin:
 
     def test_it_is_the_least_that_keeps_the_rate(self):
         cases = calibration_set(n=100, harm=0.5).cases
-        predictions = [(np.array([-1.0, 0.2]), np.array([0.1, 0.02 + 0.1 * is_harmed(case)])) for case in cases]
+        predictions = [predicted([-1.0, 0.2], [0.1, 0.02 + 0.1 * is_harmed(case)]) for case in cases]
         margin, gains = choose_margin(cases, [predictions], 0.02)
         assert margin == 1.75 and gains.min() >= 0 and gains.max() > 0  # at 1.75, 0.2 - 1.75 * 0.12 is below zero
 
@@ -94,14 +94,14 @@ class TestMargin:
         """
         cases = calibration_set(n=100, harm=0.1).cases
         expected = [(0.01, 0.008) if is_harmed(case) else (0.2, 0.002) for case in cases]
-        predictions = [(np.array([-1.0, gain]), np.array([0.1, spread])) for gain, spread in expected]
+        predictions = [predicted([-1.0, gain], [0.1, spread]) for gain, spread in expected]
         margin, gains = choose_margin(cases, [predictions], 0.05)
         assert margin > 1 and gains.min() >= 0 and gains.max() > 0
 
     def test_few_cases_cannot_show_a_low_rate(self):
         """No case was harmed, but one in forty may be: the rate is only shown with the finite-sample correction."""
         cases = calibration_set(n=40).cases
-        predictions = [[(np.array([0.1, 0.2]), np.array([0.01, 0.01]))] * 40]
+        predictions = [[predicted([0.1, 0.2], [0.01, 0.01])] * 40]
         assert choose_margin(cases, predictions, 0.03)[0] == MARGINS[0]
         assert choose_margin(cases, predictions, 0.02)[0] == MARGINS[-1]
 
@@ -109,15 +109,15 @@ class TestMargin:
         sets = (calibration_set(n=100, harm=0.06, seed=seed).cases for seed in range(99))
         # One case in ten may lose more than a point, but not this many more than five.
         cases = next(cases for cases in sets if sum(case.gains[1] < -0.05 for case in cases) == 6)
-        predictions = [(np.array([-1.0, 0.2]), np.array([0.1, 0.02 + 0.1 * is_harmed(case)])) for case in cases]
+        predictions = [predicted([-1.0, 0.2], [0.1, 0.02 + 0.1 * is_harmed(case)]) for case in cases]
         assert choose_margin(cases, [predictions], 0.1)[0] == 1.75
 
     def test_harm_is_the_mean_over_the_ways_to_hold_out(self):
         """In one of two ways the harmed are told apart, so half of them count: 3 of 100, which may be harmed, instead of 6."""
         cases = calibration_set(n=100, harm=0.06, seed=1).cases
         harmed = sum(map(is_harmed, cases))
-        blind = [(np.array([-1.0, 0.2]), np.array([0.1, 0.001]))] * 100
-        seeing = [(np.array([-1.0, -0.1 if is_harmed(case) else 0.2]), np.array([0.1, 0.001])) for case in cases]
+        blind = [predicted([-1.0, 0.2], [0.1, 0.001])] * 100
+        seeing = [predicted([-1.0, -0.1 if is_harmed(case) else 0.2], [0.1, 0.001]) for case in cases]
         enough = (harmed / 2 + 1) / 101
         margin, gains = choose_margin(cases, [blind, seeing], 4 * enough)  # rare grave losses are not what is looked at
         assert margin == 1 and (gains < -0.01).sum(1).tolist() == [harmed, 0]
@@ -127,7 +127,7 @@ class TestMargin:
         """Twice its spread below what is expected, one mixture loses four points, the other six."""
         cases = calibration_set(n=40).cases
         for spread, is_taken in ((0.07, True), (0.08, False)):
-            _, gains = choose_margin(cases, [[(np.array([-1.0, 0.1]), np.array([0.1, spread]))] * 40], 0.1)
+            _, gains = choose_margin(cases, [[predicted([-1.0, 0.1], [0.1, spread])] * 40], 0.1)
             assert bool((gains > 0).any()) == is_taken
 
     def test_chances_of_a_grave_loss_by_hand(self):
@@ -179,7 +179,7 @@ class TestFolds:
 
         def predict_held_out(cases, folds):
             seen.append((cases, list(folds)))
-            return [(np.ones(2), np.ones(2))] * len(cases)
+            return [predicted([1.0, 1.0], [1.0, 1.0])] * len(cases)
 
         monkeypatch.setattr("monai_tta.preparation.fit.predict_held_out", predict_held_out)
         return seen
