@@ -104,11 +104,7 @@ class TestCandidates:
         assert predictor.look == expected and tried[0]["look"] == expected
 
 
-OLDER = [
-    UNIVERSAL,
-    BUNDLES / "hippocampus_mri/models/gain_predictor_model_instance.npz",
-    BUNDLES / "vessel_fundus/models/gain_predictor.npz",
-]
+OLDER = [UNIVERSAL]  # made before images were moved towards the source, and before what is said of their fields below
 
 
 class TestOlderFiles:
@@ -124,7 +120,7 @@ class TestOlderFiles:
         assert old.discount == new.discount
         assert old.prefilter_gain(own) == new.prefilter_gain(table) and new.features == FEATURES
         assert (old.look is None) == (old.loss_limit is None) == (file in OLDER)
-        assert old.sure_spreads is None, "they are older than that a small sure gain is taken"
+        assert (old.sure_spreads is None) == (old.discount == "two spreads") == (file in OLDER)
 
     def test_one_of_today_keeps_the_look_of_the_source(self):
         file = BUNDLES / "hippocampus_mri/models/gain_predictor.npz"

@@ -12,6 +12,7 @@ from monai_tta.preparation.fit import (
     fit_prefilter,
     fit_universal_predictor,
     flattened,
+    predict_held_out,
     ways_to_hold_out,
 )
 from monai_tta.preparation.margin import MARGINS, chances_of_grave_loss, choose_margin
@@ -72,6 +73,15 @@ class TestCases:
         empty = torch.zeros(1, 1, 4, 4)
         made.add(0, torch.zeros(2, len(FEATURES)), torch.zeros(1, len(FEATURES)), empty[None], empty, empty.bool(), "sigmoid")
         assert not made.cases
+
+
+def test_what_is_fitted_compares_candidates_by_their_differences():
+    assert fit_predictor(calibration_set(), 0.1).discount == "relative spread"
+    cases = calibration_set().cases
+    predictions = predict_held_out(cases, folds_of(cases))
+    counts = [(predicted.gain > predicted.spread).any() for predicted in predictions]
+    differs = [not np.allclose(predicted.discount, 2 * predicted.spread) for predicted in predictions]
+    assert any(counts) and differs == counts, "where no candidate counts, nothing is compared"
 
 
 class TestMargin:
