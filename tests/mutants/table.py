@@ -256,7 +256,7 @@ MUTANTS = {
     "few cases believed": ("preparation/margin.py", "(harmed + 1) / (n + 1)", "harmed / n"),
     "grave losses counted like others": ("preparation/margin.py", "and grave <= harm / 4", ""),
     "an error stays with its case": ("preparation/margin.py", "np.searchsorted(errors, limits) / len(errors)", "(true_gains[is_mixture] < -GRAVE_LOSS)"),
-    "gambles are taken": ("quality/gain_predictor.py", "is_adapted = is_adapted and not is_gamble(weights, gain, spread, self.loss_limit)", "pass"),
+    "gambles are taken": ("quality/gain_predictor.py", "is_adapted = is_adapted and not is_gamble(weights, predicted, self.loss_limit)", "pass"),
     "margins chosen with gambles": ("preparation/margin.py", "is_adapted = is_sure & is_allowed", "is_adapted = is_sure"),
     "images held out in one way": ("preparation/fit.py", "np.random.default_rng(k).permutation(len(numbers))", "np.arange(len(numbers))"),
     "a task calibrates its own networks": ("preparation/fit.py", "tasks.index(_task(network))", "networks.index(network)"),
