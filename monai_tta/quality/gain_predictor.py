@@ -19,7 +19,6 @@ from monai_tta.compute.number_files import load_numbers, save_numbers
 from monai_tta.core.source_look import SourceLook
 from monai_tta.core.views import Views
 from monai_tta.quality.mixture_weights import (
-    DISCOUNTS,
     MIN_GAIN,
     Discount,
     PredictedGains,
@@ -27,6 +26,7 @@ from monai_tta.quality.mixture_weights import (
     exceeds_margin,
     is_gamble,
     is_worth_it,
+    known_discount,
 )
 
 Floats = NDArray[np.float64]
@@ -197,7 +197,7 @@ class GainPredictor:
             check_forest(prefilter, 2 * len(features))
             margin, threshold, temperature = (float(said[name]) for name in ("margin", "prefilter_threshold", "temperature"))
             limit, sure = (None if said.get(name) is None else float(said[name]) for name in ("loss_limit", "sure_spreads"))
-            discount = DISCOUNTS[DISCOUNTS.index(said.get("discount", "two spreads"))]
+            discount = known_discount(said.get("discount", "two spreads"))
             look = None if said.get("look") is None else SourceLook.from_dict(said["look"])
             known = (forest, features, margin, prefilter, threshold, temperature)
             views = None if said.get("views") is None else Views.from_dict(said["views"])

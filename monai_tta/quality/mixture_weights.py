@@ -40,11 +40,29 @@ class PredictedGains(NamedTuple):
             of_each_tree: gains ``(trees, candidates)``.
             discount: twice the spread, or the relative spread.
         """
-        gain, spread = of_each_tree.mean(0), of_each_tree.std(0)
-        counts = gain > spread
-        if discount == "two spreads" or not counts.any():
-            return cls(gain, spread, RISK_AVERSION * spread)
-        return cls(gain, spread, (of_each_tree - of_each_tree[:, counts].mean(1, keepdims=True)).std(0))
+        spread = of_each_tree.std(0)
+        predicted = cls(of_each_tree.mean(0), spread, RISK_AVERSION * spread)
+        if discount == "two spreads" or not predicted.counts.any():
+            return predicted
+        of_mixture = of_each_tree[:, predicted.counts].mean(1, keepdims=True)
+        return predicted._replace(discount=(of_each_tree - of_mixture).std(0))
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        """Which candidates count in a mixture: those whose gain is larger than its spread."""
+        return self.gain > self.spread
+
+
+def known_discount(word: str) -> Discount:
+    """A word for a discount, as one that is known.
+
+    Raises:
+        ValueError: for another.
+    """
+    for discount in DISCOUNTS:
+        if word == discount:
+            return discount
+    raise ValueError(f"it takes {word!r} off gains; known are {', '.join(map(repr, DISCOUNTS))}")
 
 
 def candidate_weights(predicted: PredictedGains, temperature: float) -> Floats:
@@ -53,7 +71,7 @@ def candidate_weights(predicted: PredictedGains, temperature: float) -> Floats:
     Returns:
         weights that sum to 1; all zero where no gain is larger than its spread.
     """
-    counts = predicted.gain > predicted.spread
+    counts = predicted.counts
     if not counts.any():
         return np.zeros_like(predicted.gain)
     cautious = predicted.gain - predicted.discount

@@ -122,7 +122,7 @@ def test_doubt_whether_to_adapt_does_not_weaken_the_better_candidate():
 
 def test_an_unknown_discount_is_refused(tmp_path):
     replace(stump(), discount="none").save(tmp_path / "gain_predictor.npz")
-    with pytest.raises(PredictorError):
+    with pytest.raises(PredictorError, match="it takes 'none' off gains; known are"):
         GainPredictor.load(tmp_path / "gain_predictor.npz")
 
 
