@@ -79,8 +79,8 @@ def test_what_is_fitted_compares_candidates_by_their_differences():
     assert fit_predictor(calibration_set(), 0.1).discount == "relative spread"
     cases = calibration_set().cases
     predictions = predict_held_out(cases, folds_of(cases))
-    counts = [(predicted.gain > predicted.spread).any() for predicted in predictions]
-    differs = [not np.allclose(predicted.discount, 2 * predicted.spread) for predicted in predictions]
+    counts = [(gains.gain > gains.spread).any() for gains in predictions]
+    differs = [not np.allclose(gains.discount, 2 * gains.spread) for gains in predictions]
     assert any(counts) and differs == counts, "where no candidate counts, nothing is compared"
 
 
